@@ -1,0 +1,335 @@
+//! The durable state but for messages: users, machines, channels, members, bans, invites, as a fold over
+//! [`Record`]s.
+//!
+//! [`Directory::apply`] trusts its records: they were decided by the hub against this very state, or come
+//! from the store that kept them. A record about what is not there changes nothing.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::key::PublicKey;
+use crate::name::{ChannelName, MachineName, UserName};
+use crate::protocol::{Token, Visibility};
+use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use crate::time::UnixMillis;
+
+mod check;
+
+/// Users, machines and channels, and the ways to find them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Directory {
+    users: BTreeMap<UserId, User>,
+    users_by_name: BTreeMap<UserName, UserId>,
+    owners: BTreeMap<PublicKey, UserId>,
+    channels: BTreeMap<ChannelId, Channel>,
+    channels_by_name: BTreeMap<ChannelName, ChannelId>,
+    invites: BTreeMap<Token, ChannelId>,
+    next_user: u64,
+    next_machine: u64,
+    next_channel: u64,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: UserName,
+    /// Its machines, few enough to be looked through.
+    pub machines: Box<[Machine]>,
+    /// The channels that it created, is a member of or is banned from: where its removal must reach.
+    pub channels: BTreeSet<ChannelId>,
+    /// How many channels it has created that exist.
+    pub created: u32,
+}
+
+/// A machine of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its identity.
+    pub id: MachineId,
+    /// Its name.
+    pub name: MachineName,
+    /// Its key.
+    pub key: PublicKey,
+    /// When it was enrolled.
+    pub added: UnixMillis,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name.
+    pub name: ChannelName,
+    /// Its tier.
+    pub visibility: Visibility,
+    /// Its admin.
+    pub creator: UserId,
+    /// Its members.
+    pub members: BTreeSet<UserId>,
+    /// Whom it banned.
+    pub banned: BTreeSet<UserId>,
+    /// Its invites.
+    pub invites: BTreeMap<Token, Invite>,
+    /// Its newest message.
+    pub last: Stamp,
+}
+
+/// An invite to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// How often it may still be used; `None`: any number of times.
+    pub uses: Option<u32>,
+    /// From when on it is worth nothing; `None`: never.
+    pub expires: Option<UnixMillis>,
+    /// When it was made.
+    pub created: UnixMillis,
+}
+
+impl Invite {
+    /// Whether it still lets someone in at `wall`.
+    pub fn is_valid(&self, wall: UnixMillis) -> bool {
+        self.uses != Some(0) && self.expires.is_none_or(|at| wall < at)
+    }
+}
+
+impl Directory {
+    /// Folds one record in.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::UserAdded { user, name, .. } => {
+                self.next_user = self.next_user.max(user.0 + 1);
+                self.users_by_name.insert(name.clone(), *user);
+                let machines = Box::default();
+                self.users.insert(
+                    *user,
+                    User { name: name.clone(), machines, channels: BTreeSet::new(), created: 0 },
+                );
+            }
+            Record::UserRemoved { user } => self.remove_user(*user),
+            Record::MachineAdded { machine, user, name, key, at } => {
+                self.next_machine = self.next_machine.max(machine.0 + 1);
+                if let Some(owner) = self.users.get_mut(user) {
+                    self.owners.insert(*key, *user);
+                    let added = Machine { id: *machine, name: name.clone(), key: *key, added: *at };
+                    owner.machines = owner.machines.iter().cloned().chain([added]).collect();
+                }
+            }
+            Record::MachineRemoved { user, machine } => {
+                if let Some(owner) = self.users.get_mut(user) {
+                    let (gone, kept): (Vec<_>, Vec<_>) =
+                        owner.machines.iter().cloned().partition(|one| one.id == *machine);
+                    owner.machines = kept.into();
+                    for machine in gone {
+                        self.owners.remove(&machine.key);
+                    }
+                }
+            }
+            Record::ChannelCreated { channel, name, visibility, creator, last, .. } => {
+                self.next_channel = self.next_channel.max(channel.0 + 1);
+                self.channels_by_name.insert(name.clone(), *channel);
+                self.channels.insert(
+                    *channel,
+                    Channel {
+                        name: name.clone(),
+                        visibility: *visibility,
+                        creator: *creator,
+                        members: BTreeSet::new(),
+                        banned: BTreeSet::new(),
+                        invites: BTreeMap::new(),
+                        last: *last,
+                    },
+                );
+                if let Some(creator) = self.users.get_mut(creator) {
+                    creator.created += 1;
+                    creator.channels.insert(*channel);
+                }
+            }
+            Record::ChannelDeleted { channel } => self.remove_channel(*channel),
+            Record::ChannelRenamed { channel, name } => {
+                if let Some(renamed) = self.channels.get_mut(channel) {
+                    self.channels_by_name.remove(&renamed.name);
+                    self.channels_by_name.insert(name.clone(), *channel);
+                    renamed.name = name.clone();
+                }
+            }
+            Record::VisibilitySet { channel, visibility } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.visibility = *visibility;
+                }
+            }
+            Record::MemberAdded { channel, user } => {
+                self.relate(*channel, *user, |it| it.members.insert(*user))
+            }
+            Record::MemberRemoved { channel, user } => {
+                self.relate(*channel, *user, |it| it.members.remove(user));
+            }
+            Record::Banned { channel, user } => self.relate(*channel, *user, |it| it.banned.insert(*user)),
+            Record::Unbanned { channel, user } => self.relate(*channel, *user, |it| it.banned.remove(user)),
+            Record::InviteCreated { channel, token, uses, expires, at } => {
+                if let Some(target) = self.channels.get_mut(channel) {
+                    let invite = Invite { uses: *uses, expires: *expires, created: *at };
+                    target.invites.insert(token.clone(), invite);
+                    self.invites.insert(token.clone(), *channel);
+                }
+            }
+            Record::InviteUsed { channel, token } => {
+                let Some(target) = self.channels.get_mut(channel) else { return };
+                if let Some(invite) = target.invites.get_mut(token)
+                    && let Some(uses) = &mut invite.uses
+                {
+                    *uses = uses.saturating_sub(1);
+                    if *uses == 0 {
+                        target.invites.remove(token);
+                        self.invites.remove(token);
+                    }
+                }
+            }
+            Record::InviteRevoked { channel, token } => {
+                if let Some(target) = self.channels.get_mut(channel) {
+                    target.invites.remove(token);
+                    self.invites.remove(token);
+                }
+            }
+            Record::Posted { channel, stamp, .. } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.last = *stamp;
+                }
+            }
+            Record::Counted { users, machines, channels } => {
+                self.next_user = self.next_user.max(*users);
+                self.next_machine = self.next_machine.max(*machines);
+                self.next_channel = self.next_channel.max(*channels);
+            }
+        }
+    }
+
+    /// Changes how a user stands to a channel, and keeps the way back from the user.
+    fn relate(&mut self, id: ChannelId, user: UserId, change: impl FnOnce(&mut Channel) -> bool) {
+        if let (Some(channel), Some(related)) = (self.channels.get_mut(&id), self.users.get_mut(&user)) {
+            change(channel);
+            if channel.concerns(user) {
+                related.channels.insert(id);
+            } else {
+                related.channels.remove(&id);
+            }
+        }
+    }
+
+    fn remove_channel(&mut self, id: ChannelId) {
+        let Some(channel) = self.channels.remove(&id) else { return };
+        self.channels_by_name.remove(&channel.name);
+        for token in channel.invites.keys() {
+            self.invites.remove(token);
+        }
+        if let Some(creator) = self.users.get_mut(&channel.creator) {
+            creator.created = creator.created.saturating_sub(1);
+        }
+        for user in channel.members.iter().chain(&channel.banned).chain([&channel.creator]) {
+            if let Some(user) = self.users.get_mut(user) {
+                user.channels.remove(&id);
+            }
+        }
+    }
+
+    fn remove_user(&mut self, id: UserId) {
+        let Some(user) = self.users.remove(&id) else { return };
+        self.users_by_name.remove(&user.name);
+        for machine in &user.machines {
+            self.owners.remove(&machine.key);
+        }
+        for channel in &user.channels {
+            if let Some(channel) = self.channels.get_mut(channel) {
+                channel.members.remove(&id);
+                channel.banned.remove(&id);
+            }
+        }
+    }
+
+    /// The user of this name.
+    pub fn user_named(&self, name: &str) -> Option<(UserId, &User)> {
+        let id = *self.users_by_name.get(name)?;
+        Some((id, self.users.get(&id)?))
+    }
+
+    /// The user of this identity.
+    pub fn user(&self, id: UserId) -> Option<&User> {
+        self.users.get(&id)
+    }
+
+    /// The names of all users, in order.
+    pub fn user_names(&self) -> impl ExactSizeIterator<Item = &UserName> {
+        self.users_by_name.keys()
+    }
+
+    /// The machine that has this key, and whose it is.
+    pub fn machine_with(&self, key: &PublicKey) -> Option<(UserId, &User, &Machine)> {
+        let id = *self.owners.get(key)?;
+        let user = self.users.get(&id)?;
+        Some((id, user, user.machines.iter().find(|machine| machine.key == *key)?))
+    }
+
+    /// The channel of this name.
+    pub fn channel_named(&self, name: &str) -> Option<(ChannelId, &Channel)> {
+        let id = *self.channels_by_name.get(name)?;
+        Some((id, self.channels.get(&id)?))
+    }
+
+    /// The channel of this identity.
+    pub fn channel(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(&id)
+    }
+
+    /// All channels, in the order of their names.
+    pub fn channels(&self) -> impl Iterator<Item = (ChannelId, &Channel)> {
+        self.channels_by_name.values().filter_map(|id| Some((*id, self.channels.get(id)?)))
+    }
+
+    /// The channel that an invite leads to, and the invite.
+    pub fn invite(&self, token: &Token) -> Option<(ChannelId, &Invite)> {
+        let id = *self.invites.get(token)?;
+        Some((id, self.channels.get(&id)?.invites.get(token)?))
+    }
+
+    /// The identity that the next new user gets.
+    pub fn next_user(&self) -> UserId {
+        UserId(self.next_user)
+    }
+
+    /// The identity that the next new machine gets.
+    pub fn next_machine(&self) -> MachineId {
+        MachineId(self.next_machine)
+    }
+
+    /// The identity that the next new channel gets.
+    pub fn next_channel(&self) -> ChannelId {
+        ChannelId(self.next_channel)
+    }
+
+    /// How many users there are.
+    pub fn user_count(&self) -> usize {
+        self.users.len()
+    }
+
+    /// How many channels there are.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+}
+
+impl Channel {
+    fn concerns(&self, user: UserId) -> bool {
+        self.creator == user || self.members.contains(&user) || self.banned.contains(&user)
+    }
+}
+
+/// Folds `records` from empty.
+impl<'a> FromIterator<&'a Record> for Directory {
+    fn from_iter<I: IntoIterator<Item = &'a Record>>(records: I) -> Self {
+        let mut directory = Self::default();
+        for record in records {
+            directory.apply(record);
+        }
+        directory
+    }
+}

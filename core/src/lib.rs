@@ -1,0 +1,16 @@
+#![no_std]
+#![doc = include_str!("../README.md")]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod directory;
+pub mod key;
+pub mod name;
+pub mod payload;
+pub mod protocol;
+pub mod record;
+pub mod text;
+pub mod time;
+pub mod wire;

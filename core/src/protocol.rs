@@ -1,0 +1,389 @@
+//! The domain's own words: what a session asks, what it is answered, what it is told. No wire version shows
+//! here; `wire` translates.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use crate::key::PublicKey;
+use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::payload::Payload;
+use crate::time::UnixMillis;
+
+/// Who is shown a channel, and who may join it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Visibility {
+    /// Listed to everyone, joined by everyone.
+    Public,
+    /// Listed to members, joined by whoever knows the name.
+    Unlisted,
+    /// Listed to members, joined by members and holders of an invite.
+    Private,
+}
+
+/// The secret text of an invite. Never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// The longest token that is looked at, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Takes any text as a token: whether an invite has it is for the hub to say. Longer than
+    /// [`Token::MAX_LEN`] it cannot be one and is cut, so that it is not carried about.
+    pub fn new(text: &str) -> Self {
+        Self(Arc::from(&text[..text.floor_char_boundary(Self::MAX_LEN + 1)]))
+    }
+
+    /// The token's text, to be given to whom it invites.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What a session asks of the hub. Each is answered by exactly one [`Reply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Subscribe to a channel; a token makes a member of a private one first.
+    Join {
+        /// The channel.
+        channel: ChannelName,
+        /// An invite to it.
+        token: Option<Token>,
+    },
+    /// End the subscription to a channel.
+    Leave {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// List the live sessions, of a channel or of all.
+    Who {
+        /// The channel whose subscribers are asked for.
+        channel: Option<ChannelName>,
+    },
+    /// Post a message to a channel.
+    Post {
+        /// The channel.
+        channel: ChannelName,
+        /// What to post.
+        payload: Payload,
+    },
+    /// Send a message to exactly one live session.
+    Whisper {
+        /// That session.
+        target: SessionPath,
+        /// What to send.
+        payload: Payload,
+    },
+    /// List the channels that the user may see.
+    ListChannels,
+    /// List the user's own machines.
+    ListMachines,
+    /// List all users (server admins).
+    ListUsers,
+    /// Read a page of a channel's history.
+    ReadSince {
+        /// The channel.
+        channel: ChannelName,
+        /// Only messages stamped after this.
+        since: UnixMillis,
+    },
+    /// Show that the session lives.
+    Ping,
+    /// Change or inspect the directory.
+    Admin(Admin),
+}
+
+/// What administrates channels, users and machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Create a channel, with the user as its admin.
+    CreateChannel {
+        /// Its name.
+        name: ChannelName,
+        /// Its tier.
+        visibility: Visibility,
+    },
+    /// Delete a channel with all that belongs to it.
+    DeleteChannel {
+        /// Its name.
+        name: ChannelName,
+    },
+    /// Give a channel another name; all that belongs to it stays.
+    RenameChannel {
+        /// Its name.
+        name: ChannelName,
+        /// Its name from now on.
+        new_name: ChannelName,
+    },
+    /// Move a channel to another tier.
+    SetVisibility {
+        /// Its name.
+        name: ChannelName,
+        /// Its tier from now on.
+        visibility: Visibility,
+    },
+    /// Make a user a member; lifts a ban.
+    AclAdd {
+        /// The channel.
+        channel: ChannelName,
+        /// The user.
+        user: UserName,
+    },
+    /// End a user's membership.
+    AclRemove {
+        /// The channel.
+        channel: ChannelName,
+        /// The user.
+        user: UserName,
+    },
+    /// List the members.
+    AclList {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Make an invite.
+    InviteCreate {
+        /// The channel.
+        channel: ChannelName,
+        /// How often it may be used; `None`: any number of times.
+        uses: Option<u32>,
+        /// How long it lives; `None`: until revoked.
+        lifetime: Option<Duration>,
+    },
+    /// End an invite.
+    InviteRevoke {
+        /// Its token.
+        token: Token,
+    },
+    /// List the invites.
+    InviteList {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// End the subscriptions of a user or of one session.
+    Kick {
+        /// The channel.
+        channel: ChannelName,
+        /// Whom.
+        target: KickTarget,
+    },
+    /// End a user's subscriptions and membership, and let them not come back.
+    Ban {
+        /// The channel.
+        channel: ChannelName,
+        /// The user.
+        user: UserName,
+    },
+    /// Lift a ban.
+    Unban {
+        /// The channel.
+        channel: ChannelName,
+        /// The user.
+        user: UserName,
+    },
+    /// List the banned users.
+    BanList {
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// Remove a user with all that is theirs (server admins, and the user).
+    UserRemove {
+        /// The user.
+        user: UserName,
+    },
+    /// Enrol another machine of the user.
+    MachineAdd {
+        /// Its name.
+        name: MachineName,
+        /// Its key.
+        key: PublicKey,
+    },
+    /// Revoke a machine of the user.
+    MachineRemove {
+        /// Its name.
+        name: MachineName,
+    },
+}
+
+/// Whom a kick meets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KickTarget {
+    /// All sessions of a user.
+    User(UserName),
+    /// One session.
+    Session(SessionPath),
+}
+
+impl fmt::Display for KickTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => user.fmt(f),
+            Self::Session(path) => path.fmt(f),
+        }
+    }
+}
+
+/// The answer to a [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The post is durable, or the whisper was handed to its session.
+    Sent,
+    /// The session is subscribed.
+    Joined(ChannelName),
+    /// Done; the text names what it was done to.
+    Done(String),
+    /// Live sessions.
+    Presence {
+        /// The channel asked about.
+        channel: Option<ChannelName>,
+        /// In the order of their paths.
+        sessions: Vec<Arc<SessionPath>>,
+    },
+    /// Channels, in the order of their names.
+    Channels(Vec<ChannelInfo>),
+    /// Machines, in the order of their names.
+    Machines(Vec<MachineInfo>),
+    /// Users, in the order of their names.
+    Users(Vec<UserName>),
+    /// Invites, oldest first.
+    Invites(Vec<InviteInfo>),
+    /// A new invite's token.
+    Invite(Token),
+    /// A page of history, oldest first; an empty one ends it.
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// The page.
+        messages: Vec<Stamped>,
+    },
+    /// The answer to a ping.
+    Pong,
+    /// It was not done.
+    Refused(Refusal),
+}
+
+/// A channel as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub name: ChannelName,
+    /// Its tier.
+    pub visibility: Visibility,
+    /// Whether the asking user is a member.
+    pub member: bool,
+}
+
+/// A machine as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineInfo {
+    /// Its name.
+    pub name: MachineName,
+    /// Its key.
+    pub key: PublicKey,
+    /// When it was enrolled.
+    pub added: UnixMillis,
+}
+
+/// An invite as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InviteInfo {
+    /// Its token.
+    pub token: Token,
+    /// How often it may still be used; `None`: any number of times.
+    pub uses: Option<u32>,
+    /// When it ends; `None`: when revoked.
+    pub expires: Option<UnixMillis>,
+}
+
+/// A message of a channel's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Who posted it.
+    pub from: SessionPath,
+    /// When the server took it; strictly increasing within a channel.
+    pub ts: UnixMillis,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// Why a command was refused. The kind tells a program, the text a person: what is wrong and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The request itself is malformed.
+    #[error("{0}")]
+    Malformed(String),
+    /// Not allowed, or not now.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// There is no such thing, or none that the asker may see.
+    #[error("{0}")]
+    NotFound(String),
+    /// The server could not do it; nothing was changed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Why the server ends a connection. `Display` is what the client is told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum CloseReason {
+    /// The same path connected anew.
+    #[error("session superseded by a newer connection with the same path")]
+    Superseded,
+    /// The machine was removed.
+    #[error("machine key revoked")]
+    KeyRevoked,
+    /// The user was removed.
+    #[error("user removed")]
+    UserRemoved,
+    /// Nothing was heard for too long.
+    #[error("idle timeout: nothing was heard from this session for 60 seconds")]
+    Idle,
+    /// The session does not read what it is sent.
+    #[error("slow consumer: this session reads more slowly than it is sent to")]
+    SlowConsumer,
+    /// The server stops.
+    #[error("server shutting down")]
+    Shutdown,
+    /// The handshake took too long.
+    #[error("handshake timed out")]
+    HandshakeTimeout,
+    /// The session was not let in.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The peer speaks another version.
+    #[error("protocol version {theirs} is not spoken here")]
+    Version {
+        /// What the peer said.
+        theirs: u32,
+    },
+    /// The peer sent what is no message, or not in its place.
+    #[error("{0}")]
+    Malformed(&'static str),
+}
+
+impl CloseReason {
+    /// A short, fixed word for metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::KeyRevoked => "key_revoked",
+            Self::UserRemoved => "user_removed",
+            Self::Idle => "idle",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Shutdown => "shutdown",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::Refused(_) => "refused",
+            Self::Version { .. } => "version",
+            Self::Malformed(_) => "malformed",
+        }
+    }
+}

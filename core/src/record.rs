@@ -1,0 +1,189 @@
+//! What is made durable. The directory is a fold over records; the store keeps them; a batch of them happens
+//! whole or not at all.
+
+use alloc::sync::Arc;
+
+use crate::key::PublicKey;
+use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::payload::Payload;
+use crate::protocol::{Token, Visibility};
+use crate::time::UnixMillis;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// A number of the server's own, counted up and never given twice: names are attributes, so that who
+        /// takes a freed name is nobody's heir.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+    )*};
+}
+
+ids! {
+    /// A user's identity.
+    UserId;
+    /// A machine's identity.
+    MachineId;
+    /// A channel's identity.
+    ChannelId;
+}
+
+/// A message's place in its channel: the sequence is contiguous from 1, the stamp strictly increases with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// The message's number in its channel.
+    pub seq: u64,
+    /// The server's clock when it took the message.
+    pub ts: UnixMillis,
+}
+
+/// One durable fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A user exists.
+    UserAdded {
+        /// Its identity, the next one free.
+        user: UserId,
+        /// Its name.
+        name: UserName,
+        /// When.
+        at: UnixMillis,
+    },
+    /// A user, its machines, memberships and bans are gone. The channels that it created go by records of
+    /// their own, before this one.
+    UserRemoved {
+        /// Who.
+        user: UserId,
+    },
+    /// A machine is enrolled.
+    MachineAdded {
+        /// Its identity, the next one free.
+        machine: MachineId,
+        /// Whose it is.
+        user: UserId,
+        /// Its name.
+        name: MachineName,
+        /// Its key.
+        key: PublicKey,
+        /// When.
+        at: UnixMillis,
+    },
+    /// A machine's key is revoked.
+    MachineRemoved {
+        /// Whose it was.
+        user: UserId,
+        /// Which.
+        machine: MachineId,
+    },
+    /// A channel exists; its creator is a member by a record of its own.
+    ChannelCreated {
+        /// Its identity, the next one free.
+        channel: ChannelId,
+        /// Its name.
+        name: ChannelName,
+        /// Its tier.
+        visibility: Visibility,
+        /// Its admin.
+        creator: UserId,
+        /// When.
+        at: UnixMillis,
+        /// Its newest message; all zero for a new channel.
+        last: Stamp,
+    },
+    /// A channel, its members, bans, invites and messages are gone.
+    ChannelDeleted {
+        /// Which.
+        channel: ChannelId,
+    },
+    /// A channel has another name.
+    ChannelRenamed {
+        /// Which.
+        channel: ChannelId,
+        /// Its name from now on.
+        name: ChannelName,
+    },
+    /// A channel is in another tier.
+    VisibilitySet {
+        /// Which.
+        channel: ChannelId,
+        /// Its tier from now on.
+        visibility: Visibility,
+    },
+    /// A user is a member.
+    MemberAdded {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Who.
+        user: UserId,
+    },
+    /// A user is no longer a member.
+    MemberRemoved {
+        /// Of which channel.
+        channel: ChannelId,
+        /// Who.
+        user: UserId,
+    },
+    /// A user is banned.
+    Banned {
+        /// From which channel.
+        channel: ChannelId,
+        /// Who.
+        user: UserId,
+    },
+    /// A ban is lifted.
+    Unbanned {
+        /// From which channel.
+        channel: ChannelId,
+        /// Who.
+        user: UserId,
+    },
+    /// An invite exists.
+    InviteCreated {
+        /// To which channel.
+        channel: ChannelId,
+        /// Its secret.
+        token: Token,
+        /// How often it may be used; `None`: any number of times.
+        uses: Option<u32>,
+        /// From when on it is worth nothing; `None`: never.
+        expires: Option<UnixMillis>,
+        /// When; invites are listed in this order.
+        at: UnixMillis,
+    },
+    /// An invite was used once; the last use ends it.
+    InviteUsed {
+        /// To which channel.
+        channel: ChannelId,
+        /// Its secret.
+        token: Token,
+    },
+    /// An invite is gone.
+    InviteRevoked {
+        /// To which channel.
+        channel: ChannelId,
+        /// Its secret.
+        token: Token,
+    },
+    /// A message was posted.
+    Posted {
+        /// To which channel.
+        channel: ChannelId,
+        /// Its place there: the one behind the channel's last.
+        stamp: Stamp,
+        /// Who posted it, as they were called then.
+        from: Arc<SessionPath>,
+        /// What it says.
+        payload: Arc<Payload>,
+    },
+    /// The identities below these were given before: the next ones of a directory read from a store, where
+    /// the newest may have been removed since.
+    Counted {
+        /// The next user.
+        users: u64,
+        /// The next machine.
+        machines: u64,
+        /// The next channel.
+        channels: u64,
+    },
+}

@@ -1,0 +1,6 @@
+//! The wire: how the domain's words travel. Each version is a translation of its own ([`v1`]) over the codec.
+
+mod codec;
+pub mod v1;
+
+pub use codec::{MAX_FRAME, Malformed};
