@@ -29,7 +29,7 @@ pub struct UnixMillis(pub i64);
 impl UnixMillis {
     /// The end of 9999-12-30: late enough, and RFC 3339 can write it in every time zone. A stamp is never
     /// later, but for the few that keep order behind it, so that counting on from one never overflows.
-    pub const MAX: Self = Self(253_402_207_200_999);
+    pub const MAX: Self = Self(253_402_207_200_000);
 
     /// This stamp as RFC 3339 in UTC with milliseconds; readings out of range are clamped to years 0 to 9999.
     pub fn rfc3339(self) -> alloc::string::String {

@@ -205,6 +205,7 @@ pub struct Path<'a> {
 /// A channel's tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named as the wire's specification names them")]
+#[serde(rename_all = "lowercase")]
 pub enum Visibility {
     Public,
     Unlisted,
