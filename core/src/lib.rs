@@ -6,6 +6,8 @@ extern crate alloc;
 extern crate std;
 
 pub mod directory;
+pub mod handshake;
+pub mod hub;
 pub mod key;
 pub mod name;
 pub mod payload;

@@ -50,7 +50,7 @@ impl fmt::Debug for Token {
 }
 
 /// What a session asks of the hub. Each is answered by exactly one [`Reply`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Subscribe to a channel; a token makes a member of a private one first.
     Join {
@@ -103,7 +103,7 @@ pub enum Command {
 }
 
 /// What administrates channels, users and machines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Admin {
     /// Create a channel, with the user as its admin.
     CreateChannel {
@@ -195,7 +195,7 @@ pub enum Admin {
         /// The channel.
         channel: ChannelName,
     },
-    /// Remove a user with all that is theirs (server admins, and the user).
+    /// Remove a user with all that is theirs (server admins).
     UserRemove {
         /// The user.
         user: UserName,
@@ -215,7 +215,7 @@ pub enum Admin {
 }
 
 /// Whom a kick meets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KickTarget {
     /// All sessions of a user.
     User(UserName),
@@ -233,7 +233,7 @@ impl fmt::Display for KickTarget {
 }
 
 /// The answer to a [`Command`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// The post is durable, or the whisper was handed to its session.
     Sent,
@@ -272,7 +272,7 @@ pub enum Reply {
 }
 
 /// A channel as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ChannelInfo {
     /// Its name.
     pub name: ChannelName,
@@ -283,7 +283,7 @@ pub struct ChannelInfo {
 }
 
 /// A machine as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MachineInfo {
     /// Its name.
     pub name: MachineName,
@@ -294,7 +294,7 @@ pub struct MachineInfo {
 }
 
 /// An invite as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct InviteInfo {
     /// Its token.
     pub token: Token,
@@ -305,7 +305,7 @@ pub struct InviteInfo {
 }
 
 /// A message of a channel's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stamped {
     /// Who posted it.
     pub from: SessionPath,

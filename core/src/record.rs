@@ -39,7 +39,7 @@ pub struct Stamp {
 }
 
 /// One durable fact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Record {
     /// A user exists.
     UserAdded {

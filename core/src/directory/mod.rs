@@ -17,7 +17,7 @@ use crate::time::UnixMillis;
 mod check;
 
 /// Users, machines and channels, and the ways to find them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Directory {
     users: BTreeMap<UserId, User>,
     users_by_name: BTreeMap<UserName, UserId>,
@@ -31,7 +31,7 @@ pub struct Directory {
 }
 
 /// A user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User {
     /// Its name.
     pub name: UserName,
@@ -44,7 +44,7 @@ pub struct User {
 }
 
 /// A machine of a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Machine {
     /// Its identity.
     pub id: MachineId,
@@ -57,7 +57,7 @@ pub struct Machine {
 }
 
 /// A channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Channel {
     /// Its name.
     pub name: ChannelName,
@@ -76,7 +76,7 @@ pub struct Channel {
 }
 
 /// An invite to a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invite {
     /// How often it may still be used; `None`: any number of times.
     pub uses: Option<u32>,
@@ -191,16 +191,19 @@ impl Directory {
                     self.invites.remove(token);
                 }
             }
-            Record::Posted { channel, stamp, .. } => {
-                if let Some(channel) = self.channels.get_mut(channel) {
-                    channel.last = *stamp;
-                }
-            }
+            Record::Posted { channel, stamp, .. } => self.apply_stamp(*channel, *stamp),
             Record::Counted { users, machines, channels } => {
                 self.next_user = self.next_user.max(*users);
                 self.next_machine = self.next_machine.max(*machines);
                 self.next_channel = self.next_channel.max(*channels);
             }
+        }
+    }
+
+    /// Folds in what matters here of a post: its place.
+    pub(crate) fn apply_stamp(&mut self, channel: ChannelId, stamp: Stamp) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.last = stamp;
         }
     }
 

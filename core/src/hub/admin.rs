@@ -1,0 +1,287 @@
+//! Administration: what changes channels, members, users and machines.
+//!
+//! Every operation on a channel first asks whether the asker may see it: who may not is told what anyone is
+//! told of a channel that does not exist.
+
+use alloc::vec::Vec;
+
+use super::Hub;
+use super::commit::{Change, Then};
+use super::decide::{Asker, done};
+use super::refuse;
+use crate::directory::Channel;
+use crate::name::{ChannelName, UserName};
+use crate::protocol::{Admin, InviteInfo, KickTarget, Refusal, Reply, Token};
+use crate::record::{ChannelId, Record, Stamp, UserId};
+use crate::time::{Now, UnixMillis};
+
+impl Hub {
+    /// Decides an operation: an answer, or none if it comes with the change that it led to.
+    pub(super) fn administrate(
+        &mut self,
+        now: Now,
+        asker: &Asker,
+        admin: Admin,
+        fresh: Option<Token>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let (records, answer) = match admin {
+            Admin::CreateChannel { name, visibility } => {
+                self.name_free(&name)?;
+                let most = self.config.limits.channels_per_user;
+                let created = self.directory.user(asker.user).map_or(0, |user| user.created as usize);
+                if created >= most {
+                    return Err(refuse::full("channels of a user", most));
+                }
+                let (channel, creator, at) = (self.directory.next_channel(), asker.user, now.wall);
+                let last = Stamp::default();
+                let answer = done(&name);
+                let records = alloc::vec![
+                    Record::ChannelCreated { channel, name, visibility, creator, at, last },
+                    Record::MemberAdded { channel, user: creator },
+                ];
+                (records, answer)
+            }
+            Admin::DeleteChannel { name } => {
+                let (channel, _) = self.administered(asker, &name)?;
+                (alloc::vec![Record::ChannelDeleted { channel }], done(name))
+            }
+            Admin::RenameChannel { name, new_name } => {
+                let (channel, _) = self.administered(asker, &name)?;
+                let answer = done(&new_name);
+                if name == new_name {
+                    return Ok(Some(answer));
+                }
+                self.name_free(&new_name)?;
+                (alloc::vec![Record::ChannelRenamed { channel, name: new_name }], answer)
+            }
+            Admin::SetVisibility { name, visibility } => {
+                let (channel, found) = self.administered(asker, &name)?;
+                if found.visibility == visibility {
+                    return Ok(Some(done(name)));
+                }
+                (alloc::vec![Record::VisibilitySet { channel, visibility }], done(name))
+            }
+            Admin::AclAdd { channel: name, user } => {
+                let (channel, found) = self.administered(asker, &name)?;
+                let id = self.user_id(&user)?;
+                let mut records = Vec::new();
+                if found.banned.contains(&id) {
+                    records.push(Record::Unbanned { channel, user: id });
+                }
+                if !found.members.contains(&id) {
+                    let most = self.config.limits.members_per_channel;
+                    if found.members.len() >= most {
+                        return Err(refuse::full("members of a channel", most));
+                    }
+                    records.push(Record::MemberAdded { channel, user: id });
+                }
+                (records, done(user))
+            }
+            Admin::AclRemove { channel: name, user } => {
+                let (channel, found) = self.administered(asker, &name)?;
+                let id = self.user_id(&user)?;
+                if id == found.creator {
+                    return Err(refuse::unauthorized("the creator of a channel stays its member"));
+                }
+                if !found.members.contains(&id) {
+                    self.unsubscribe_user(id, channel);
+                    return Ok(Some(done(user)));
+                }
+                (alloc::vec![Record::MemberRemoved { channel, user: id }], done(user))
+            }
+            Admin::Ban { channel: name, user } => {
+                let (channel, found) = self.administered(asker, &name)?;
+                let id = self.user_id(&user)?;
+                if id == found.creator || self.is_admin(&user) {
+                    return Err(refuse::unauthorized("an admin of a channel cannot be banned from it"));
+                }
+                if found.banned.contains(&id) {
+                    return Ok(Some(done(user)));
+                }
+                let most = self.config.limits.bans_per_channel;
+                if found.banned.len() >= most {
+                    return Err(refuse::full("bans of a channel", most));
+                }
+                let mut records = Vec::new();
+                if found.members.contains(&id) {
+                    records.push(Record::MemberRemoved { channel, user: id });
+                }
+                records.push(Record::Banned { channel, user: id });
+                (records, done(user))
+            }
+            Admin::Unban { channel: name, user } => {
+                let (channel, found) = self.administered(asker, &name)?;
+                let id = self.user_id(&user)?;
+                if !found.banned.contains(&id) {
+                    return Ok(Some(done(user)));
+                }
+                (alloc::vec![Record::Unbanned { channel, user: id }], done(user))
+            }
+            Admin::Kick { channel: name, target } => return self.kick(asker, &name, &target).map(Some),
+            Admin::AclList { channel } => {
+                let (_, found) = self.administered(asker, &channel)?;
+                return Ok(Some(Reply::Users(self.names(found.members.iter()))));
+            }
+            Admin::BanList { channel } => {
+                let (_, found) = self.administered(asker, &channel)?;
+                return Ok(Some(Reply::Users(self.names(found.banned.iter()))));
+            }
+            Admin::InviteList { channel } => {
+                let (_, found) = self.administered(asker, &channel)?;
+                return Ok(Some(Reply::Invites(valid_invites(found, now.wall))));
+            }
+            Admin::InviteCreate { channel: name, uses, lifetime } => {
+                let (channel, found) = self.administered(asker, &name)?;
+                if uses == Some(0) {
+                    return Err(refuse::malformed("an invite is for at least one use"));
+                }
+                let expires = lifetime.map(|lifetime| expiry(now.wall, lifetime)).transpose()?;
+                let mut records: Vec<Record> = found
+                    .invites
+                    .iter()
+                    .filter(|(_, invite)| !invite.is_valid(now.wall))
+                    .map(|(token, _)| Record::InviteRevoked { channel, token: token.clone() })
+                    .collect();
+                let most = self.config.limits.invites_per_channel;
+                if found.invites.len() - records.len() >= most {
+                    return Err(refuse::full("invites to a channel", most));
+                }
+                let Some(token) = fresh.filter(|token| self.directory.invite(token).is_none()) else {
+                    return Err(Refusal::Internal("the server has no fresh token: try again".into()));
+                };
+                let answer = Reply::Invite(token.clone());
+                records.push(Record::InviteCreated { channel, token, uses, expires, at: now.wall });
+                (records, answer)
+            }
+            Admin::InviteRevoke { token } => {
+                let answer = done(token.expose());
+                // Whoever may not revoke it is told what is told of a token that does not exist.
+                match self.directory.invite(&token) {
+                    Some((channel, _)) if self.administers(asker, channel) => {
+                        (alloc::vec![Record::InviteRevoked { channel, token }], answer)
+                    }
+                    _ => return Ok(Some(answer)),
+                }
+            }
+            Admin::UserRemove { user } => {
+                if !asker.admin {
+                    return Err(refuse::not_server_admin());
+                }
+                let id = self.user_id(&user)?;
+                let created = self.directory.user(id).into_iter().flat_map(|user| &user.channels).copied();
+                let mut records: Vec<Record> = created
+                    .filter(|channel| self.directory.channel(*channel).is_some_and(|it| it.creator == id))
+                    .map(|channel| Record::ChannelDeleted { channel })
+                    .collect();
+                records.push(Record::UserRemoved { user: id });
+                (records, done(user))
+            }
+            Admin::MachineAdd { name, key } => {
+                if self.directory.machine_with(&key).is_some() {
+                    return Err(refuse::unauthorized("this key is enrolled already"));
+                }
+                let most = self.config.limits.machines_per_user;
+                let machines =
+                    self.directory.user(asker.user).map(|user| &*user.machines).unwrap_or_default();
+                if machines.iter().any(|machine| machine.name == name) {
+                    return Err(refuse::name_taken(name));
+                }
+                if machines.len() >= most {
+                    return Err(refuse::full("machines of a user", most));
+                }
+                let (machine, user, at) = (self.directory.next_machine(), asker.user, now.wall);
+                let answer = done(&name);
+                (alloc::vec![Record::MachineAdded { machine, user, name, key, at }], answer)
+            }
+            Admin::MachineRemove { name } => {
+                let machines =
+                    self.directory.user(asker.user).map(|user| &*user.machines).unwrap_or_default();
+                let Some(machine) = machines.iter().find(|machine| machine.name == name) else {
+                    return Err(Refusal::NotFound(alloc::format!("no machine '{name}' of yours")));
+                };
+                if machines.len() == 1 {
+                    let why = "this is your last machine: add another first, or you could not come back";
+                    return Err(refuse::unauthorized(why));
+                }
+                let (user, machine) = (asker.user, machine.id);
+                (alloc::vec![Record::MachineRemoved { user, machine }], done(name))
+            }
+        };
+        if records.is_empty() {
+            return Ok(Some(answer));
+        }
+        let then = Then::Reply { conn: asker.conn, request: asker.request, reply: answer };
+        self.change(Change { records, then });
+        Ok(None)
+    }
+
+    fn kick(&mut self, asker: &Asker, name: &ChannelName, target: &KickTarget) -> Result<Reply, Refusal> {
+        let (channel, _) = self.administered(asker, name)?;
+        let ended = match target {
+            KickTarget::User(user) => match self.directory.user_named(user.as_str()) {
+                Some((id, _)) => self.unsubscribe_user(id, channel),
+                None => 0,
+            },
+            KickTarget::Session(path) => match self.paths.get(path).copied() {
+                Some(conn) => usize::from(self.unsubscribe(conn, channel)),
+                None => 0,
+            },
+        };
+        if ended == 0 {
+            return Err(Refusal::NotFound(alloc::format!("'{target}' is not in '{name}'")));
+        }
+        Ok(done(target))
+    }
+
+    fn administers(&self, asker: &Asker, channel: ChannelId) -> bool {
+        asker.admin || self.directory.channel(channel).is_some_and(|it| it.creator == asker.user)
+    }
+
+    /// The channel of this name, if the asker administers it.
+    fn administered(&self, asker: &Asker, name: &ChannelName) -> Result<(ChannelId, &Channel), Refusal> {
+        let (id, channel) = self.visible(asker, name)?;
+        if self.administers(asker, id) { Ok((id, channel)) } else { Err(refuse::not_channel_admin(name)) }
+    }
+
+    /// A name in use is refused even if the asker may not see what uses it: names are unique on the server, so
+    /// this alone cannot be kept silent.
+    fn name_free(&self, name: &ChannelName) -> Result<(), Refusal> {
+        match self.directory.channel_named(name.as_str()) {
+            Some(_) => Err(refuse::name_taken(name)),
+            None => Ok(()),
+        }
+    }
+
+    fn user_id(&self, name: &UserName) -> Result<UserId, Refusal> {
+        self.directory.user_named(name.as_str()).map(|(id, _)| id).ok_or_else(|| refuse::no_user(name))
+    }
+
+    fn names<'a>(&self, users: impl Iterator<Item = &'a UserId>) -> Vec<UserName> {
+        let mut names: Vec<UserName> =
+            users.filter_map(|user| Some(self.directory.user(*user)?.name.clone())).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn valid_invites(channel: &Channel, wall: UnixMillis) -> Vec<InviteInfo> {
+    let mut invites: Vec<_> = channel.invites.iter().filter(|(_, invite)| invite.is_valid(wall)).collect();
+    invites.sort_by_key(|(_, invite)| invite.created);
+    invites
+        .into_iter()
+        .map(|(token, invite)| InviteInfo {
+            token: token.clone(),
+            uses: invite.uses,
+            expires: invite.expires,
+        })
+        .collect()
+}
+
+fn expiry(wall: UnixMillis, lifetime: core::time::Duration) -> Result<UnixMillis, Refusal> {
+    i64::try_from(lifetime.as_millis())
+        .ok()
+        .and_then(|lifetime| wall.0.checked_add(lifetime))
+        .map(UnixMillis)
+        .filter(|at| *at <= UnixMillis::MAX)
+        .ok_or_else(|| refuse::malformed("an invite cannot live that long: leave its lifetime out"))
+}

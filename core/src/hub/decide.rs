@@ -1,0 +1,314 @@
+//! What a session may do, and what comes of it: everything but administration.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::commit::{Change, Post, Then, Waiting};
+use super::limit::Cost;
+use super::{Action, ConnId, Hub, RequestId, refuse, reply};
+use crate::directory::Channel;
+use crate::name::{ChannelName, SessionPath};
+use crate::payload::Payload;
+use crate::protocol::{Admin, ChannelInfo, Command, MachineInfo, Refusal, Reply, Stamped, Token, Visibility};
+use crate::record::{ChannelId, Record, UserId};
+use crate::time::{Now, UnixMillis};
+
+/// Who asks.
+#[derive(Clone)]
+pub(super) struct Asker {
+    pub(super) conn: ConnId,
+    pub(super) request: RequestId,
+    pub(super) user: UserId,
+    pub(super) path: Arc<SessionPath>,
+    pub(super) admin: bool,
+}
+
+impl Hub {
+    /// Takes a request within its rates: answers it, or lets it wait for a change that is under way.
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: RequestId,
+        command: Command,
+        token: Option<Token>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Err(wait) = self.take_tokens(now, conn, &command) {
+            return reply(actions, conn, request, refuse::too_fast(wait));
+        }
+        // Posts of one connection keep their order even if an earlier one had to wait.
+        if self.change_pending() && may_need_record(&command) {
+            return self.waiting.push_back(Waiting::Request { conn, request, command, token });
+        }
+        self.decide(now, conn, request, command, token, actions);
+    }
+
+    fn take_tokens(&mut self, now: Now, conn: ConnId, command: &Command) -> Result<(), core::time::Duration> {
+        let size = |payload: &Payload| u32::try_from(payload.size()).unwrap_or(u32::MAX);
+        let cost = match command {
+            Command::Ping => return Ok(()),
+            Command::Post { payload, .. } => Cost::Post(size(payload)),
+            Command::Whisper { payload, .. } => Cost::Whisper(size(payload)),
+            _ => Cost::Control,
+        };
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        session.buckets.take(&self.config.limits.session, now.mono, cost)?;
+        let Some(user) = self.users.get_mut(&session.user) else { return Ok(()) };
+        user.buckets.take(&self.config.limits.user, now.mono, cost)
+    }
+
+    /// Decides a request against the durable state.
+    pub(super) fn decide(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: RequestId,
+        command: Command,
+        token: Option<Token>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let (user, path) = (session.user, session.path.clone());
+        let asker = Asker { conn, request, user, admin: self.is_admin(&path.user), path };
+        let answer = match command {
+            Command::Join { channel, token } => self.join(now, &asker, &channel, token),
+            Command::Leave { channel } => {
+                if let Some((id, _)) = self.directory.channel_named(channel.as_str()) {
+                    self.unsubscribe(conn, id);
+                }
+                Ok(Some(done(&channel)))
+            }
+            Command::Who { channel } => self.who(&asker, channel).map(Some),
+            Command::Post { channel, payload } => self.post(&asker, &channel, payload),
+            Command::Whisper { target, payload } => match self.paths.get(&target) {
+                Some(to) => {
+                    let (to, target) = (*to, Arc::new(target));
+                    actions.push(Action::Whisper { conn: to, from: asker.path.clone(), target, payload });
+                    Ok(Some(Reply::Sent))
+                }
+                None => Err(refuse::offline(target)),
+            },
+            Command::ListChannels => Ok(Some(Reply::Channels(self.list_channels(&asker)))),
+            Command::ListMachines => Ok(Some(Reply::Machines(self.list_machines(user)))),
+            Command::ListUsers if asker.admin => {
+                Ok(Some(Reply::Users(self.directory.user_names().cloned().collect())))
+            }
+            Command::ListUsers => Err(refuse::not_server_admin()),
+            Command::ReadSince { channel, since } => self.read_since(&asker, &channel, since, actions),
+            Command::Ping => Ok(Some(Reply::Pong)),
+            Command::Admin(admin) => self.administrate(now, &asker, admin, token),
+        };
+        match answer {
+            Ok(Some(answer)) => reply(actions, conn, request, answer),
+            // The answer comes with a later input.
+            Ok(None) => {}
+            Err(refusal) => reply(actions, conn, request, refusal),
+        }
+    }
+
+    fn join(
+        &mut self,
+        now: Now,
+        asker: &Asker,
+        name: &ChannelName,
+        token: Option<Token>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let (id, channel) = self.visible_or_open(asker, name, token.as_ref(), now.wall)?;
+        let enters = channel.visibility != Visibility::Private
+            || asker.admin
+            || channel.creator == asker.user
+            || channel.members.contains(&asker.user)
+            || self.is_subscribed(asker.conn, id);
+        if enters {
+            self.subscribe(asker.conn, id)?;
+            return Ok(Some(Reply::Joined(name.clone())));
+        }
+        let Some(token) = token else { return Err(refuse::no_channel(name)) };
+        let limits = &self.config.limits;
+        if channel.members.len() >= limits.members_per_channel {
+            return Err(refuse::full("members of a channel", limits.members_per_channel));
+        }
+        let subscribed = self.sessions.get(&asker.conn).map_or(0, |session| session.subscriptions.len());
+        if subscribed >= limits.subscriptions_per_session {
+            return Err(refuse::full("channels at once for a session", limits.subscriptions_per_session));
+        }
+        let records = alloc::vec![
+            Record::InviteUsed { channel: id, token },
+            Record::MemberAdded { channel: id, user: asker.user },
+        ];
+        let then = Then::Join { conn: asker.conn, request: asker.request, channel: id };
+        self.change(Change { records, then });
+        Ok(None)
+    }
+
+    /// The channel, if the asker may see it or holds an invite to it.
+    fn visible_or_open(
+        &self,
+        asker: &Asker,
+        name: &ChannelName,
+        token: Option<&Token>,
+        wall: UnixMillis,
+    ) -> Result<(ChannelId, &Channel), Refusal> {
+        let found = self.directory.channel_named(name.as_str());
+        let invited = token
+            .and_then(|token| self.directory.invite(token))
+            .filter(|(_, invite)| invite.is_valid(wall))
+            .map(|(id, _)| id);
+        found
+            .filter(|(id, channel)| {
+                self.sees(asker, *id, channel)
+                    || (invited == Some(*id) && !channel.banned.contains(&asker.user))
+            })
+            .ok_or_else(|| refuse::no_channel(name))
+    }
+
+    fn who(&self, asker: &Asker, channel: Option<ChannelName>) -> Result<Reply, Refusal> {
+        let mut sessions: Vec<Arc<SessionPath>> = match &channel {
+            None => self.paths.keys().cloned().collect(),
+            Some(name) => {
+                let (id, _) = self.visible(asker, name)?;
+                let list = self.subscribers.get(&id).map(|list| list.as_slice()).unwrap_or_default();
+                list.iter().filter_map(|conn| Some(self.sessions.get(conn)?.path.clone())).collect()
+            }
+        };
+        sessions.sort_unstable();
+        Ok(Reply::Presence { channel, sessions })
+    }
+
+    fn post(
+        &mut self,
+        asker: &Asker,
+        name: &ChannelName,
+        payload: Payload,
+    ) -> Result<Option<Reply>, Refusal> {
+        let channel = self.subscribed(asker, name)?;
+        self.gathering.posts.push_back(Post {
+            conn: asker.conn,
+            request: asker.request,
+            channel,
+            from: asker.path.clone(),
+            payload: Arc::new(payload),
+        });
+        Ok(None)
+    }
+
+    fn list_channels(&self, asker: &Asker) -> Vec<ChannelInfo> {
+        let listed = |channel: &Channel| {
+            asker.admin
+                || channel.creator == asker.user
+                || channel.members.contains(&asker.user)
+                || (channel.visibility == Visibility::Public && !channel.banned.contains(&asker.user))
+        };
+        let channels = self.directory.channels().filter(|(_, channel)| listed(channel));
+        channels
+            .map(|(_, channel)| ChannelInfo {
+                name: channel.name.clone(),
+                visibility: channel.visibility,
+                member: channel.members.contains(&asker.user),
+            })
+            .collect()
+    }
+
+    fn list_machines(&self, user: UserId) -> Vec<MachineInfo> {
+        let machines = self.directory.user(user).map(|user| &*user.machines).unwrap_or_default();
+        let mut list: Vec<MachineInfo> = machines
+            .iter()
+            .map(|machine| MachineInfo { name: machine.name.clone(), key: machine.key, added: machine.added })
+            .collect();
+        list.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        list
+    }
+
+    fn read_since(
+        &self,
+        asker: &Asker,
+        name: &ChannelName,
+        since: UnixMillis,
+        actions: &mut Vec<Action>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let channel = self.subscribed(asker, name)?;
+        let newest = self.directory.channel(channel).map(|channel| channel.last.ts);
+        if newest.is_none_or(|newest| newest <= since) {
+            return Ok(Some(Reply::History { channel: name.clone(), messages: Vec::new() }));
+        }
+        actions.push(Action::ReadHistory {
+            conn: asker.conn,
+            request: asker.request,
+            channel,
+            since,
+            max_rows: self.config.limits.page_rows,
+            max_bytes: self.config.limits.page_bytes,
+        });
+        Ok(None)
+    }
+
+    /// Answers with a page, if the session may still read the channel.
+    pub(super) fn history_read(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        id: ChannelId,
+        page: Result<Vec<Stamped>, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let channel = self.directory.channel(id).filter(|_| session.subscriptions.contains(&id));
+        let answer = match (channel, page) {
+            (Some(channel), Ok(messages)) => Reply::History { channel: channel.name.clone(), messages },
+            (Some(_), Err(why)) => {
+                Refusal::Internal(alloc::format!("the server could not read its history: {why}")).into()
+            }
+            (None, _) => refuse::unauthorized("the subscription ended while its history was read").into(),
+        };
+        reply(actions, conn, request, answer);
+    }
+
+    pub(super) fn is_subscribed(&self, conn: ConnId, channel: ChannelId) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.subscriptions.contains(&channel))
+    }
+
+    /// Whether the asker may know of a channel.
+    fn sees(&self, asker: &Asker, id: ChannelId, channel: &Channel) -> bool {
+        asker.admin
+            || channel.creator == asker.user
+            || channel.members.contains(&asker.user)
+            || self.is_subscribed(asker.conn, id)
+            || (channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))
+    }
+
+    /// The channel of this name, if the asker may know of it.
+    pub(super) fn visible(
+        &self,
+        asker: &Asker,
+        name: &ChannelName,
+    ) -> Result<(ChannelId, &Channel), Refusal> {
+        let found = self.directory.channel_named(name.as_str());
+        found.filter(|(id, channel)| self.sees(asker, *id, channel)).ok_or_else(|| refuse::no_channel(name))
+    }
+
+    /// The channel of this name, if the asker's session is in it.
+    fn subscribed(&self, asker: &Asker, name: &ChannelName) -> Result<ChannelId, Refusal> {
+        let (id, _) = self.visible(asker, name)?;
+        if self.is_subscribed(asker.conn, id) { Ok(id) } else { Err(refuse::not_subscribed(name)) }
+    }
+}
+
+pub(super) fn done(what: impl core::fmt::Display) -> Reply {
+    Reply::Done(alloc::format!("{what}"))
+}
+
+/// Whether deciding this may lead to a record. An administrator's listing does not, nor does a join without a
+/// token.
+fn may_need_record(command: &Command) -> bool {
+    match command {
+        Command::Post { .. } => true,
+        Command::Join { token, .. } => token.is_some(),
+        Command::Admin(admin) => !matches!(
+            admin,
+            Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. }
+        ),
+        _ => false,
+    }
+}

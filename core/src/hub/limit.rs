@@ -1,0 +1,245 @@
+//! What is bounded: rates by token buckets, numbers by caps.
+
+use core::time::Duration;
+
+use crate::time::Monotonic;
+
+/// A rate: so many a second on average, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// Tokens that come back in a second; 0 switches the limit off.
+    pub per_second: u32,
+    /// Tokens of a full bucket.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// No limit.
+    pub const OFF: Self = Self { per_second: 0, burst: 0 };
+
+    /// A rate with room for `burst` at once.
+    pub const fn new(per_second: u32, burst: u32) -> Self {
+        Self { per_second, burst }
+    }
+
+    /// Nanoseconds that a token takes to come back.
+    fn cost(self) -> u64 {
+        1_000_000_000 / u64::from(self.per_second.max(1))
+    }
+}
+
+/// A token bucket as one number: the time at which it will be full again (the generic cell rate algorithm,
+/// ITU-T I.371), in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bucket(u64);
+
+impl Bucket {
+    /// Takes `tokens`, or says how long to wait for them. More tokens than a full bucket are given to a full
+    /// one, so that a large message waits but is not refused for ever.
+    ///
+    /// # Errors
+    /// The time after which as many tokens are there.
+    pub fn take(&mut self, rate: Rate, now: Monotonic, tokens: u32) -> Result<(), Duration> {
+        if rate.per_second == 0 {
+            return Ok(());
+        }
+        let now = now.0.saturating_mul(1_000_000);
+        let cost = rate.cost();
+        let room = cost.saturating_mul(u64::from(rate.burst.max(tokens)));
+        let full = self.0.max(now).saturating_add(cost.saturating_mul(u64::from(tokens)));
+        match full.checked_sub(now.saturating_add(room)) {
+            Some(missing) if missing > 0 => Err(Duration::from_nanos(missing)),
+            _ => {
+                self.0 = full;
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the bucket is full: it may then be forgotten.
+    pub fn is_full(&self, now: Monotonic) -> bool {
+        self.0 <= now.0.saturating_mul(1_000_000)
+    }
+}
+
+/// The rates of a session or of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rates {
+    /// Posts.
+    pub posts: Rate,
+    /// Whispers.
+    pub whispers: Rate,
+    /// Bytes of both.
+    pub bytes: Rate,
+    /// All other requests but pings.
+    pub control: Rate,
+}
+
+impl Rates {
+    const OFF: Self = Self { posts: Rate::OFF, whispers: Rate::OFF, bytes: Rate::OFF, control: Rate::OFF };
+}
+
+/// The buckets of a session or of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Buckets {
+    posts: Bucket,
+    whispers: Bucket,
+    bytes: Bucket,
+    control: Bucket,
+}
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Cost {
+    Post(u32),
+    Whisper(u32),
+    Control,
+}
+
+impl Buckets {
+    pub(super) fn take(&mut self, rates: &Rates, now: Monotonic, cost: Cost) -> Result<(), Duration> {
+        match cost {
+            Cost::Post(bytes) => {
+                self.posts.take(rates.posts, now, 1)?;
+                self.bytes.take(rates.bytes, now, bytes)
+            }
+            Cost::Whisper(bytes) => {
+                self.whispers.take(rates.whispers, now, 1)?;
+                self.bytes.take(rates.bytes, now, bytes)
+            }
+            Cost::Control => self.control.take(rates.control, now, 1),
+        }
+    }
+
+    pub(super) fn are_full(&self, now: Monotonic) -> bool {
+        [self.posts, self.whispers, self.bytes, self.control].iter().all(|bucket| bucket.is_full(now))
+    }
+}
+
+/// Everything that bounds a hub. The defaults are such that a busy agent never meets them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Rates of one session.
+    pub session: Rates,
+    /// Rates of all sessions of a user together.
+    pub user: Rates,
+    /// Live sessions of a user.
+    pub sessions_per_user: usize,
+    /// Channels that a session is subscribed to at once.
+    pub subscriptions_per_session: usize,
+    /// Channels that a user has created and that exist.
+    pub channels_per_user: usize,
+    /// Members of a channel.
+    pub members_per_channel: usize,
+    /// Bans of a channel.
+    pub bans_per_channel: usize,
+    /// Invites to a channel.
+    pub invites_per_channel: usize,
+    /// Machines of a user.
+    pub machines_per_user: usize,
+    /// Rows of a page of history.
+    pub page_rows: usize,
+    /// Bytes of a page of history; one row always fits.
+    pub page_bytes: usize,
+    /// Posts of one commit.
+    pub batch_posts: usize,
+    /// Bytes of one commit's posts; one post always fits.
+    pub batch_bytes: usize,
+    /// A session that was not heard for this long has ended.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            session: Rates {
+                posts: Rate::new(100, 500),
+                whispers: Rate::new(100, 500),
+                bytes: Rate::new(4 << 20, 32 << 20),
+                control: Rate::new(200, 2_000),
+            },
+            user: Rates {
+                posts: Rate::new(500, 5_000),
+                whispers: Rate::new(500, 5_000),
+                bytes: Rate::new(16 << 20, 128 << 20),
+                control: Rate::new(1_000, 10_000),
+            },
+            sessions_per_user: 1_000,
+            subscriptions_per_session: 1_000,
+            channels_per_user: 1_000,
+            members_per_channel: 10_000,
+            bans_per_channel: 10_000,
+            invites_per_channel: 1_000,
+            machines_per_user: 100,
+            page_rows: 500,
+            page_bytes: 1 << 20,
+            batch_posts: 4_096,
+            batch_bytes: 8 << 20,
+            idle: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Limits {
+    /// These limits without rates: for benchmarks. The bounds on memory stay.
+    #[must_use]
+    pub fn without_rates(self) -> Self {
+        Self { session: Rates::OFF, user: Rates::OFF, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let rate = Rate::new(10, 3);
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            assert_eq!(bucket.take(rate, Monotonic(1_000), 1), Ok(()));
+        }
+        assert_eq!(bucket.take(rate, Monotonic(1_000), 1), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.take(rate, Monotonic(1_100), 1), Ok(()));
+        assert!(bucket.take(rate, Monotonic(1_150), 1).is_err());
+        assert!(!bucket.is_full(Monotonic(1_200)));
+        assert!(bucket.is_full(Monotonic(1_400)));
+    }
+
+    #[test]
+    fn more_than_a_full_bucket_holds_waits_for_a_full_one() {
+        let rate = Rate::new(10, 3);
+        let mut bucket = Bucket::default();
+        assert_eq!(bucket.take(rate, Monotonic(1_000), 30), Ok(()));
+        assert!(bucket.take(rate, Monotonic(1_000), 30).is_err());
+        assert_eq!(bucket.take(rate, Monotonic(4_000), 30), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_pattern_of_requests_passes_more_than_burst_and_rate_allow(
+            per_second in 1..5_000u32,
+            burst in 1..100u32,
+            steps in proptest::collection::vec((0..50u64, 1..5u32), 1..300),
+        ) {
+            let rate = Rate::new(per_second, burst.max(5));
+            let mut bucket = Bucket::default();
+            let (mut now, mut passed) = (1_000, 0u64);
+            for (wait, tokens) in steps {
+                now += wait;
+                match bucket.take(rate, Monotonic(now), tokens) {
+                    Ok(()) => passed += u64::from(tokens),
+                    Err(wait) => {
+                        // Waiting as told is enough.
+                        let later = Monotonic(now) + wait + Duration::from_millis(1);
+                        prop_assert_eq!(bucket.clone().take(rate, later, tokens), Ok(()));
+                    }
+                }
+                // One more than whole tokens: a token's time is rounded down to nanoseconds.
+                let earned = (now - 1_000) * u64::from(per_second) * 101 / 100_000;
+                prop_assert!(passed <= u64::from(rate.burst) + earned + 1);
+            }
+        }
+    }
+}

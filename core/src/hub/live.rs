@@ -1,0 +1,245 @@
+//! What lives only as long as its connection: sessions, subscriptions, presence.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::commit::{Change, Then, Waiting};
+use super::limit::Buckets;
+use super::{Action, ConnId, Hub, Lifecycle, refuse};
+use crate::handshake::Proven;
+use crate::name::{Handle, MachineName, SessionPath};
+use crate::protocol::{CloseReason, Refusal};
+use crate::record::{ChannelId, MachineId, Record, UserId};
+use crate::time::{Monotonic, Now};
+
+/// How long a user without sessions keeps its buckets: a reconnect does not refill them.
+const COOLING: Duration = Duration::from_secs(60);
+
+/// A live, authenticated connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Session {
+    pub(super) path: Arc<SessionPath>,
+    pub(super) user: UserId,
+    pub(super) machine: MachineId,
+    pub(super) subscriptions: BTreeSet<ChannelId>,
+    pub(super) buckets: Buckets,
+    pub(super) heard: Monotonic,
+}
+
+/// A user with sessions, or one that had some lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct LiveUser {
+    pub(super) conns: Vec<ConnId>,
+    pub(super) buckets: Buckets,
+}
+
+impl Hub {
+    /// Makes a session of a proven connection; a new user's only after its records are durable.
+    pub(super) fn open(&mut self, now: Now, conn: ConnId, proven: Proven, actions: &mut Vec<Action>) {
+        if self.state != Lifecycle::Running {
+            actions.push(Action::Close { conn, reason: CloseReason::Shutdown });
+            return;
+        }
+        let Proven { key, session, claim } = proven;
+        let Some(claim) = claim else {
+            match self.directory.machine_with(&key) {
+                Some((user, _, machine)) => {
+                    let machine = (machine.id, machine.name.clone());
+                    self.establish(now, conn, user, machine, session, actions);
+                }
+                None => refuse_open(
+                    actions,
+                    conn,
+                    refuse::unauthorized(
+                        "this machine's key is not enrolled here: register a user, or have a machine of yours add it",
+                    ),
+                ),
+            }
+            return;
+        };
+        if self.change_pending() {
+            let proven = Proven { key, session, claim: Some(claim) };
+            self.waiting.push_back(Waiting::Open { conn, proven });
+            return;
+        }
+        let pinned = self.config.admins.get(&claim.user).copied().flatten();
+        if self.directory.user_named(claim.user.as_str()).is_some() {
+            return refuse_open(actions, conn, refuse::name_taken(&claim.user));
+        }
+        if pinned.is_some_and(|pin| pin != key) {
+            return refuse_open(actions, conn, refuse::unauthorized("this name is reserved for another key"));
+        }
+        if self.directory.machine_with(&key).is_some() {
+            let why = "this machine's key is enrolled already: connect without registering";
+            return refuse_open(actions, conn, refuse::unauthorized(why));
+        }
+        let (user, machine, at) = (self.directory.next_user(), self.directory.next_machine(), now.wall);
+        let records = alloc::vec![
+            Record::UserAdded { user, name: claim.user, at },
+            Record::MachineAdded { machine, user, name: claim.machine.clone(), key, at },
+        ];
+        let then = Then::Establish { conn, user, machine: (machine, claim.machine), session };
+        self.change(Change { records, then });
+    }
+
+    /// Starts a session, ending an older one of the same path.
+    pub(super) fn establish(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        user: UserId,
+        (machine, machine_name): (MachineId, MachineName),
+        session: Handle,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(name) = self.directory.user(user).map(|user| user.name.clone()) else { return };
+        let admin = self.is_admin(&name);
+        let path = Arc::new(SessionPath { user: name, machine: machine_name, session });
+        if let Some(older) = self.paths.get(&path).copied() {
+            self.close(now, older, CloseReason::Superseded, actions);
+        }
+        let most = self.config.limits.sessions_per_user;
+        let live = self.users.entry(user).or_default();
+        if live.conns.len() >= most {
+            return refuse_open(actions, conn, refuse::full("live sessions of a user", most));
+        }
+        live.conns.push(conn);
+        self.paths.insert(path.clone(), conn);
+        self.liveness.insert((now.mono + self.config.limits.idle, conn));
+        self.sessions.insert(
+            conn,
+            Session {
+                path: path.clone(),
+                user,
+                machine,
+                subscriptions: BTreeSet::new(),
+                buckets: Buckets::default(),
+                heard: now.mono,
+            },
+        );
+        actions.push(Action::Established { conn, path, admin });
+    }
+
+    /// Notes that a session lives; false if there is none.
+    pub(super) fn heard(&mut self, now: Now, conn: ConnId) -> bool {
+        self.sessions.get_mut(&conn).map(|session| session.heard = now.mono).is_some()
+    }
+
+    /// Ends sessions that were not heard in time, forgets users that are gone.
+    pub(super) fn expire(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while let Some((at, conn)) = self.liveness.first().copied()
+            && at <= now.mono
+        {
+            self.liveness.remove(&(at, conn));
+            let Some(session) = self.sessions.get(&conn) else { continue };
+            let due = session.heard + self.config.limits.idle;
+            if due <= now.mono {
+                self.close(now, conn, CloseReason::Idle, actions);
+            } else {
+                self.liveness.insert((due, conn));
+            }
+        }
+        while let Some((at, user)) = self.cooling.first().copied()
+            && at <= now.mono
+        {
+            self.cooling.remove(&(at, user));
+            let Some(live) = self.users.get(&user) else { continue };
+            if live.conns.is_empty() {
+                if live.buckets.are_full(now.mono) {
+                    self.users.remove(&user);
+                } else {
+                    self.cooling.insert((now.mono + COOLING, user));
+                }
+            }
+        }
+    }
+
+    /// Ends a session and its connection, if there is one.
+    pub(super) fn close(&mut self, now: Now, conn: ConnId, reason: CloseReason, actions: &mut Vec<Action>) {
+        if self.end_session(now, conn) {
+            actions.push(Action::Close { conn, reason });
+        }
+    }
+
+    /// Forgets a session; false if there is none.
+    pub(super) fn end_session(&mut self, now: Now, conn: ConnId) -> bool {
+        let Some(session) = self.sessions.remove(&conn) else { return false };
+        for channel in &session.subscriptions {
+            self.drop_subscriber(*channel, conn);
+        }
+        self.paths.remove(&session.path);
+        // At most one entry stands for a session, somewhere at or behind its last sign of life.
+        let due = session.heard + self.config.limits.idle;
+        if !self.liveness.remove(&(due, conn)) {
+            self.liveness.retain(|(_, other)| *other != conn);
+        }
+        if let Some(live) = self.users.get_mut(&session.user) {
+            live.conns.retain(|other| *other != conn);
+            if live.conns.is_empty() {
+                self.cooling.insert((now.mono + COOLING, session.user));
+            }
+        }
+        true
+    }
+
+    pub(super) fn subscribe(&mut self, conn: ConnId, channel: ChannelId) -> Result<(), Refusal> {
+        let most = self.config.limits.subscriptions_per_session;
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        if session.subscriptions.contains(&channel) {
+            return Ok(());
+        }
+        if session.subscriptions.len() >= most {
+            return Err(refuse::full("channels at once for a session", most));
+        }
+        session.subscriptions.insert(channel);
+        let list = Arc::make_mut(self.subscribers.entry(channel).or_default());
+        if let Err(at) = list.binary_search(&conn) {
+            list.insert(at, conn);
+        }
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, conn: ConnId, channel: ChannelId) -> bool {
+        let there =
+            self.sessions.get_mut(&conn).is_some_and(|session| session.subscriptions.remove(&channel));
+        if there {
+            self.drop_subscriber(channel, conn);
+        }
+        there
+    }
+
+    fn drop_subscriber(&mut self, channel: ChannelId, conn: ConnId) {
+        if let Some(list) = self.subscribers.get_mut(&channel) {
+            if let Ok(at) = list.binary_search(&conn) {
+                Arc::make_mut(list).remove(at);
+            }
+            if list.is_empty() {
+                self.subscribers.remove(&channel);
+            }
+        }
+    }
+
+    /// Ends a user's subscriptions to a channel; says how many there were.
+    pub(super) fn unsubscribe_user(&mut self, user: UserId, channel: ChannelId) -> usize {
+        self.conns_of(user).into_iter().filter(|conn| self.unsubscribe(*conn, channel)).count()
+    }
+
+    /// Ends all subscriptions to a channel.
+    pub(super) fn unsubscribe_all(&mut self, channel: ChannelId) {
+        for conn in self.subscribers.remove(&channel).iter().flat_map(|list| list.iter()) {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.subscriptions.remove(&channel);
+            }
+        }
+    }
+
+    pub(super) fn conns_of(&self, user: UserId) -> Vec<ConnId> {
+        self.users.get(&user).map(|live| live.conns.clone()).unwrap_or_default()
+    }
+}
+
+fn refuse_open(actions: &mut Vec<Action>, conn: ConnId, refusal: Refusal) {
+    actions.push(Action::Close { conn, reason: CloseReason::Refused(refusal) });
+}

@@ -1,0 +1,375 @@
+//! The hub: who is here, who may do what, and in which order it happened.
+//!
+//! Drive it with [`Hub::handle`]: every input with the time it happens at, every appended [`Action`] carried
+//! out in order. When [`Hub::next_deadline`] has come, hand in [`Input::Tick`]. Posts gather until that tick,
+//! so a shell drains what has arrived, ticks, and has one commit for all of it.
+//!
+//! **Durability.** A decision that must be kept becomes records in a batch, and nothing of it is seen before
+//! [`Input::Persisted`]. The directory is never ahead of the disk: a change is folded in when its batch is
+//! durable, so a failed batch leaves nothing to undo. That is kept simple by two rules. One batch is in flight
+//! at a time; what arrives meanwhile gathers for the next. And at most one change of the directory is undecided
+//! at a time: what would need a record after it waits in line until it is durable, while requests that need
+//! none are answered from the durable state.
+//!
+//! **Order.** Posts are stamped when their batch is sealed and delivered when it is durable, in the same order
+//! to everyone.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::directory::Directory;
+use crate::handshake::Proven;
+use crate::key::PublicKey;
+use crate::name::{ChannelName, SessionPath, UserName};
+use crate::payload::Payload;
+use crate::protocol::{CloseReason, Command, Refusal, Reply, Stamped, Token};
+use crate::record::{ChannelId, Record, UserId};
+use crate::time::{Monotonic, Now, UnixMillis};
+
+mod admin;
+mod check;
+mod commit;
+mod decide;
+mod limit;
+mod live;
+mod refuse;
+#[cfg(test)]
+mod tests;
+
+pub use limit::{Bucket, Limits, Rate, Rates};
+
+use commit::{Batch, InFlight, Waiting};
+use live::{LiveUser, Session};
+
+/// A connection, numbered by the shell; a number is not used again while the hub may still name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// A request, numbered by its connection's edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A batch of records, numbered upwards by the hub.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// What happens to the hub.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A connection has proven who it is and wants to become a session.
+    Open {
+        /// The connection.
+        conn: ConnId,
+        /// What its handshake proved.
+        proven: Proven,
+    },
+    /// A session asks for something.
+    Request {
+        /// Its connection.
+        conn: ConnId,
+        /// The number that the reply will carry.
+        request: RequestId,
+        /// What it asks.
+        command: Command,
+        /// For [`Admin::InviteCreate`](crate::protocol::Admin::InviteCreate): a fresh secret of at least 24
+        /// random bytes.
+        token: Option<Token>,
+    },
+    /// A connection has ended, for whatever reason.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection's queue is full: its peer does not read.
+    Overflowed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A batch is durable.
+    Persisted {
+        /// The batch.
+        batch: BatchId,
+    },
+    /// A batch could not be made durable; nothing of it is stored.
+    PersistFailed {
+        /// The batch.
+        batch: BatchId,
+        /// Why, for the requesters.
+        why: String,
+    },
+    /// A page of history was read, or could not be.
+    HistoryRead {
+        /// Whose request it was.
+        conn: ConnId,
+        /// Which.
+        request: RequestId,
+        /// The channel that was read.
+        channel: ChannelId,
+        /// The page, or why there is none.
+        page: Result<Vec<Stamped>, String>,
+    },
+    /// The time of [`Hub::next_deadline`] has come.
+    Tick,
+    /// The server stops: what was accepted is finished, then every session is told and ended.
+    Shutdown,
+}
+
+/// What a shell must do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The connection is a session now: tell it.
+    Established {
+        /// The connection.
+        conn: ConnId,
+        /// Its path.
+        path: Arc<SessionPath>,
+        /// Whether its user is an admin of the server.
+        admin: bool,
+    },
+    /// Answer a request.
+    Reply {
+        /// The connection.
+        conn: ConnId,
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Hand a post to everyone in `to` but `except`.
+    Deliver {
+        /// The channel's name.
+        channel: ChannelName,
+        /// Who posted.
+        from: Arc<SessionPath>,
+        /// What.
+        payload: Arc<Payload>,
+        /// The channel's subscribers, in order; the same allocation for as long as they stay the same.
+        to: Arc<Vec<ConnId>>,
+        /// The connection that posted.
+        except: ConnId,
+    },
+    /// Hand a whisper to one session.
+    Whisper {
+        /// The connection.
+        conn: ConnId,
+        /// Who whispers.
+        from: Arc<SessionPath>,
+        /// To whom, as the sender named it.
+        target: Arc<SessionPath>,
+        /// What.
+        payload: Payload,
+    },
+    /// Tell the peer the reason and end the connection.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Make these durable together, then answer with [`Input::Persisted`] or [`Input::PersistFailed`].
+    Persist {
+        /// The batch's number.
+        batch: BatchId,
+        /// Its records.
+        records: Vec<Record>,
+    },
+    /// Read a page of history, then answer with [`Input::HistoryRead`].
+    ReadHistory {
+        /// Whose request it is.
+        conn: ConnId,
+        /// Which.
+        request: RequestId,
+        /// The channel.
+        channel: ChannelId,
+        /// Only messages stamped after this.
+        since: UnixMillis,
+        /// Rows at most.
+        max_rows: usize,
+        /// Bytes at most; one row always fits.
+        max_bytes: usize,
+    },
+    /// The shutdown is complete.
+    Drained,
+}
+
+/// What an operator decides about a hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// Admins of the server. A name with a key can be claimed by that key only.
+    pub admins: BTreeMap<UserName, Option<PublicKey>>,
+    /// What is bounded.
+    pub limits: Limits,
+}
+
+/// The hub's state. See the module for how to drive it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hub {
+    config: Arc<Config>,
+    directory: Directory,
+    sessions: BTreeMap<ConnId, Session>,
+    paths: BTreeMap<Arc<SessionPath>, ConnId>,
+    users: BTreeMap<UserId, LiveUser>,
+    subscribers: BTreeMap<ChannelId, Arc<Vec<ConnId>>>,
+    /// When to look whether a session still lives: no earlier than it can have gone idle.
+    liveness: BTreeSet<(Monotonic, ConnId)>,
+    /// When to look whether a user without sessions can be forgotten.
+    cooling: BTreeSet<(Monotonic, UserId)>,
+    gathering: Batch,
+    in_flight: Option<InFlight>,
+    waiting: VecDeque<Waiting>,
+    next_batch: u64,
+    state: Lifecycle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Lifecycle {
+    Running,
+    Draining,
+    Drained,
+}
+
+/// Numbers for monitoring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Live sessions.
+    pub sessions: usize,
+    /// Subscriptions of all sessions.
+    pub subscriptions: usize,
+    /// Users in the directory.
+    pub users: usize,
+    /// Channels in the directory.
+    pub channels: usize,
+    /// Posts that gather for the next commit.
+    pub gathering: usize,
+    /// Requests that wait for a change of the directory.
+    pub waiting: usize,
+}
+
+impl Hub {
+    /// A hub over what the store holds.
+    pub fn new(config: Config, directory: Directory) -> Self {
+        Self {
+            config: Arc::new(config),
+            directory,
+            sessions: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            users: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            liveness: BTreeSet::new(),
+            cooling: BTreeSet::new(),
+            gathering: Batch::default(),
+            in_flight: None,
+            waiting: VecDeque::new(),
+            next_batch: 0,
+            state: Lifecycle::Running,
+        }
+    }
+
+    /// Takes one input and appends what it leads to.
+    pub fn handle(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) {
+        self.expire(now, actions);
+        match input {
+            Input::Open { conn, proven } => self.open(now, conn, proven, actions),
+            Input::Request { conn, request, command, token } => {
+                if self.heard(now, conn) {
+                    self.request(now, conn, request, command, token, actions);
+                }
+            }
+            Input::Closed { conn } => {
+                if !self.end_session(now, conn) {
+                    self.forget_opening(conn);
+                }
+            }
+            Input::Overflowed { conn } => self.close(now, conn, CloseReason::SlowConsumer, actions),
+            Input::Persisted { batch } => self.persisted(now, batch, Ok(()), actions),
+            Input::PersistFailed { batch, why } => self.persisted(now, batch, Err(why), actions),
+            Input::HistoryRead { conn, request, channel, page } => {
+                self.history_read(conn, request, channel, page, actions);
+            }
+            Input::Tick => self.seal(now, actions),
+            Input::Shutdown => {
+                if self.state == Lifecycle::Running {
+                    self.state = Lifecycle::Draining;
+                }
+            }
+        }
+        self.drain(now, actions);
+    }
+
+    /// When [`Input::Tick`] is due. A time that has passed means now: something waits to be committed.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.in_flight.is_none() && !self.gathering.is_empty() {
+            return Some(Monotonic(0));
+        }
+        let idle = self.liveness.first().map(|(at, _)| *at);
+        let cool = self.cooling.first().map(|(at, _)| *at);
+        idle.into_iter().chain(cool).min()
+    }
+
+    /// The durable state.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The rules that this hub was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The path of a live session.
+    pub fn path(&self, conn: ConnId) -> Option<&Arc<SessionPath>> {
+        self.sessions.get(&conn).map(|session| &session.path)
+    }
+
+    /// The live sessions, in the order of their paths.
+    pub fn sessions(&self) -> impl Iterator<Item = (&Arc<SessionPath>, ConnId)> {
+        self.paths.iter().map(|(path, conn)| (path, *conn))
+    }
+
+    /// Numbers for monitoring.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            sessions: self.sessions.len(),
+            subscriptions: self.subscribers.values().map(|list| list.len()).sum(),
+            users: self.directory.user_count(),
+            channels: self.directory.channel_count(),
+            gathering: self.gathering.posts.len(),
+            waiting: self.waiting.len(),
+        }
+    }
+
+    fn is_admin(&self, user: &UserName) -> bool {
+        self.config.admins.contains_key(user)
+    }
+
+    /// Ends a drain once nothing is under way.
+    fn drain(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let idle = self.in_flight.is_none() && self.gathering.is_empty() && self.waiting.is_empty();
+        if self.state == Lifecycle::Draining && idle {
+            self.state = Lifecycle::Drained;
+            let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+            for conn in conns {
+                self.close(now, conn, CloseReason::Shutdown, actions);
+            }
+            actions.push(Action::Drained);
+        }
+    }
+}
+
+fn reply(actions: &mut Vec<Action>, conn: ConnId, request: RequestId, reply: impl Into<Reply>) {
+    actions.push(Action::Reply { conn, request, reply: reply.into() });
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Result<Self, Refusal>> for Reply {
+    fn from(result: Result<Self, Refusal>) -> Self {
+        result.unwrap_or_else(Self::Refused)
+    }
+}

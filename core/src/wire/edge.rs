@@ -1,0 +1,490 @@
+//! The server's edge of one connection: version 1 on one side, the hub's words on the other.
+//!
+//! Version 1 names no request in a reply, so a client reads replies in the order of its requests. Here that
+//! rule is kept: each request has a slot, replies leave in the order of the slots. Posts are passed on as they
+//! come, any number of them under way; every other request waits until all before it are answered, so that it
+//! is decided after them, and the ones behind it wait for it. While something waits, [`Edge::wants_message`]
+//! says no, and a shell stops reading: who sends faster than it is served is read more slowly.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand_core::CryptoRng;
+
+use super::v1::{self, AdminOp, Frame, ProtocolError};
+use super::websocket;
+use crate::handshake::{Handshake, Proven, Step};
+use crate::hub::RequestId;
+use crate::key::PublicKey;
+use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
+use crate::payload::{Envelope, Payload};
+use crate::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Token, Visibility};
+use crate::time::UnixMillis;
+
+/// How long a handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest message before authentication, in bytes.
+pub const MAX_HANDSHAKE_FRAME: usize = 4096;
+/// Requests of one connection that may be under way.
+const MAX_UNDER_WAY: usize = 256;
+/// Bytes of such requests; one always may.
+const MAX_BYTES_UNDER_WAY: usize = 1 << 20;
+/// A list is cut to fit a frame: no page is larger than what a client accepts.
+const MAX_LIST: usize = super::MAX_FRAME - 4096;
+
+/// One connection's edge.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    phase: Phase,
+    /// The number of the oldest unanswered request.
+    oldest: u64,
+    slots: VecDeque<Slot>,
+    bytes_under_way: usize,
+    /// Whether what is under way is a request that nothing may overtake.
+    exclusive: bool,
+    held: Option<(Translated, usize)>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Handshake(Handshake),
+    Opening,
+    Open,
+    Ended,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    size: usize,
+    reply: Option<Reply>,
+}
+
+type Translated = Result<Command, Refusal>;
+
+/// What a message leads to, for the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submit {
+    /// The peer is proven and asks to become a session.
+    Open(Proven),
+    /// The session asks for something.
+    Request {
+        /// The number that the reply must carry.
+        request: RequestId,
+        /// What it asks.
+        command: Command,
+        /// A fresh secret for what needs one.
+        token: Option<Token>,
+    },
+}
+
+impl Edge {
+    /// The edge of a new connection; `nonce` is 32 fresh random bytes.
+    pub fn new(nonce: [u8; 32]) -> Self {
+        Self {
+            phase: Phase::Handshake(Handshake::new(nonce)),
+            oldest: 0,
+            slots: VecDeque::new(),
+            bytes_under_way: 0,
+            exclusive: false,
+            held: None,
+        }
+    }
+
+    /// Whether the next message may be handed in. If not, the shell does not read.
+    pub fn wants_message(&self) -> bool {
+        match self.phase {
+            Phase::Handshake(_) => true,
+            Phase::Opening | Phase::Ended => false,
+            Phase::Open => {
+                self.held.is_none()
+                    && !self.exclusive
+                    && self.slots.len() < MAX_UNDER_WAY
+                    && self.bytes_under_way < MAX_BYTES_UNDER_WAY
+            }
+        }
+    }
+
+    /// Whether the handshake is not yet complete.
+    pub fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Handshake(_) | Phase::Opening)
+    }
+
+    /// Takes one binary message; what must be sent at once is appended to `out` as WebSocket messages.
+    ///
+    /// # Errors
+    /// The connection must end: hand the reason to [`Edge::farewell`], then close.
+    pub fn on_message(
+        &mut self,
+        bytes: &[u8],
+        generator: &mut impl CryptoRng,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Submit>, CloseReason> {
+        match core::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Handshake(handshake) => {
+                if bytes.len() > MAX_HANDSHAKE_FRAME {
+                    return Err(CloseReason::Malformed("frame too large before authentication"));
+                }
+                let frame = Frame::decode(bytes).map_err(|_| CloseReason::Malformed("malformed frame"))?;
+                match handshake.on_frame(&frame) {
+                    Step::Challenge(next) => {
+                        send(out, &Frame::Challenge { nonce: next.nonce() });
+                        self.phase = Phase::Handshake(next);
+                    }
+                    Step::Wait(next) => self.phase = Phase::Handshake(next),
+                    Step::Proven(proven) => {
+                        self.phase = Phase::Opening;
+                        return Ok(Some(Submit::Open(proven)));
+                    }
+                    Step::Failed(reason) => return Err(reason),
+                }
+                Ok(None)
+            }
+            Phase::Open => {
+                let frame = Frame::decode(bytes).map_err(|_| CloseReason::Malformed("malformed frame"))?;
+                let translated = command(&frame)?;
+                self.phase = Phase::Open;
+                let overtakes = matches!(translated, Ok(Command::Post { .. }) | Err(_));
+                if !self.slots.is_empty() && !overtakes {
+                    self.held = Some((translated, bytes.len()));
+                    return Ok(None);
+                }
+                Ok(self.submit(translated, bytes.len(), generator, out))
+            }
+            Phase::Opening => Err(CloseReason::Malformed("frame before the session was established")),
+            Phase::Ended => Ok(None),
+        }
+    }
+
+    /// Takes the hub's answer to a request; may lead to the next request, which waited for it.
+    pub fn on_reply(
+        &mut self,
+        request: RequestId,
+        reply: Reply,
+        generator: &mut impl CryptoRng,
+        out: &mut Vec<u8>,
+    ) -> Option<Submit> {
+        let nth = usize::try_from(request.0.checked_sub(self.oldest)?).ok()?;
+        self.slots.get_mut(nth)?.reply = Some(reply);
+        self.flush(out);
+        if !self.slots.is_empty() {
+            return None;
+        }
+        self.exclusive = false;
+        let (held, size) = self.held.take()?;
+        self.submit(held, size, generator, out)
+    }
+
+    /// Tells the peer that it is a session.
+    pub fn established(&mut self, path: &SessionPath, admin: bool, out: &mut Vec<u8>) {
+        self.phase = Phase::Open;
+        send(out, &Frame::Established { path: path.into() });
+        send(out, &Frame::ServerInfo { admin });
+    }
+
+    /// Hands the session a whisper.
+    pub fn whisper(from: &SessionPath, target: &SessionPath, payload: &Payload, out: &mut Vec<u8>) {
+        let frame = Frame::Whisper { from: from.into(), target: target.into(), payload: payload.into() };
+        send(out, &frame);
+    }
+
+    /// Tells the peer why its connection ends.
+    pub fn farewell(&mut self, reason: &CloseReason, out: &mut Vec<u8>) {
+        self.phase = Phase::Ended;
+        let text = alloc::format!("{reason}");
+        let error = match reason {
+            CloseReason::Version { theirs } => {
+                ProtocolError::VersionMismatch { ours: v1::VERSION, theirs: *theirs }
+            }
+            CloseReason::Malformed(_) => ProtocolError::MalformedFrame(&text),
+            CloseReason::Refused(refusal) => error(refusal),
+            _ => ProtocolError::Unauthorized(&text),
+        };
+        send(out, &Frame::Error(error));
+    }
+
+    fn submit(
+        &mut self,
+        translated: Translated,
+        size: usize,
+        generator: &mut impl CryptoRng,
+        out: &mut Vec<u8>,
+    ) -> Option<Submit> {
+        let request = RequestId(self.oldest + self.slots.len() as u64);
+        self.bytes_under_way += size;
+        match translated {
+            Ok(command) => {
+                self.slots.push_back(Slot { size, reply: None });
+                self.exclusive = !matches!(command, Command::Post { .. });
+                let invites = matches!(command, Command::Admin(Admin::InviteCreate { .. }));
+                let token = invites.then(|| fresh_token(generator));
+                Some(Submit::Request { request, command, token })
+            }
+            Err(refusal) => {
+                self.slots.push_back(Slot { size, reply: Some(refusal.into()) });
+                self.flush(out);
+                None
+            }
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        while let Some(slot) = self.slots.pop_front_if(|slot| slot.reply.is_some()) {
+            self.oldest += 1;
+            self.bytes_under_way -= slot.size;
+            if let Some(reply) = slot.reply {
+                send_reply(out, &reply);
+            }
+        }
+    }
+}
+
+/// Appends a post as every subscriber receives it.
+pub fn encode_delivery(channel: &ChannelName, from: &SessionPath, payload: &Payload, out: &mut Vec<u8>) {
+    let frame = Frame::ChannelMsg { channel: channel.as_str(), from: from.into(), payload: payload.into() };
+    send(out, &frame);
+}
+
+fn send(out: &mut Vec<u8>, frame: &Frame<'_>) {
+    websocket::append(out, |out| frame.encode(out));
+}
+
+/// An invite's secret: 24 random bytes as URL-safe base64.
+fn fresh_token(generator: &mut impl CryptoRng) -> Token {
+    let mut bytes = [0; 24];
+    generator.fill_bytes(&mut bytes);
+    Token::new(&URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn send_reply(out: &mut Vec<u8>, reply: &Reply) {
+    match reply {
+        Reply::Sent => send(out, &Frame::Ack { detail: None }),
+        Reply::Joined(channel) => send(out, &Frame::Joined { channel: channel.as_str() }),
+        Reply::Done(what) => send(out, &Frame::Ack { detail: Some(what) }),
+        Reply::Presence { channel, sessions } => {
+            let sessions = fitting(sessions, |path| {
+                path.user.as_str().len() + path.machine.as_str().len() + path.session.as_str().len() + 9
+            });
+            let sessions = sessions.iter().map(|path| (&**path).into()).collect();
+            send(out, &Frame::Presence { channel: channel.as_ref().map(ChannelName::as_str), sessions });
+        }
+        Reply::Channels(channels) => {
+            let channels = fitting(channels, |channel| channel.name.as_str().len() + 5)
+                .iter()
+                .map(|channel| v1::ChannelInfo {
+                    name: channel.name.as_str(),
+                    visibility: channel.visibility.into(),
+                    member: channel.member,
+                })
+                .collect();
+            send(out, &Frame::ChannelList { channels });
+        }
+        Reply::Machines(machines) => {
+            let texts: Vec<(String, String)> = machines
+                .iter()
+                .map(|machine| (alloc::format!("{}", machine.key), machine.added.rfc3339()))
+                .collect();
+            let machines = machines
+                .iter()
+                .zip(&texts)
+                .map(|(machine, (pubkey, added_at))| v1::MachineInfo {
+                    name: machine.name.as_str(),
+                    pubkey,
+                    added_at,
+                })
+                .collect();
+            send(out, &Frame::MachineList { machines });
+        }
+        Reply::Users(users) => {
+            let users = fitting(users, |user| user.as_str().len() + 3).iter().map(UserName::as_str).collect();
+            send(out, &Frame::UserList { users });
+        }
+        Reply::Invites(invites) => {
+            let times: Vec<Option<String>> =
+                invites.iter().map(|invite| invite.expires.map(UnixMillis::rfc3339)).collect();
+            let invites = invites
+                .iter()
+                .zip(&times)
+                .map(|(invite, expires_at)| v1::InviteInfo {
+                    token: invite.token.expose(),
+                    uses_remaining: invite.uses.map(i64::from),
+                    expires_at: expires_at.as_deref(),
+                })
+                .collect();
+            send(out, &Frame::InviteList { invites });
+        }
+        Reply::Invite(token) => send(out, &Frame::InviteToken { token: token.expose() }),
+        Reply::History { channel, messages } => {
+            let messages = messages
+                .iter()
+                .map(|message| v1::HistoryMessage {
+                    from: (&message.from).into(),
+                    ts_ms: message.ts.0,
+                    payload: (&message.payload).into(),
+                })
+                .collect();
+            send(out, &Frame::History { channel: channel.as_str(), messages });
+        }
+        Reply::Pong => send(out, &Frame::Pong),
+        Reply::Refused(refusal) => send(out, &Frame::Error(error(refusal))),
+    }
+}
+
+/// The longest start of `list` that fits a frame.
+fn fitting<T>(list: &[T], size: impl Fn(&T) -> usize) -> &[T] {
+    let mut room = MAX_LIST;
+    let fits = list.iter().take_while(|element| {
+        let size = size(element);
+        let fits = size <= room;
+        room = room.saturating_sub(size);
+        fits
+    });
+    &list[..fits.count()]
+}
+
+fn error(refusal: &Refusal) -> ProtocolError<'_> {
+    match refusal {
+        Refusal::Malformed(text) => ProtocolError::MalformedFrame(text),
+        Refusal::Unauthorized(text) => ProtocolError::Unauthorized(text),
+        Refusal::NotFound(text) => ProtocolError::NotFound(text),
+        Refusal::Internal(text) => ProtocolError::Internal(text),
+    }
+}
+
+/// A session's frame in the hub's words. An inner error is answered; the outer ends the connection.
+fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
+    let translated = match frame {
+        Frame::Join { channel, token } => {
+            ChannelName::new(channel).map(|channel| Command::Join { channel, token: token.map(Token::new) })
+        }
+        Frame::Leave { channel } => ChannelName::new(channel).map(|channel| Command::Leave { channel }),
+        Frame::Who { channel } => {
+            channel.map(ChannelName::new).transpose().map(|channel| Command::Who { channel })
+        }
+        Frame::ChannelMsg { channel, payload, .. } => {
+            ChannelName::new(channel).map(|channel| Command::Post { channel, payload: payload.into() })
+        }
+        Frame::Whisper { target, payload, .. } => {
+            SessionPath::new(target.user, target.machine, target.session)
+                .map(|target| Command::Whisper { target, payload: payload.into() })
+        }
+        Frame::ListChannels => Ok(Command::ListChannels),
+        Frame::ListMachines => Ok(Command::ListMachines),
+        Frame::ListUsers => Ok(Command::ListUsers),
+        Frame::ReadSince { channel, since_ms } => ChannelName::new(channel)
+            .map(|channel| Command::ReadSince { channel, since: UnixMillis(*since_ms) }),
+        Frame::Ping => Ok(Command::Ping),
+        Frame::Admin(operation) => return Ok(admin(operation).map(Command::Admin)),
+        _ => return Err(CloseReason::Malformed("a client does not send this frame here")),
+    };
+    Ok(translated.map_err(Refusal::from))
+}
+
+fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
+    let channel = |name: &str| ChannelName::new(name);
+    let user = |name: &str| UserName::new(name);
+    Ok(match *operation {
+        AdminOp::CreateChannel { name, visibility } => {
+            Admin::CreateChannel { name: channel(name)?, visibility: visibility.into() }
+        }
+        AdminOp::DeleteChannel { name } => Admin::DeleteChannel { name: channel(name)? },
+        AdminOp::RenameChannel { name, new_name } => {
+            Admin::RenameChannel { name: channel(name)?, new_name: channel(new_name)? }
+        }
+        AdminOp::SetVisibility { name, visibility } => {
+            Admin::SetVisibility { name: channel(name)?, visibility: visibility.into() }
+        }
+        AdminOp::AclAdd { channel: name, user: who } => {
+            Admin::AclAdd { channel: channel(name)?, user: user(who)? }
+        }
+        AdminOp::AclRemove { channel: name, user: who } => {
+            Admin::AclRemove { channel: channel(name)?, user: user(who)? }
+        }
+        AdminOp::InviteCreate { channel: name, uses, expires_in_secs } => Admin::InviteCreate {
+            channel: channel(name)?,
+            uses,
+            lifetime: expires_in_secs.map(Duration::from_secs),
+        },
+        AdminOp::InviteRevoke { token } => Admin::InviteRevoke { token: Token::new(token) },
+        AdminOp::Kick { channel: name, target } => Admin::Kick {
+            channel: channel(name)?,
+            target: if target.contains('/') {
+                KickTarget::Session(target.parse()?)
+            } else {
+                KickTarget::User(user(target)?)
+            },
+        },
+        AdminOp::Ban { channel: name, user: who } => Admin::Ban { channel: channel(name)?, user: user(who)? },
+        AdminOp::UserRemove { username } => Admin::UserRemove { user: user(username)? },
+        AdminOp::MachineRemove { name } => Admin::MachineRemove { name: MachineName::new(name)? },
+        AdminOp::MachineAdd { name, pubkey } => Admin::MachineAdd {
+            name: MachineName::new(name)?,
+            key: PublicKey::new(pubkey).map_err(|why| Refusal::Malformed(alloc::format!("{why}")))?,
+        },
+        AdminOp::AclList { channel: name } => Admin::AclList { channel: channel(name)? },
+        AdminOp::Unban { channel: name, user: who } => {
+            Admin::Unban { channel: channel(name)?, user: user(who)? }
+        }
+        AdminOp::BanList { channel: name } => Admin::BanList { channel: channel(name)? },
+        AdminOp::InviteList { channel: name } => Admin::InviteList { channel: channel(name)? },
+    })
+}
+
+impl From<InvalidName> for Refusal {
+    fn from(why: InvalidName) -> Self {
+        Self::Malformed(alloc::format!("{why}"))
+    }
+}
+
+impl<'a> From<&'a SessionPath> for v1::Path<'a> {
+    fn from(path: &'a SessionPath) -> Self {
+        Self { user: path.user.as_str(), machine: path.machine.as_str(), session: path.session.as_str() }
+    }
+}
+
+impl<'a> From<&'a Payload> for v1::Payload<'a> {
+    fn from(payload: &'a Payload) -> Self {
+        match payload {
+            Payload::Plain(text) => Self::Plain(text),
+            Payload::Encrypted(envelope) => Self::Encrypted(v1::Envelope {
+                ciphertext: &envelope.ciphertext,
+                key_id: envelope.key_id.as_deref(),
+            }),
+        }
+    }
+}
+
+impl From<&v1::Payload<'_>> for Payload {
+    fn from(payload: &v1::Payload<'_>) -> Self {
+        match payload {
+            v1::Payload::Plain(text) => Self::Plain((*text).into()),
+            v1::Payload::Encrypted(envelope) => Self::Encrypted(Envelope {
+                ciphertext: envelope.ciphertext.into(),
+                key_id: envelope.key_id.map(Into::into),
+            }),
+        }
+    }
+}
+
+impl From<Visibility> for v1::Visibility {
+    fn from(visibility: Visibility) -> Self {
+        match visibility {
+            Visibility::Public => Self::Public,
+            Visibility::Unlisted => Self::Unlisted,
+            Visibility::Private => Self::Private,
+        }
+    }
+}
+
+impl From<v1::Visibility> for Visibility {
+    fn from(visibility: v1::Visibility) -> Self {
+        match visibility {
+            v1::Visibility::Public => Self::Public,
+            v1::Visibility::Unlisted => Self::Unlisted,
+            v1::Visibility::Private => Self::Private,
+        }
+    }
+}
