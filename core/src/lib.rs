@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod directory;
+pub mod fanout;
 pub mod handshake;
 pub mod hub;
 pub mod key;

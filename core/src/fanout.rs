@@ -1,0 +1,451 @@
+//! Fan-out: from the hub's actions to the bytes that each connection is written.
+//!
+//! A delivery is encoded once, whoever receives it. What one commit releases on a channel becomes one [`Burst`],
+//! queued once for each subscriber and written to it in one piece, so that the cost per recipient is that of
+//! the commit, not of the message.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::hub::{Action, BatchId, ConnId, RequestId};
+use crate::name::SessionPath;
+use crate::payload::Payload;
+use crate::protocol::{CloseReason, Reply};
+use crate::record::{ChannelId, Record};
+use crate::time::UnixMillis;
+use crate::wire::{edge, websocket};
+
+/// What is queued to a connection's edge.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// The connection is a session now.
+    Established {
+        /// Its path.
+        path: Arc<SessionPath>,
+        /// Whether its user is an admin of the server.
+        admin: bool,
+    },
+    /// The answer to a request.
+    Reply {
+        /// The request.
+        request: RequestId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A whisper.
+    Whisper {
+        /// Who whispers.
+        from: Arc<SessionPath>,
+        /// To whom.
+        target: Arc<SessionPath>,
+        /// What.
+        payload: Payload,
+    },
+    /// Deliveries.
+    Burst(Arc<Burst>),
+    /// The end.
+    Close(CloseReason),
+}
+
+impl Item {
+    /// About how many bytes it will be on the wire: what a queue is bounded by.
+    pub fn size(&self) -> usize {
+        const PATH: usize = 128;
+        match self {
+            Self::Reply { reply, .. } => match reply {
+                Reply::History { messages, .. } => {
+                    messages.iter().map(|message| message.payload.size() + PATH).sum::<usize>() + PATH
+                }
+                Reply::Presence { sessions, .. } => sessions.len() * PATH + PATH,
+                Reply::Users(users) => users.len() * 32 + PATH,
+                Reply::Channels(channels) => channels.len() * 40 + PATH,
+                Reply::Machines(machines) => machines.len() * PATH + PATH,
+                Reply::Invites(invites) => invites.len() * PATH + PATH,
+                _ => 16,
+            },
+            Self::Whisper { payload, .. } => payload.size() + PATH,
+            Self::Burst(burst) => burst.bytes.len(),
+            Self::Established { .. } | Self::Close(_) => PATH,
+        }
+    }
+}
+
+/// Deliveries on one channel, encoded once as WebSocket messages, for all who were subscribed to it.
+#[derive(Debug)]
+pub struct Burst {
+    bytes: Bytes,
+    /// Who posted each message, and where it ends.
+    messages: Vec<(ConnId, usize)>,
+}
+
+impl Burst {
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Hands over what `conn` receives, in order: everything but its own posts, in as few pieces as that takes.
+    pub fn pieces(&self, conn: ConnId, mut piece: impl FnMut(Bytes)) {
+        let (mut start, mut end) = (0, 0);
+        for (from, next) in &self.messages {
+            if *from == conn {
+                if start < end {
+                    piece(self.bytes.slice(start..end));
+                }
+                start = *next;
+            }
+            end = *next;
+        }
+        if start < end {
+            piece(self.bytes.slice(start..end));
+        }
+    }
+}
+
+/// What a shell does for the hub.
+pub trait Shell {
+    /// Queue an item to a connection that may be gone. Wake it when the round is over.
+    fn send(&mut self, conn: ConnId, item: Item);
+
+    /// Hand records to the store.
+    fn persist(&mut self, batch: BatchId, records: Vec<Record>);
+
+    /// Have a page of history read.
+    fn read(&mut self, read: Read);
+
+    /// The hub is drained.
+    fn drained(&mut self);
+}
+
+/// A page of history to be read, with what its answer must carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Whose request it is.
+    pub conn: ConnId,
+    /// Which.
+    pub request: RequestId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// Only messages stamped after this.
+    pub since: UnixMillis,
+    /// Rows at most.
+    pub max_rows: usize,
+    /// Bytes at most; one row always fits.
+    pub max_bytes: usize,
+}
+
+/// Carries the hub's actions to a [`Shell`], gathering deliveries into bursts.
+#[derive(Debug, Default)]
+pub struct Fanout {
+    open: Vec<Open>,
+    /// Which of `open` gathers for a list of subscribers, by that list's address: it is held, so it is no
+    /// other's.
+    by_list: BTreeMap<usize, usize>,
+}
+
+#[derive(Debug)]
+struct Open {
+    to: Arc<Vec<ConnId>>,
+    bytes: Vec<u8>,
+    messages: Vec<(ConnId, usize)>,
+}
+
+impl Fanout {
+    /// Carries out `actions` in an order that no connection can tell from theirs.
+    pub fn carry_out(&mut self, actions: &mut Vec<Action>, shell: &mut impl Shell) {
+        for action in actions.drain(..) {
+            match action {
+                Action::Deliver { channel, from, payload, to, except } => {
+                    let at = *self.by_list.entry(Arc::as_ptr(&to) as usize).or_insert_with(|| {
+                        self.open.push(Open { to, bytes: Vec::new(), messages: Vec::new() });
+                        self.open.len() - 1
+                    });
+                    let open = &mut self.open[at];
+                    edge::encode_delivery(&channel, &from, &payload, &mut open.bytes);
+                    open.messages.push((except, open.bytes.len()));
+                }
+                // An acknowledgement tells nothing about deliveries: it may overtake them.
+                Action::Reply { conn, request, reply: Reply::Sent } => {
+                    shell.send(conn, Item::Reply { request, reply: Reply::Sent });
+                }
+                Action::Persist { batch, records } => shell.persist(batch, records),
+                Action::Reply { conn, request, reply } => {
+                    self.flush(shell);
+                    shell.send(conn, Item::Reply { request, reply });
+                }
+                Action::Established { conn, path, admin } => {
+                    shell.send(conn, Item::Established { path, admin });
+                }
+                Action::Whisper { conn, from, target, payload } => {
+                    self.flush(shell);
+                    shell.send(conn, Item::Whisper { from, target, payload });
+                }
+                Action::Close { conn, reason } => {
+                    self.flush(shell);
+                    shell.send(conn, Item::Close(reason));
+                }
+                Action::ReadHistory { conn, request, channel, since, max_rows, max_bytes } => {
+                    shell.read(Read { conn, request, channel, since, max_rows, max_bytes });
+                }
+                Action::Drained => {
+                    self.flush(shell);
+                    shell.drained();
+                }
+            }
+        }
+        self.flush(shell);
+    }
+
+    fn flush(&mut self, shell: &mut impl Shell) {
+        self.by_list.clear();
+        for Open { to, bytes, messages } in self.open.drain(..) {
+            let first = messages.first().map(|(from, _)| *from);
+            let only = first.filter(|first| messages.iter().all(|(from, _)| from == first));
+            let burst = Arc::new(Burst { bytes: bytes.into(), messages });
+            for conn in to.iter().filter(|conn| only != Some(**conn)) {
+                shell.send(*conn, Item::Burst(burst.clone()));
+            }
+        }
+    }
+}
+
+/// What is to be written to one connection: shared pieces and its own, in order.
+#[derive(Debug, Default)]
+pub struct WriteQueue {
+    pieces: VecDeque<Bytes>,
+    /// Bytes of the first piece that are written.
+    written: usize,
+    own: Vec<u8>,
+    len: usize,
+}
+
+impl WriteQueue {
+    /// Where the connection's own messages are appended. Call [`WriteQueue::settle`] when done.
+    pub fn own(&mut self) -> &mut Vec<u8> {
+        &mut self.own
+    }
+
+    /// Appends what was written to [`WriteQueue::own`].
+    pub fn settle(&mut self) {
+        if !self.own.is_empty() {
+            let own = core::mem::take(&mut self.own);
+            self.len += own.len();
+            self.pieces.push_back(own.into());
+        }
+    }
+
+    /// Appends a shared piece.
+    pub fn push(&mut self, piece: Bytes) {
+        self.settle();
+        self.len += piece.len();
+        self.pieces.push_back(piece);
+    }
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether a message is written in part: nothing else may be written now.
+    pub fn is_midway(&self) -> bool {
+        self.written > 0
+    }
+
+    /// The waiting pieces, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut skip = self.written;
+        self.pieces.iter().map(move |piece| &piece[core::mem::take(&mut skip)..])
+    }
+
+    /// Notes that `count` bytes were written.
+    pub fn advance(&mut self, count: usize) {
+        self.len = self.len.saturating_sub(count);
+        let mut done = self.written + count;
+        while let Some(first) = self.pieces.front()
+            && done >= first.len()
+        {
+            done -= first.len();
+            self.pieces.pop_front();
+        }
+        self.written = if self.pieces.is_empty() { 0 } else { done };
+        if self.pieces.is_empty() && self.pieces.capacity() > 16 {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    /// Drops all that waits but the rest of a message that is written in part, so that a last word can follow.
+    pub fn abandon(&mut self) {
+        self.own.clear();
+        self.pieces.truncate(usize::from(self.written > 0));
+        self.len = 0;
+        if let Some(first) = self.pieces.front_mut() {
+            let mut end = 0;
+            while end < self.written {
+                match websocket::message_len(&first[end..]) {
+                    Some(len) => end += len,
+                    None => break,
+                }
+            }
+            first.truncate(end);
+            self.len = end.saturating_sub(self.written);
+            if self.len == 0 {
+                self.pieces.clear();
+                self.written = 0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::ChannelName;
+    use alloc::string::String;
+    use proptest::prelude::*;
+
+    #[derive(Default)]
+    struct Recorder(Vec<(ConnId, Item)>);
+
+    impl Shell for Recorder {
+        fn send(&mut self, conn: ConnId, item: Item) {
+            self.0.push((conn, item));
+        }
+        fn persist(&mut self, _: BatchId, _: Vec<Record>) {}
+        fn read(&mut self, _: Read) {}
+        fn drained(&mut self) {}
+    }
+
+    fn path() -> Arc<SessionPath> {
+        Arc::new(SessionPath::new("u", "m", "s").unwrap())
+    }
+
+    fn delivery(to: &Arc<Vec<ConnId>>, except: u64, text: &str) -> Action {
+        Action::Deliver {
+            channel: ChannelName::new("c").unwrap(),
+            from: path(),
+            payload: Arc::new(Payload::Plain(String::from(text))),
+            to: to.clone(),
+            except: ConnId(except),
+        }
+    }
+
+    fn texts(bytes: &[u8]) -> Vec<String> {
+        let mut texts = Vec::new();
+        let mut rest = bytes;
+        while let Some(len) = websocket::message_len(rest) {
+            let head = if len < 128 { 2 } else { 4 };
+            match crate::wire::v1::Frame::decode(&rest[head..len]).unwrap() {
+                crate::wire::v1::Frame::ChannelMsg {
+                    payload: crate::wire::v1::Payload::Plain(text), ..
+                } => {
+                    texts.push(text.into());
+                }
+                other => panic!("{other:?}"),
+            }
+            rest = &rest[len..];
+        }
+        assert!(rest.is_empty());
+        texts
+    }
+
+    #[test]
+    fn nobody_receives_its_own_post_and_everybody_the_rest_in_order() {
+        let to = Arc::new(alloc::vec![ConnId(1), ConnId(2), ConnId(3)]);
+        let mut actions = alloc::vec![
+            delivery(&to, 1, "a"),
+            delivery(&to, 2, "b"),
+            delivery(&to, 2, "c"),
+            delivery(&to, 9, "d")
+        ];
+        let mut recorder = Recorder::default();
+        Fanout::default().carry_out(&mut actions, &mut recorder);
+        for (conn, expected) in [(1, "bcd"), (2, "ad"), (3, "abcd")] {
+            let mut got = String::new();
+            for (to, item) in &recorder.0 {
+                let Item::Burst(burst) = item else { panic!("{item:?}") };
+                if to.0 == conn {
+                    burst.pieces(*to, |piece| got.extend(texts(&piece)));
+                }
+            }
+            assert_eq!(got, expected, "connection {conn}");
+        }
+        assert_eq!(recorder.0.len(), 3, "one burst for each subscriber");
+    }
+
+    #[test]
+    fn an_answer_stays_behind_the_deliveries_before_it() {
+        let to = Arc::new(alloc::vec![ConnId(1)]);
+        let answer = Action::Reply { conn: ConnId(1), request: RequestId(0), reply: Reply::Pong };
+        let mut actions = alloc::vec![delivery(&to, 2, "a"), answer, delivery(&to, 2, "b")];
+        let mut recorder = Recorder::default();
+        Fanout::default().carry_out(&mut actions, &mut recorder);
+        let kinds: Vec<bool> = recorder.0.iter().map(|(_, item)| matches!(item, Item::Burst(_))).collect();
+        assert_eq!(kinds, [true, false, true]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_in_parts_is_written_in_order_and_whole(
+            messages in proptest::collection::vec((any::<bool>(), 0..300usize), 1..20),
+            writes in proptest::collection::vec(1..400usize, 0..60),
+            abandon in any::<bool>(),
+        ) {
+            let mut queue = WriteQueue::default();
+            let mut expected = Vec::new();
+            for (nth, (shared, len)) in messages.iter().enumerate() {
+                let mut message = Vec::new();
+                websocket::append(&mut message, |out| out.resize(out.len() + len, nth as u8));
+                expected.extend_from_slice(&message);
+                if *shared {
+                    queue.push(message.into());
+                } else {
+                    queue.own().extend_from_slice(&message);
+                }
+            }
+            queue.settle();
+            prop_assert_eq!(queue.len(), expected.len());
+            let mut written = Vec::new();
+            let mut write = |queue: &mut WriteQueue, mut count: usize| {
+                let mut taken = 0;
+                for piece in queue.pieces() {
+                    let part = &piece[..piece.len().min(count)];
+                    written.extend_from_slice(part);
+                    taken += part.len();
+                    count -= part.len();
+                }
+                queue.advance(taken);
+            };
+            for count in writes {
+                write(&mut queue, count);
+            }
+            if abandon {
+                queue.abandon();
+                write(&mut queue, usize::MAX);
+                prop_assert!(queue.is_empty() && !queue.is_midway());
+                prop_assert!(expected.starts_with(&written));
+                let mut at = 0;
+                while at < written.len() {
+                    at += websocket::message_len(&written[at..]).unwrap();
+                }
+                prop_assert_eq!(at, written.len(), "what was written ends with a whole message");
+            } else {
+                write(&mut queue, usize::MAX);
+                prop_assert_eq!(written, expected);
+                prop_assert!(queue.is_empty() && !queue.is_midway());
+            }
+        }
+    }
+}
