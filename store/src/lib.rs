@@ -1,1 +1,4 @@
-//! To come.
+#![doc = include_str!("../README.md")]
+
+#[cfg(feature = "journal")]
+pub mod journal;

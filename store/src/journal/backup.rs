@@ -1,0 +1,130 @@
+//! Copies of a data directory, taken while it is served, and put back.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::OpenError;
+use super::home::{self, Home};
+use super::schema;
+
+/// Whether a restore may overwrite a data directory that holds something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Refuse to.
+    No,
+    /// What was there is gone afterwards.
+    Yes,
+}
+
+/// Copies the database of the data directory `dir`, as it is at one moment, to the new file `to`. Another
+/// process may serve the directory meanwhile, and does not wait.
+///
+/// # Errors
+/// [`OpenError::Exists`] if there is something at `to`; otherwise what is wrong with either side. Nothing is
+/// left at `to` then.
+pub fn backup(dir: &Path, to: &Path) -> Result<(), OpenError> {
+    if to.exists() {
+        return Err(OpenError::Exists { path: to.into() });
+    }
+    let part = beside(to, ".part");
+    copy(&home::database(dir), &part)
+        .and_then(|()| put(&part, to))
+        .inspect_err(|_| drop(fs::remove_file(&part)))
+}
+
+/// Puts the copy `from` in place as the database of the data directory `dir`, after checking all of it.
+///
+/// # Errors
+/// [`OpenError::InUse`] if a server runs there, [`OpenError::Exists`] if there is a database and it is not to
+/// be replaced, otherwise what is wrong with either side. The directory is unchanged then.
+pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<(), OpenError> {
+    let home = Home::take(dir)?;
+    let database = home.database();
+    if replace == Replace::No && database.exists() {
+        return Err(OpenError::Exists { path: database });
+    }
+    let part = unfinished(dir);
+    let log = beside(&database, "-wal");
+    copy(from, &part).and_then(|()| check(&part)).inspect_err(|_| drop(fs::remove_file(&part)))?;
+    // The old database's log would be taken for the new one's. From here to the end the unfinished restore is
+    // what keeps a server from serving half of the old one.
+    for path in [&log, &beside(&database, "-shm")] {
+        match fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(OpenError::io(path, source));
+            }
+            _ => {}
+        }
+    }
+    put(&part, &database)
+}
+
+/// Refuses a directory in which a restore was interrupted.
+pub(super) fn refuse_unfinished_restore(dir: &Path) -> Result<(), OpenError> {
+    let file = unfinished(dir);
+    if file.exists() { Err(OpenError::UnfinishedRestore { dir: dir.into(), file }) } else { Ok(()) }
+}
+
+fn unfinished(dir: &Path) -> PathBuf {
+    dir.join("conclave.db.restoring")
+}
+
+/// Copies the database at `from` into the file `to`, in one piece and one transaction.
+fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
+    // SQLite's own error would not say which of the many ways to fail it was.
+    fs::File::open(from).map_err(|source| OpenError::io(from, source))?;
+    let source = open_source(from)?;
+    if schema::version(&source, from)? == 0 {
+        return Err(OpenError::NotOurs { file: from.into() });
+    }
+    home::private_file().truncate(true).open(to).map_err(|source| OpenError::io(to, source))?;
+    let failed = |error| OpenError::sqlite(to, error);
+    let mut target = schema::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    {
+        let backup = Backup::new(&source, &mut target).map_err(failed)?;
+        // All pages in one step are one moment of the source.
+        while backup.step(-1).map_err(failed)? != StepResult::Done {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+    // A single file, with no log beside it.
+    target.pragma_update(None, "journal_mode", "DELETE").map_err(failed)?;
+    target.close().map_err(|(_, error)| failed(error))?;
+    fs::File::open(to).and_then(|file| file.sync_all()).map_err(|source| OpenError::io(to, source))
+}
+
+/// Opens a database to be read: with its log where there is one, which takes writing to the index beside it.
+fn open_source(file: &Path) -> Result<Connection, OpenError> {
+    schema::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .or_else(|_| schema::connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY))
+        .map_err(|error| OpenError::sqlite(file, error))
+}
+
+/// Reads every page and index of a database.
+fn check(file: &Path) -> Result<(), OpenError> {
+    let failed = |error| OpenError::sqlite(file, error);
+    let connection = schema::connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    let verdict: String =
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if verdict == "ok" { Ok(()) } else { Err(OpenError::corrupt(file, verdict)) }
+}
+
+/// Moves a file that is durable to its place, durably.
+fn put(part: &Path, to: &Path) -> Result<(), OpenError> {
+    fs::rename(part, to).map_err(|source| OpenError::io(to, source))?;
+    let dir = match to.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    home::sync_dir(dir).map_err(|source| OpenError::io(dir, source))
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

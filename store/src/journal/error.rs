@@ -1,0 +1,156 @@
+//! What can go wrong with a data directory, told so that an operator knows what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why a data directory could not be opened, read, backed up or restored.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process serves it.
+    #[error("the data directory {dir} is in use by another server: stop that one, or name another directory", dir = .dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It cannot be made or written to.
+    #[error("cannot write to the data directory {dir}: {source}; make it writable for this user, or name another directory", dir = .dir.display())]
+    Unwritable {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A newer release wrote it.
+    #[error("{file} has schema version {found}, and this release knows {known} at most: use the release that wrote it, or a newer one", file = .file.display())]
+    NewerSchema {
+        /// The database.
+        file: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// Something else lies there.
+    #[error("{file} is not a conclave database: move it away, or name another directory", file = .file.display())]
+    NotOurs {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Its content contradicts itself.
+    #[error("{file} is damaged ({why}): restore a backup", file = .file.display())]
+    Corrupt {
+        /// The database.
+        file: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// A restore into it did not end.
+    #[error("a restore into {dir} was interrupted: run it again, or delete {file} to keep what was there before", dir = .dir.display(), file = .file.display())]
+    UnfinishedRestore {
+        /// The directory.
+        dir: PathBuf,
+        /// What the restore left.
+        file: PathBuf,
+    },
+    /// What would be overwritten is already there.
+    #[error("{path} already exists: name another place, or ask for it to be replaced", path = .path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// The system refused something.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database refused something.
+    #[error("{file}: {source}", file = .file.display())]
+    Store {
+        /// The database.
+        file: PathBuf,
+        /// What it said.
+        source: StoreError,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    pub(super) fn corrupt(file: &Path, why: impl Into<String>) -> Self {
+        Self::Corrupt { file: file.into(), why: why.into() }
+    }
+
+    pub(super) fn sqlite(file: &Path, error: rusqlite::Error) -> Self {
+        let file = file.to_path_buf();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Self::NotOurs { file },
+            _ => match StoreError::from(error) {
+                StoreError::Corrupt(why) => Self::Corrupt { file, why },
+                StoreError::ReadOnly => Self::Unwritable {
+                    dir: file.parent().unwrap_or(&file).into(),
+                    source: io::ErrorKind::ReadOnlyFilesystem.into(),
+                },
+                source => Self::Store { file, source },
+            },
+        }
+    }
+}
+
+/// Why the store did not do what it was asked; nothing of it was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No space left.
+    #[error("the disk is full: free some space")]
+    Full,
+    /// The database cannot be written to.
+    #[error("the database cannot be written to: make the data directory writable")]
+    ReadOnly,
+    /// Another program holds the database.
+    #[error("another program keeps the database locked: end it")]
+    Busy,
+    /// The database contradicts itself.
+    #[error("the database is damaged ({0}): restore a backup")]
+    Corrupt(String),
+    /// The disk failed.
+    #[error("the disk failed: {0}")]
+    Io(String),
+    /// The records contradict what is stored: a bug in whoever decided them.
+    #[error("the records contradict what is stored: {0}")]
+    Contradiction(String),
+    /// The store was stopped.
+    #[error("the store was stopped")]
+    Closed,
+    /// Anything else.
+    #[error("the database failed: {0}")]
+    Other(String),
+}
+
+impl StoreError {
+    /// Whether the connection that failed so is better replaced.
+    pub(super) fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Full | Self::Busy | Self::Contradiction(_) | Self::Closed)
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::ReadOnly,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Self::Io(error.to_string()),
+            Some(ErrorCode::ConstraintViolation) => Self::Contradiction(error.to_string()),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}

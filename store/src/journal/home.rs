@@ -1,0 +1,102 @@
+//! A data directory and its exclusive ownership.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::OpenError;
+
+/// An owned data directory: no other process owns it while this exists.
+#[derive(Debug)]
+pub(super) struct Home {
+    dir: PathBuf,
+    temporary: bool,
+    _lock: File,
+}
+
+impl Home {
+    /// Makes `dir` if it is missing, and takes it.
+    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+        let unwritable = |source| OpenError::Unwritable { dir: dir.into(), source };
+        make_dir(dir).map_err(unwritable)?;
+        let path = dir.join("conclave.lock");
+        let lock = private_file().open(&path).map_err(unwritable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.into(), temporary: false, _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.into() }),
+            Err(TryLockError::Error(source)) => Err(OpenError::io(&path, source)),
+        }
+    }
+
+    /// Makes and takes a directory of its own that goes when this is dropped.
+    pub(super) fn temporary() -> Result<Self, OpenError> {
+        let base = std::env::temp_dir();
+        let id = random_id().map_err(|source| OpenError::io(&base, source))?;
+        let mut home = Self::take(&base.join(format!("conclave-{id}")))?;
+        home.temporary = true;
+        Ok(home)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the database lies.
+    pub(super) fn database(&self) -> PathBuf {
+        database(&self.dir)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Whatever could not be removed is the system's to clean.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// Where the database of the data directory `dir` lies.
+pub(super) fn database(dir: &Path) -> PathBuf {
+    dir.join("conclave.db")
+}
+
+/// Sixteen random bytes in hex.
+pub(super) fn random_id() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::from)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Options to open or create a file that its owner alone may read.
+pub(super) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Makes what was created, renamed or removed in `dir` durable, where a directory can be synced.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(dir)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = dir;
+    Ok(())
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => Ok(()),
+    }
+}

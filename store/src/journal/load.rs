@@ -1,0 +1,133 @@
+//! The stored directory as the records that make it.
+
+use std::path::Path;
+
+use conclave_core::key::PublicKey;
+use conclave_core::name::{ChannelName, InvalidName, MachineName, UserName};
+use conclave_core::protocol::{Token, Visibility};
+use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use conclave_core::time::UnixMillis;
+use rusqlite::{Connection, Row};
+
+use super::error::OpenError;
+
+/// Hands every record on that `Directory::apply` needs to become what is stored, in an order that it accepts.
+pub(super) fn load(
+    connection: &Connection,
+    file: &Path,
+    sink: &mut impl FnMut(Record),
+) -> Result<(), OpenError> {
+    let mut each = |sql, read: fn(&Row<'_>) -> Result<Record, Bad>| {
+        replay(connection, sql, read, sink).map_err(|bad| match bad {
+            Bad::Sqlite(error) => OpenError::sqlite(file, error),
+            Bad::Row(why) => OpenError::corrupt(file, why),
+        })
+    };
+    each("SELECT id, name, added FROM users ORDER BY id", |row| {
+        Ok(Record::UserAdded {
+            user: UserId(id(row, 0)?),
+            name: name(row, 1, UserName::new)?,
+            at: time(row, 2)?,
+        })
+    })?;
+    each("SELECT id, user, name, key, added FROM machines ORDER BY id", |row| {
+        Ok(Record::MachineAdded {
+            machine: MachineId(id(row, 0)?),
+            user: UserId(id(row, 1)?),
+            name: name(row, 2, MachineName::new)?,
+            key: PublicKey::from_trusted(row.get(3)?),
+            at: time(row, 4)?,
+        })
+    })?;
+    each(
+        "SELECT c.id, c.name, c.visibility, c.creator, c.created,
+                max(c.last_seq, coalesce(m.seq, 0)), max(c.last_ts, coalesce(m.ts, c.last_ts))
+         FROM channels c LEFT JOIN messages m
+              ON m.channel = c.id AND m.ts = (SELECT max(ts) FROM messages WHERE channel = c.id)
+         ORDER BY c.id",
+        |row| {
+            Ok(Record::ChannelCreated {
+                channel: ChannelId(id(row, 0)?),
+                name: name(row, 1, ChannelName::new)?,
+                visibility: match row.get(2)? {
+                    0 => Visibility::Public,
+                    1 => Visibility::Unlisted,
+                    2 => Visibility::Private,
+                    other => return Err(Bad::Row(format!("a channel has the visibility {other}"))),
+                },
+                creator: UserId(id(row, 3)?),
+                at: time(row, 4)?,
+                last: Stamp { seq: id(row, 5)?, ts: time(row, 6)? },
+            })
+        },
+    )?;
+    each("SELECT channel, user FROM members ORDER BY channel, user", |row| {
+        Ok(Record::MemberAdded { channel: ChannelId(id(row, 0)?), user: UserId(id(row, 1)?) })
+    })?;
+    each("SELECT channel, user FROM bans ORDER BY channel, user", |row| {
+        Ok(Record::Banned { channel: ChannelId(id(row, 0)?), user: UserId(id(row, 1)?) })
+    })?;
+    each("SELECT channel, token, uses, expires, created FROM invites ORDER BY channel, token", |row| {
+        Ok(Record::InviteCreated {
+            channel: ChannelId(id(row, 0)?),
+            token: Token::new(text(row, 1)?),
+            uses: row.get(2)?,
+            expires: row.get::<_, Option<i64>>(3)?.map(UnixMillis),
+            at: time(row, 4)?,
+        })
+    })?;
+    each(
+        "SELECT max(value) FILTER (WHERE key = 'next_user'), max(value) FILTER (WHERE key = 'next_machine'),
+                max(value) FILTER (WHERE key = 'next_channel') FROM meta",
+        |row| Ok(Record::Counted { users: id(row, 0)?, machines: id(row, 1)?, channels: id(row, 2)? }),
+    )
+}
+
+/// Why a row makes no record.
+enum Bad {
+    Sqlite(rusqlite::Error),
+    Row(String),
+}
+
+impl From<rusqlite::Error> for Bad {
+    fn from(error: rusqlite::Error) -> Self {
+        match error {
+            // With a code it is the file's fault, without one the row's: another type than the schema says.
+            error if error.sqlite_error_code().is_some() => Self::Sqlite(error),
+            error => Self::Row(error.to_string()),
+        }
+    }
+}
+
+fn replay(
+    connection: &Connection,
+    sql: &str,
+    read: fn(&Row<'_>) -> Result<Record, Bad>,
+    sink: &mut impl FnMut(Record),
+) -> Result<(), Bad> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        sink(read(row)?);
+    }
+    Ok(())
+}
+
+fn id(row: &Row<'_>, column: usize) -> Result<u64, Bad> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| Bad::Row(format!("a number is {number}")))
+}
+
+/// A time that leaves room to count on from: the hub adds to the newest stamp.
+fn time(row: &Row<'_>, column: usize) -> Result<UnixMillis, Bad> {
+    let at: i64 = row.get(column)?;
+    if at > i64::MAX / 2 { Err(Bad::Row(format!("a time is {at}"))) } else { Ok(UnixMillis(at)) }
+}
+
+fn name<T>(row: &Row<'_>, column: usize, new: fn(&str) -> Result<T, InvalidName>) -> Result<T, Bad> {
+    new(text(row, column)?).map_err(|why| Bad::Row(format!("a stored name is none: {why}")))
+}
+
+fn text<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r str, Bad> {
+    row.get_ref(column)?.as_str().map_err(|error| Bad::Row(error.to_string()))
+}

@@ -1,0 +1,163 @@
+//! A server's data directory: the directory of users and channels, and the messages, in one SQLite database.
+//!
+//! [`Journal::open`] takes the directory, [`Journal::load`] tells what is stored, [`Journal::start`] moves the
+//! work to threads: a [`Writer`] that makes batches of records durable, a [`History`] that reads pages of
+//! messages. Nothing of it blocks the caller.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use conclave_core::record::Record;
+use rusqlite::Connection;
+
+mod apply;
+mod backup;
+mod error;
+mod home;
+mod load;
+mod purge;
+mod queue;
+mod reader;
+mod schema;
+mod writer;
+
+pub use backup::{Replace, backup, restore};
+pub use error::{OpenError, StoreError};
+pub use reader::{History, Request};
+pub use writer::{CommitStats, Writer};
+
+use home::Home;
+
+/// How a journal is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Keep everything in a temporary directory that goes when the journal does, and wait for no disk.
+    pub ephemeral: bool,
+    /// The database's greatest size in bytes; past it, batches fail with [`StoreError::Full`] until something
+    /// is purged. `None`: as large as the disk.
+    pub max_size: Option<u64>,
+    /// How many threads read history; at least one does.
+    pub readers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ephemeral: false, max_size: None, readers: 2 }
+    }
+}
+
+/// What a running journal tells. It is told on the journal's threads and must not be waited in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A batch is durable, or nothing of it was stored.
+    Persisted {
+        /// The batch's number, as it was given to [`Writer::persist`].
+        batch: u64,
+        /// What it cost, or why it failed.
+        result: Result<CommitStats, StoreError>,
+    },
+    /// All messages older than what [`Writer::purge_older_than`] named are gone.
+    Purged {
+        /// How many there were.
+        rows: u64,
+    },
+    /// Something in the background failed that an operator should know of: a purge that is tried again later,
+    /// rows of history that cannot be read.
+    Warning(StoreError),
+}
+
+/// An open data directory, owned by this process alone.
+pub struct Journal {
+    connection: Connection,
+    file: PathBuf,
+    server_id: String,
+    options: Options,
+    home: Home,
+}
+
+impl Journal {
+    /// Takes the data directory `dir`, making or migrating it where needed. If the journal is to be ephemeral,
+    /// `dir` is left alone.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what to do: the directory is in use, cannot be written to, holds something
+    /// else or a newer schema, or is damaged.
+    pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
+        let home = if options.ephemeral { Home::temporary()? } else { Home::take(dir)? };
+        backup::refuse_unfinished_restore(home.dir())?;
+        let file = home.database();
+        let connection = schema::open(&file, &options)?;
+        let server_id = schema::server_id(&connection, &file)?;
+        Ok(Self { connection, file, server_id, options, home })
+    }
+
+    /// The random id of this data directory, the same for as long as it exists, and in its backups.
+    pub fn server_id(&self) -> &str {
+        &self.server_id
+    }
+
+    /// The directory, for messages and for [`backup`].
+    pub fn dir(&self) -> &Path {
+        self.home.dir()
+    }
+
+    /// Hands `sink` the records that make the stored directory, in an order that `Directory::apply` accepts.
+    /// Messages are not among them: each channel's record says which is its newest.
+    ///
+    /// # Errors
+    /// [`OpenError::Corrupt`] for a row that makes no record; [`OpenError::Store`] if reading fails.
+    pub fn load(&self, sink: &mut impl FnMut(Record)) -> Result<(), OpenError> {
+        load::load(&self.connection, &self.file, sink)
+    }
+
+    /// Starts the threads that write and read. `on_event` is called on them, and must not block.
+    ///
+    /// # Errors
+    /// [`OpenError`] if a thread or a connection to read cannot be had.
+    pub fn start(self, on_event: impl Fn(Event) + Send + Sync + 'static) -> Result<Running, OpenError> {
+        let on_event: EventSink = Arc::new(on_event);
+        let Self { connection, file, options, home, server_id } = self;
+        let failed = |source| OpenError::io(&file, source);
+        let readers = reader::Pool::start(&file, options.readers, &on_event)?;
+        let writing = writer::Writing::start(connection, &file, &options, &on_event).map_err(failed)?;
+        Ok(Running { writing, readers, server_id, home })
+    }
+}
+
+type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// A journal at work. Dropping it does as [`Running::stop`] does.
+pub struct Running {
+    writing: writer::Writing,
+    readers: reader::Pool,
+    server_id: String,
+    home: Home,
+}
+
+impl Running {
+    /// A handle that writes; cheap to clone.
+    pub fn writer(&self) -> Writer {
+        self.writing.writer()
+    }
+
+    /// A handle that reads; cheap to clone.
+    pub fn history(&self) -> History {
+        self.readers.history()
+    }
+
+    /// The random id of this data directory.
+    pub fn server_id(&self) -> &str {
+        &self.server_id
+    }
+
+    /// The directory, for messages and for [`backup`].
+    pub fn dir(&self) -> &Path {
+        self.home.dir()
+    }
+
+    /// Commits and answers everything queued, refuses what comes later, and gives the directory up.
+    pub fn stop(self) {}
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Removing old messages and those of deleted channels, a small step at a time.
+
+use std::mem;
+
+use conclave_core::record::ChannelId;
+use conclave_core::time::UnixMillis;
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+
+use super::writer::in_transaction;
+use super::{Options, schema};
+
+/// What one step may remove and look at, so that it takes less than a millisecond or two.
+const ROWS: usize = 256;
+const BYTES: i64 = 1 << 20;
+const CHANNELS: usize = 256;
+
+/// What is left to remove.
+#[derive(Default)]
+pub(super) struct Purge {
+    deleted: Vec<i64>,
+    sweep: Option<Sweep>,
+    paused: bool,
+}
+
+struct Sweep {
+    cutoff: i64,
+    /// Every channel up to this one is done.
+    behind: i64,
+    rows: u64,
+}
+
+/// How far a step came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is more to do.
+    More,
+    /// Everything older than the cutoff is gone.
+    Swept { rows: u64 },
+}
+
+impl Purge {
+    /// Remembers which channels were deleted before the last stop.
+    pub(super) fn resume(&mut self, connection: &Connection) -> Result<()> {
+        let mut statement = connection.prepare("SELECT channel FROM deleted_channels")?;
+        self.deleted = statement.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Also removes the messages of channels that no longer are.
+    pub(super) fn channels(&mut self, deleted: Vec<ChannelId>) {
+        self.deleted.extend(deleted.into_iter().map(|channel| i64::try_from(channel.0).unwrap_or(i64::MAX)));
+        self.paused = false;
+    }
+
+    /// Also removes the messages older than `cutoff`.
+    pub(super) fn sweep(&mut self, cutoff: UnixMillis) {
+        let rows = self.sweep.take().map_or(0, |sweep| sweep.rows);
+        self.sweep = Some(Sweep { cutoff: cutoff.0, behind: i64::MIN, rows });
+        self.paused = false;
+    }
+
+    /// Waits for the next reason to try: the last step failed.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Whether there is anything to do.
+    pub(super) fn is_due(&self) -> bool {
+        !self.paused && (self.sweep.is_some() || !self.deleted.is_empty())
+    }
+
+    /// Does a bounded piece of what there is to do.
+    pub(super) fn step(&mut self, connection: &Connection, options: &Options) -> Result<Step> {
+        if let Some(&channel) = self.deleted.last() {
+            if remove(connection, options, channel, i64::MAX)? == 0 {
+                connection.execute("DELETE FROM deleted_channels WHERE channel = ?1", [channel])?;
+                self.deleted.pop();
+            }
+            return Ok(Step::More);
+        }
+        let Some(sweep) = &mut self.sweep else { return Ok(Step::More) };
+        for _ in 0..CHANNELS {
+            let oldest: Option<(i64, i64)> = connection
+                .prepare_cached(
+                    "SELECT channel, ts FROM messages WHERE channel > ?1 ORDER BY channel, ts LIMIT 1",
+                )?
+                .query_row([sweep.behind], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((channel, ts)) = oldest else {
+                let rows = mem::take(&mut sweep.rows);
+                self.sweep = None;
+                return Ok(Step::Swept { rows });
+            };
+            if ts < sweep.cutoff {
+                sweep.rows += remove(connection, options, channel, sweep.cutoff)?;
+                return Ok(Step::More);
+            }
+            sweep.behind = channel;
+        }
+        Ok(Step::More)
+    }
+}
+
+/// Removes the oldest messages of a channel that are older than `cutoff`, as many as a step may. Returns how many.
+fn remove(connection: &Connection, options: &Options, channel: i64, cutoff: i64) -> Result<u64> {
+    let Some(end) = end_of_step(connection, channel, cutoff)? else { return Ok(0) };
+    // A purge that is lost is done again, so it waits for no disk; the next batch's commit does.
+    connection.pragma_update(None, "synchronous", if options.ephemeral { "OFF" } else { "NORMAL" })?;
+    let result = in_transaction(connection, |connection| {
+        connection
+            .prepare_cached(
+                "UPDATE channels SET (last_seq, last_ts) =
+                     (SELECT seq, ts FROM messages WHERE channel = ?1 ORDER BY ts DESC LIMIT 1)
+                 WHERE id = ?1 AND (SELECT max(ts) FROM messages WHERE channel = ?1) <= ?2",
+            )?
+            .execute([channel, end])?;
+        connection
+            .prepare_cached("DELETE FROM messages WHERE channel = ?1 AND ts <= ?2")?
+            .execute([channel, end])
+    });
+    connection.pragma_update(None, "synchronous", schema::synchronous(options))?;
+    result.map(|rows| rows as u64)
+}
+
+/// The stamp of the last message that the next step removes.
+fn end_of_step(connection: &Connection, channel: i64, cutoff: i64) -> Result<Option<i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT ts, octet_length(body) FROM messages WHERE channel = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![channel, cutoff, ROWS as i64])?;
+    let mut end = None;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        bytes += row.get::<_, i64>(1)?;
+        if end.is_some() && bytes > BYTES {
+            break;
+        }
+        end = Some(row.get(0)?);
+    }
+    Ok(end)
+}

@@ -1,0 +1,121 @@
+//! The database's tables, its versions, and how a connection to it is set up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::Options;
+use super::error::OpenError;
+use super::home::{private_file, random_id};
+
+/// In the file's header: `conc`.
+const APPLICATION_ID: i64 = 0x636f_6e63;
+
+/// Each takes the schema from the version of its position to the next.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+
+const VERSION: i64 = MIGRATIONS.len() as i64;
+
+const PAGE_SIZE: u64 = 4096;
+
+/// Sets a new database up or migrates an older one, and returns the connection that writes.
+pub(super) fn open(file: &Path, options: &Options) -> Result<Connection, OpenError> {
+    // Created here, because SQLite would let others read it.
+    private_file()
+        .open(file)
+        .map_err(|source| OpenError::Unwritable { dir: file.parent().unwrap_or(file).into(), source })?;
+    let failed = |error| OpenError::sqlite(file, error);
+    let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    let version = version(&connection, file)?;
+    set_up_writer(&connection, options).map_err(failed)?;
+    migrate(&mut connection, version).map_err(failed)?;
+    Ok(connection)
+}
+
+/// Opens another connection that writes, to a database that [`open`] has set up.
+pub(super) fn reopen(file: &Path, options: &Options) -> rusqlite::Result<Connection> {
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    set_up_writer(&connection, options)?;
+    Ok(connection)
+}
+
+/// Opens a connection that reads.
+pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    Ok(connection)
+}
+
+/// Opens a connection to a database that exists, with nothing set up.
+pub(super) fn connect(file: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "foreign_keys", false)?;
+    Ok(connection)
+}
+
+/// The schema's version of a database that is ours; 0 for one that is empty.
+pub(super) fn version(connection: &Connection, file: &Path) -> Result<i64, OpenError> {
+    let failed = |error| OpenError::sqlite(file, error);
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(failed);
+    let application = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    match application {
+        APPLICATION_ID if version > VERSION => {
+            Err(OpenError::NewerSchema { file: file.into(), found: version, known: VERSION })
+        }
+        APPLICATION_ID if version > 0 => Ok(version),
+        0 if version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 => Ok(0),
+        _ => Err(OpenError::NotOurs { file: file.into() }),
+    }
+}
+
+/// The random id of the data directory.
+pub(super) fn server_id(connection: &Connection, file: &Path) -> Result<String, OpenError> {
+    connection.query_row("SELECT value FROM meta WHERE key = 'server_id'", [], |row| row.get(0)).map_err(
+        |error| match error {
+            rusqlite::Error::QueryReturnedNoRows => OpenError::corrupt(file, "it has no server id"),
+            error => OpenError::sqlite(file, error),
+        },
+    )
+}
+
+fn set_up_writer(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
+    let set = |name, value: i64| connection.pragma_update(None, name, value);
+    set("page_size", PAGE_SIZE as i64)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", synchronous(options))?;
+    set("cache_size", -64 * 1024)?;
+    set("wal_autocheckpoint", 4000)?;
+    set("journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    if let Some(bytes) = options.max_size {
+        set("max_page_count", i64::try_from(bytes / PAGE_SIZE).unwrap_or(i64::MAX).max(1))?;
+    }
+    Ok(())
+}
+
+/// How a commit is made durable.
+pub(super) fn synchronous(options: &Options) -> &'static str {
+    if options.ephemeral { "OFF" } else { "FULL" }
+}
+
+fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    let pending = MIGRATIONS.get(from as usize..).unwrap_or_default();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in pending {
+        transaction.execute_batch(migration)?;
+    }
+    if from == 0 {
+        let id = random_id().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        transaction.execute("INSERT INTO meta (key, value) VALUES ('server_id', ?1)", [id])?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}

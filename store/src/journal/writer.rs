@@ -1,0 +1,221 @@
+//! The thread that writes: whatever has gathered becomes one transaction, and with it durable at once.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use conclave_core::record::Record;
+use conclave_core::time::UnixMillis;
+use rusqlite::Connection;
+
+use super::apply::Applier;
+use super::error::StoreError;
+use super::purge::{Purge, Step};
+use super::queue::Queue;
+use super::{Event, EventSink, Options, schema};
+
+/// Past so many records a transaction is committed even if more wait: nobody waits for ever.
+const GROUP: usize = 4096;
+
+/// Makes batches of records durable. Cloning it counts a reference.
+#[derive(Clone)]
+pub struct Writer {
+    queue: Arc<Queue<Task>>,
+}
+
+/// What making a batch durable cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitStats {
+    /// The batch's records.
+    pub rows: usize,
+    /// The bytes of the messages among them.
+    pub bytes: usize,
+    /// How long its transaction took. Batches that were waiting together share one.
+    pub duration: Duration,
+}
+
+enum Task {
+    Persist { batch: u64, records: Vec<Record> },
+    Purge { cutoff: UnixMillis },
+}
+
+impl Writer {
+    /// Queues `records` to be made durable, whole or not at all; [`Event::Persisted`] tells how it went.
+    ///
+    /// Batches are stored in the order in which they are queued, and those that wait together may fail
+    /// together. Who decides a batch upon one that has not been reported yet must be ready for the earlier to
+    /// fail alone.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] once the journal was stopped: there will be no event.
+    pub fn persist(&self, batch: u64, records: Vec<Record>) -> Result<(), StoreError> {
+        self.queue.push(Task::Persist { batch, records }).map_err(|_| StoreError::Closed)
+    }
+
+    /// Starts to remove the messages stamped before `cutoff`, in small steps between the batches;
+    /// [`Event::Purged`] tells when they are gone.
+    pub fn purge_older_than(&self, cutoff: UnixMillis) {
+        // A journal that was stopped is purged the next time.
+        let _ = self.queue.push(Task::Purge { cutoff });
+    }
+}
+
+/// The thread, ended by dropping this.
+pub(super) struct Writing {
+    queue: Arc<Queue<Task>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writing {
+    pub(super) fn start(
+        connection: Connection,
+        file: &Path,
+        options: &Options,
+        on_event: &EventSink,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new());
+        let worker = Worker {
+            connection,
+            file: file.into(),
+            options: options.clone(),
+            queue: Arc::clone(&queue),
+            on_event: Arc::clone(on_event),
+            purge: Purge::default(),
+        };
+        let thread = thread::Builder::new().name("journal-writer".into()).spawn(|| worker.run())?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+
+    pub(super) fn writer(&self) -> Writer {
+        Writer { queue: Arc::clone(&self.queue) }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.queue.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was already shown; there is nothing to save here.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    file: PathBuf,
+    options: Options,
+    queue: Arc<Queue<Task>>,
+    on_event: EventSink,
+    purge: Purge,
+}
+
+impl Worker {
+    fn run(mut self) {
+        if let Err(error) = self.purge.resume(&self.connection) {
+            (self.on_event)(Event::Warning(error.into()));
+        }
+        let mut tasks = VecDeque::new();
+        let mut group = Vec::new();
+        while self.queue.take(&mut tasks, !self.purge.is_due()) {
+            while let Some(task) = tasks.pop_front() {
+                match task {
+                    Task::Purge { cutoff } => self.purge.sweep(cutoff),
+                    Task::Persist { batch, records } => {
+                        let mut size = records.len();
+                        group.push((batch, records));
+                        while size < GROUP
+                            && let Some(Task::Persist { .. }) = tasks.front()
+                            && let Some(Task::Persist { batch, records }) = tasks.pop_front()
+                        {
+                            size += records.len();
+                            group.push((batch, records));
+                        }
+                        self.commit(&mut group);
+                    }
+                }
+            }
+            if self.purge.is_due() {
+                self.purge_step();
+            }
+        }
+    }
+
+    /// Stores the batches of `group` in one transaction, and reports each.
+    fn commit(&mut self, group: &mut Vec<(u64, Vec<Record>)>) {
+        let start = Instant::now();
+        let mut bytes = Vec::with_capacity(group.len());
+        let mut deleted = Vec::new();
+        let result = in_transaction(&self.connection, |connection| {
+            let mut applier = Applier::new(connection)?;
+            for (_, records) in &*group {
+                let mut sum = 0;
+                for record in records {
+                    sum += applier.apply(record, &mut deleted)?;
+                }
+                bytes.push(sum);
+            }
+            Ok(())
+        });
+        let duration = start.elapsed();
+        match result {
+            Ok(()) => {
+                for ((batch, records), bytes) in group.drain(..).zip(bytes) {
+                    let stats = CommitStats { rows: records.len(), bytes, duration };
+                    (self.on_event)(Event::Persisted { batch, result: Ok(stats) });
+                }
+                self.purge.channels(deleted);
+            }
+            Err(error) => {
+                let error = StoreError::from(error);
+                self.recover(&error);
+                for (batch, _) in group.drain(..) {
+                    (self.on_event)(Event::Persisted { batch, result: Err(error.clone()) });
+                }
+            }
+        }
+    }
+
+    fn purge_step(&mut self) {
+        match self.purge.step(&self.connection, &self.options) {
+            Ok(Step::More) => {}
+            Ok(Step::Swept { rows }) => (self.on_event)(Event::Purged { rows }),
+            Err(error) => {
+                let error = StoreError::from(error);
+                self.purge.pause();
+                self.recover(&error);
+                (self.on_event)(Event::Warning(error));
+            }
+        }
+    }
+
+    /// Replaces a connection that may not be trusted any more. If that fails the old one is kept: the next
+    /// batch tells whether it still works.
+    fn recover(&mut self, error: &StoreError) {
+        if error.is_lasting()
+            && let Ok(connection) = schema::reopen(&self.file, &self.options)
+        {
+            // The new one is open before the old one closes, so that the log's index stays as it is: read anew
+            // from the disk, the log could hold a transaction that failed in its very last step.
+            self.connection = connection;
+        }
+    }
+}
+
+/// Runs `work` in a transaction that is gone without a trace if it fails.
+pub(super) fn in_transaction<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let result =
+        work(connection).and_then(|value| connection.prepare_cached("COMMIT")?.execute([]).map(|_| value));
+    if result.is_err() && !connection.is_autocommit() {
+        // If it cannot even be rolled back, the next transaction fails and says so.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    result
+}
