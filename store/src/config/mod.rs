@@ -5,12 +5,14 @@
 
 mod document;
 mod file;
+mod folder;
 mod url;
 
 use conclave_core::level::Level;
 use conclave_core::name::{ChannelName, MachineName, UserName};
 
 pub use file::{ConfigError, ConfigFile, Stamp};
+pub use folder::default_folder;
 pub use url::{InvalidUrl, ServerUrl};
 
 /// The configuration's file name in its folder.
