@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod handshake;
 pub mod hub;
 pub mod key;
+pub mod level;
 pub mod name;
 pub mod payload;
 pub mod protocol;

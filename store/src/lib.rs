@@ -1,4 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+pub mod config;
+mod durable;
 #[cfg(feature = "journal")]
 pub mod journal;
+pub mod keystore;

@@ -1,0 +1,91 @@
+//! `config.toml`: the servers that this machine is registered on, and how far its agents may go there.
+//!
+//! [`ConfigFile`] reads it into a [`Config`] and changes it by [`Change`]s, so that what it does not know
+//! (other keys, comments, order) stays as it is and two processes that write at once lose nothing.
+
+mod document;
+mod file;
+mod folder;
+mod url;
+
+use conclave_core::level::Level;
+use conclave_core::name::{ChannelName, MachineName, UserName};
+
+pub use file::{ConfigError, ConfigFile, Stamp};
+pub use folder::default_folder;
+pub use url::{InvalidUrl, ServerUrl};
+
+/// The configuration's file name in its folder.
+pub const FILE_NAME: &str = "config.toml";
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The level wherever nothing more specific is said.
+    pub default_permission: Level,
+    /// Where this machine is registered, in the file's order.
+    pub servers: Vec<Server>,
+    /// Levels of single channels and whisper scopes, in the file's order.
+    pub overrides: Vec<Override>,
+    /// The users who may answer this machine's permission prompts.
+    pub approvers: Vec<UserName>,
+}
+
+/// A registration of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where the server is.
+    pub url: ServerUrl,
+    /// The user whom this machine belongs to there.
+    pub username: UserName,
+    /// This machine's name there.
+    pub machine: MachineName,
+}
+
+/// A level of one scope on one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The server.
+    pub server: ServerUrl,
+    /// The scope on it.
+    pub scope: Scope,
+    /// Its level.
+    pub level: Level,
+}
+
+/// What a level is set for, on a server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// A channel.
+    Channel(ChannelName),
+    /// The whispers to this machine's sessions.
+    Whisper,
+}
+
+/// A change of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Set the level wherever nothing more specific is said.
+    DefaultPermission(Level),
+    /// Add a registration, or replace the one with the same URL.
+    AddServer(Server),
+    /// Forget a registration and every level set on it.
+    RemoveServer(ServerUrl),
+    /// Set a scope's level.
+    SetLevel(Override),
+    /// Name who may answer permission prompts.
+    Approvers(Vec<UserName>),
+}
+
+impl Config {
+    /// The level of a scope on a server. Where the file says it twice, the last word counts.
+    pub fn level(&self, server: &ServerUrl, scope: &Scope) -> Level {
+        let said = self.overrides.iter().rev().find(|said| said.server == *server && said.scope == *scope);
+        said.map_or(self.default_permission, |said| said.level)
+    }
+
+    /// The registration on a server.
+    pub fn server(&self, url: &ServerUrl) -> Option<&Server> {
+        self.servers.iter().find(|server| server.url == *url)
+    }
+}
