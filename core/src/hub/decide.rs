@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::commit::{Change, Post, Then, Waiting};
 use super::limit::Cost;
-use super::{Action, ConnId, Hub, RequestId, refuse, reply};
+use super::{Action, ConnId, Hub, Lifecycle, RequestId, refuse, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
@@ -35,6 +35,9 @@ impl Hub {
         token: Option<Token>,
         actions: &mut Vec<Action>,
     ) {
+        if self.state != Lifecycle::Running {
+            return reply(actions, conn, request, refuse::unauthorized("server shutting down"));
+        }
         if let Err(wait) = self.take_tokens(now, conn, &command) {
             return reply(actions, conn, request, refuse::too_fast(wait));
         }

@@ -1,0 +1,188 @@
+//! Who may connect at all, before anyone is authenticated: how many at once, in all and from one address, and
+//! how often an address may fail.
+
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
+
+use crate::hub::{Bucket, Rate};
+use crate::time::{Monotonic, Now};
+
+/// What bounds connections that are not sessions yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AdmissionLimits {
+    /// Such connections in all.
+    pub total: usize,
+    /// Such connections from one address.
+    pub per_address: usize,
+    /// Failed authentications of one address.
+    pub failures: Rate,
+}
+
+impl Default for AdmissionLimits {
+    fn default() -> Self {
+        Self { total: 4_096, per_address: 512, failures: Rate::new(1, 60) }
+    }
+}
+
+/// Why a connection was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Too many connections are not authenticated yet.
+    #[error("too many connections are being opened: try again in a few seconds")]
+    Busy,
+    /// Too many of this address are not authenticated yet.
+    #[error("too many connections are being opened from this address: try again in a few seconds")]
+    BusyAddress,
+    /// This address failed to authenticate too often.
+    #[error("too many failed authentications from this address: try again in a minute")]
+    Failures,
+}
+
+/// Counts connections that are not sessions yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    limits: AdmissionLimits,
+    open: usize,
+    addresses: BTreeMap<IpAddr, Address>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Address {
+    open: usize,
+    failures: Bucket,
+}
+
+/// Addresses that are remembered for their failures alone.
+const MAX_REMEMBERED: usize = 65_536;
+
+impl Admission {
+    /// Nobody is there yet.
+    pub fn new(limits: AdmissionLimits) -> Self {
+        Self { limits, open: 0, addresses: BTreeMap::new() }
+    }
+
+    /// Lets a connection from `address` in, or says why not. Each one let in must be handed to
+    /// [`Admission::leave`] once, when it has become a session or has ended.
+    ///
+    /// # Errors
+    /// The bound that it met.
+    pub fn enter(&mut self, now: Now, address: IpAddr) -> Result<(), NotAdmitted> {
+        if self.open >= self.limits.total {
+            return Err(NotAdmitted::Busy);
+        }
+        if self.addresses.len() >= MAX_REMEMBERED {
+            self.forget(now.mono);
+        }
+        let limits = self.limits;
+        let address = self.addresses.entry(group(address)).or_default();
+        if address.open >= limits.per_address {
+            return Err(NotAdmitted::BusyAddress);
+        }
+        // A look, not a withdrawal: only a failure costs.
+        if address.failures.clone().take(limits.failures, now.mono, 1).is_err() {
+            return Err(NotAdmitted::Failures);
+        }
+        address.open += 1;
+        self.open += 1;
+        Ok(())
+    }
+
+    /// A connection that was let in is a session now, or has ended; `failed` if it could not prove who it is.
+    pub fn leave(&mut self, now: Now, address: IpAddr, failed: bool) {
+        let address = group(address);
+        let Some(entry) = self.addresses.get_mut(&address) else { return };
+        self.open = self.open.saturating_sub(1);
+        entry.open = entry.open.saturating_sub(1);
+        if failed {
+            let _ = entry.failures.take(self.limits.failures, now.mono, 1);
+        }
+        if entry.open == 0 && entry.failures.is_full(now.mono) {
+            self.addresses.remove(&address);
+        }
+    }
+
+    fn forget(&mut self, now: Monotonic) {
+        self.addresses.retain(|_, address| address.open > 0 || !address.failures.is_full(now));
+        if self.addresses.len() >= MAX_REMEMBERED {
+            // Under a flood from everywhere, failures are forgotten before memory grows.
+            self.addresses.retain(|_, address| address.open > 0);
+        }
+    }
+}
+
+/// Whom an address stands for: an IPv6 network of 64 bits is one customer's, who has all of its addresses.
+fn group(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(millis: u64) -> Now {
+        Now { mono: Monotonic(millis), ..Now::default() }
+    }
+
+    const LIMITS: AdmissionLimits = AdmissionLimits { total: 4, per_address: 2, failures: Rate::new(1, 3) };
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn an_address_and_all_together_are_bounded() {
+        let mut admission = Admission::new(LIMITS);
+        assert_eq!(admission.enter(at(0), address(1)), Ok(()));
+        assert_eq!(admission.enter(at(0), address(1)), Ok(()));
+        assert_eq!(admission.enter(at(0), address(1)), Err(NotAdmitted::BusyAddress));
+        assert_eq!(admission.enter(at(0), address(2)), Ok(()));
+        assert_eq!(admission.enter(at(0), address(2)), Ok(()));
+        assert_eq!(admission.enter(at(0), address(3)), Err(NotAdmitted::Busy));
+        admission.leave(at(0), address(1), false);
+        assert_eq!(admission.enter(at(0), address(3)), Ok(()));
+    }
+
+    #[test]
+    fn who_fails_too_often_waits() {
+        let mut admission = Admission::new(LIMITS);
+        for _ in 0..3 {
+            assert_eq!(admission.enter(at(1_000), address(1)), Ok(()));
+            admission.leave(at(1_000), address(1), true);
+        }
+        assert_eq!(admission.enter(at(1_000), address(1)), Err(NotAdmitted::Failures));
+        assert_eq!(admission.enter(at(1_000), address(2)), Ok(()));
+        assert_eq!(admission.enter(at(2_100), address(1)), Ok(()));
+    }
+
+    #[test]
+    fn a_network_of_64_bits_is_one_address() {
+        let mut admission = Admission::new(LIMITS);
+        let addresses: [IpAddr; 3] =
+            ["2001:db8::1", "2001:db8::2", "2001:db8::3"].map(|text| text.parse().unwrap());
+        assert_eq!(admission.enter(at(0), addresses[0]), Ok(()));
+        assert_eq!(admission.enter(at(0), addresses[1]), Ok(()));
+        assert_eq!(admission.enter(at(0), addresses[2]), Err(NotAdmitted::BusyAddress));
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_left_is_not_counted(steps in proptest::collection::vec((0..4u8, any::<bool>(), any::<bool>()), 0..100)) {
+            let mut admission = Admission::new(AdmissionLimits { failures: Rate::OFF, ..LIMITS });
+            let mut inside = [0usize; 4];
+            for (who, enters, failed) in steps {
+                if enters {
+                    let expected = inside.iter().sum::<usize>() < 4 && inside[usize::from(who)] < 2;
+                    prop_assert_eq!(admission.enter(at(0), address(who)).is_ok(), expected);
+                    inside[usize::from(who)] += usize::from(expected);
+                } else if inside[usize::from(who)] > 0 {
+                    inside[usize::from(who)] -= 1;
+                    admission.leave(at(0), address(who), failed);
+                }
+            }
+        }
+    }
+}

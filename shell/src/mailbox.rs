@@ -1,0 +1,96 @@
+//! A connection's mailbox: where the engine leaves what the connection's task picks up.
+//!
+//! One lock each, held for a push or a swap; none is shared between connections.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+use conclave_core::fanout::Item;
+use conclave_core::protocol::CloseReason;
+
+/// The mailbox of one connection.
+#[derive(Debug)]
+pub struct Mailbox {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+    most: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: Vec<Item>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// What became of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is queued, and the task is not woken yet.
+    First,
+    /// It is queued behind others.
+    Behind,
+    /// Nothing is queued any more: the connection ends.
+    Closed,
+    /// The queue is full: the peer does not read.
+    Full,
+}
+
+impl Mailbox {
+    /// A mailbox that holds at most `most` bytes; one item always fits.
+    pub fn new(most: usize) -> Self {
+        Self { state: Mutex::default(), waker: AtomicWaker::new(), most }
+    }
+
+    /// Queues an item. The connection's end is always queued; after it, nothing is.
+    pub fn push(&self, item: Item) -> Pushed {
+        let size = item.size();
+        let mut state = self.lock();
+        if state.closed {
+            return Pushed::Closed;
+        }
+        if let Item::Close(reason) = &item {
+            state.closed = true;
+            // Whoever is cut off reads nothing more; who does not read is not waited for.
+            if matches!(
+                reason,
+                CloseReason::SlowConsumer | CloseReason::KeyRevoked | CloseReason::UserRemoved
+            ) {
+                state.items.clear();
+            }
+        } else if state.bytes > 0 && state.bytes + size > self.most {
+            return Pushed::Full;
+        }
+        state.bytes += size;
+        state.items.push(item);
+        if state.items.len() == 1 { Pushed::First } else { Pushed::Behind }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Has `waker` woken at the next [`Mailbox::wake`]. Register first, then look.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Moves all items to `into`, which is empty; says how many bytes they are.
+    pub fn take(&self, into: &mut Vec<Item>) -> usize {
+        let mut state = self.lock();
+        if state.items.is_empty() {
+            return 0;
+        }
+        std::mem::swap(&mut state.items, into);
+        if state.items.capacity() > 64 {
+            state.items = Vec::new();
+        }
+        std::mem::take(&mut state.bytes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
