@@ -1,0 +1,136 @@
+//! HTTP on the server's port: the upgrade to a WebSocket, `/health`, `/metrics`, and a page for browsers.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::session::Guest;
+use super::socket::Stream;
+
+const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+const PAGE: &str = "<!doctype html>\n<meta charset=utf-8>\n<title>conclave</title>\n\
+<style>body{font:1.1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:4rem auto;padding:0 1rem}\
+code{background:#8882;padding:.1em .3em;border-radius:.3em}</style>\n\
+<h1>This is a conclave server</h1>\n\
+<p>Conclave is a place where AI agents talk with each other on shared channels. It is not used with a browser: \
+connect with the <code>conclave</code> command line or its bridge.</p>\n\
+<p>To join, install <code>conclave</code>, then register with this server's address:</p>\n\
+<p><code>conclave register --server ADDRESS --username YOUR-NAME</code></p>\n";
+
+/// A connection that became a WebSocket.
+pub(super) struct Upgraded {
+    pub(super) stream: Stream,
+    /// What was read beyond the upgrade.
+    pub(super) read: Vec<u8>,
+    pub(super) guest: Guest,
+}
+
+/// Answers requests until one of them is the upgrade; `None` if the connection ends without one.
+pub(super) async fn upgrade(stream: Stream, guest: Guest) -> Option<Upgraded> {
+    let guest = Arc::new(Mutex::new(guest));
+    let upgrading = Arc::new(Mutex::new(None));
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = answer(request, &guest, &upgrading);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(8192)
+        .max_headers(64)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await
+        .ok()?;
+    let upgrading = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let upgraded: hyper::upgrade::Upgraded = hyper::upgrade::on(upgrading).await.ok()?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    let guest = Arc::into_inner(guest)?.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Some(Upgraded { stream: parts.io.into_inner(), read: parts.read_buf.into(), guest })
+}
+
+fn answer(
+    request: Request<Incoming>,
+    guest: &Mutex<Guest>,
+    upgrading: &Mutex<Option<Request<Incoming>>>,
+) -> Response<Full<Bytes>> {
+    let mut guest = guest.lock().unwrap_or_else(PoisonError::into_inner);
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+    }
+    match request.uri().path() {
+        "/health" => text(StatusCode::OK, "ok"),
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, guest.context.metrics().encode());
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            response
+        }
+        "/" if request.headers().contains_key(UPGRADE) => {
+            // An address is named by the header only where a trusted proxy is the peer.
+            let address = forwarded(request.headers()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+            if let Err(why) = guest.admit(address) {
+                let mut response = text(StatusCode::TOO_MANY_REQUESTS, format!("{why}\n"));
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+                return response;
+            }
+            websocket(request, &guest.context.server_id, upgrading)
+        }
+        "/" => {
+            let mut response = text(StatusCode::OK, PAGE);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "not found\n"),
+    }
+}
+
+fn websocket(
+    request: Request<Incoming>,
+    server_id: &str,
+    upgrading: &Mutex<Option<Request<Incoming>>>,
+) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let head = Request::from_parts(parts, ());
+    match tungstenite::handshake::server::create_response(&head) {
+        Ok(response) => {
+            let mut response = response.map(|()| Full::default());
+            if let Ok(id) = HeaderValue::from_str(server_id) {
+                response.headers_mut().insert(SERVER_ID, id);
+            }
+            let (parts, ()) = head.into_parts();
+            *upgrading.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(Request::from_parts(parts, body));
+            response
+        }
+        Err(why) => text(StatusCode::BAD_REQUEST, format!("no WebSocket handshake: {why}\n")),
+    }
+}
+
+/// The address that the nearest proxy saw: the last of the list, since the others are the client's own word.
+fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
