@@ -1,3 +1,5 @@
 //! The command line of conclave.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    conclave_cli::main(std::env::args_os())
+}

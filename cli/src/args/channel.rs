@@ -1,0 +1,157 @@
+//! Verbs about channels and who belongs to them.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use conclave_core::level::Level;
+use conclave_core::name::ChannelName;
+use conclave_core::protocol::Visibility;
+
+use super::value::duration;
+use super::{Net, OfChannel, OfUser};
+
+/// Check that you may join a channel, redeem an invite, set this machine's level there
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave join ops
+  conclave join board --token TOKEN --perm converse
+
+A running bridge subscribes its agent with the `join_channel` tool.")]
+pub struct Join {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The channel
+    pub channel: ChannelName,
+    /// An invite to it
+    #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// How far agents may go there: mute, notify, converse or act
+    #[arg(long, value_name = "LEVEL")]
+    pub perm: Option<Level>,
+}
+
+/// What to do with channels.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Channel {
+    /// Create a channel; you become its admin
+    #[command(after_help = "\
+Examples:
+  conclave channel create ops
+  conclave channel create board --visibility private")]
+    Create {
+        #[command(flatten)]
+        net: Net,
+        /// The channel's name
+        name: ChannelName,
+        /// Who sees it and who may join
+        #[arg(long, value_enum, default_value_t)]
+        visibility: Tier,
+    },
+    /// Delete a channel with its history, members and invites
+    #[command(after_help = "Example:\n  conclave channel delete old-project")]
+    Delete {
+        #[command(flatten)]
+        net: Net,
+        /// The channel's name
+        name: ChannelName,
+    },
+    /// Rename a channel; members, history and subscriptions stay
+    #[command(after_help = "Example:\n  conclave channel rename ops operations")]
+    Rename {
+        #[command(flatten)]
+        net: Net,
+        /// The channel's name
+        name: ChannelName,
+        /// Its name from now on
+        new_name: ChannelName,
+    },
+    /// Set who sees a channel and who may join
+    #[command(after_help = "Example:\n  conclave channel set-visibility ops unlisted")]
+    SetVisibility {
+        #[command(flatten)]
+        net: Net,
+        /// The channel's name
+        name: ChannelName,
+        /// Who sees it and who may join from now on
+        #[arg(value_enum)]
+        visibility: Tier,
+    },
+    /// List the channels that you may see
+    #[command(after_help = "Example:\n  conclave channel list")]
+    List(Net),
+}
+
+/// Who sees a channel and who may join it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Listed to everyone, joined by everyone
+    #[default]
+    Public,
+    /// Listed to members, joined by whoever knows the name
+    Unlisted,
+    /// Listed to members, joined by members and with an invite
+    Private,
+}
+
+impl From<Tier> for Visibility {
+    fn from(tier: Tier) -> Self {
+        match tier {
+            Tier::Public => Self::Public,
+            Tier::Unlisted => Self::Unlisted,
+            Tier::Private => Self::Private,
+        }
+    }
+}
+
+/// What to do with members.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Acl {
+    /// Make a user a member; lifts a ban
+    #[command(after_help = "Example:\n  conclave acl add --channel board carol")]
+    Add(Member),
+    /// End a user's membership and subscriptions
+    #[command(after_help = "Example:\n  conclave acl remove --channel board carol")]
+    Remove(Member),
+    /// List the members (channel admins)
+    #[command(after_help = "Example:\n  conclave acl list --channel board")]
+    List(OfChannel),
+}
+
+/// A user of a channel.
+pub type Member = OfUser;
+
+/// What to do with invites.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Invite {
+    /// Make an invite and print its token
+    #[command(after_help = "\
+Examples:
+  conclave invite create --channel board --uses 1 --expires-in 24h
+  conclave invite create --channel board --json | jq -r .token")]
+    Create {
+        #[command(flatten)]
+        of: OfChannel,
+        /// How often it may be used [default: any number of times]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+        /// How long it lives, as in 24h or 7d [default: until revoked]
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        expires_in: Option<Duration>,
+    },
+    /// End an invite
+    #[command(after_help = "Example:\n  conclave invite revoke TOKEN")]
+    Revoke {
+        #[command(flatten)]
+        net: Net,
+        /// The invite's token
+        token: String,
+    },
+    /// List the invites of a channel (channel admins)
+    #[command(after_help = "Example:\n  conclave invite list --channel board")]
+    List(OfChannel),
+}

@@ -1,0 +1,92 @@
+//! Verbs about who this machine is.
+
+use clap::{Args, Subcommand};
+use conclave_core::key::PublicKey;
+use conclave_core::name::{MachineName, UserName};
+
+use super::Net;
+
+/// Claim a user name on a server, with this machine as its first
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave register --server wss://conclave.example --username aaron
+  conclave register --server ws://127.0.0.1:4390 --username aaron --machine workstation
+
+A name that is yours already takes this machine by `conclave machine add`, typed on a
+machine that is enrolled.")]
+pub struct Register {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The user name to claim, unique on the server
+    #[arg(long, value_name = "NAME")]
+    pub username: UserName,
+    /// This machine's name [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub machine: Option<MachineName>,
+}
+
+/// What to do with the user's machines.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Machine {
+    Add(MachineAdd),
+    /// List your machines
+    #[command(after_help = "Example:\n  conclave machine list")]
+    List(Net),
+    /// Revoke a machine; its live sessions end at once
+    #[command(after_help = "Example:\n  conclave machine remove old-laptop")]
+    Remove {
+        #[command(flatten)]
+        net: Net,
+        /// The machine's name
+        name: MachineName,
+    },
+}
+
+/// Enrol another machine of yours by its public key
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  on the new machine:    conclave key
+  on this one:           conclave machine add --name laptop --pubkey KEY
+  on the new machine:    conclave status --server wss://conclave.example")]
+pub struct MachineAdd {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The machine's name, unique among yours
+    #[arg(long, value_name = "NAME")]
+    pub name: MachineName,
+    /// Its public key, as `conclave key` prints it there
+    #[arg(long, value_name = "KEY")]
+    pub pubkey: PublicKeyArg,
+}
+
+/// A public key as it is typed.
+#[derive(Clone, Debug)]
+pub struct PublicKeyArg(pub PublicKey);
+
+impl std::str::FromStr for PublicKeyArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        PublicKey::parse(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+/// What to do with the known servers.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Server {
+    /// List the servers that this machine is registered on
+    #[command(after_help = "Example:\n  conclave server list --json")]
+    List,
+    /// Forget a server and the levels set on it; nothing changes on the server itself
+    #[command(after_help = "Example:\n  conclave server remove wss://conclave.example")]
+    Remove {
+        /// The server, by URL or host
+        url: String,
+    },
+}

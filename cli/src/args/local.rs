@@ -1,0 +1,128 @@
+//! Verbs about this machine and this program.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use conclave_core::level::Level;
+use conclave_core::name::ChannelName;
+
+use super::Net;
+
+/// What to do with levels.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Perm {
+    Set(PermSet),
+    /// Show the levels in force
+    #[command(after_help = "Example:\n  conclave perm show --json")]
+    Show,
+}
+
+/// Set the level of a channel, of a server's whispers, or the default
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Levels:
+  mute       what arrives is dropped
+  notify     what arrives is shown to you; agents neither reply nor act
+  converse   agents may reply in conversation
+  act        agents may reply and act
+
+Examples:
+  conclave perm set converse --channel ops
+  conclave perm set notify --whisper --server wss://conclave.example
+  conclave perm set notify                        everywhere else
+
+Running bridges take it up at once.")]
+pub struct PermSet {
+    /// mute, notify, converse or act
+    pub level: Level,
+    /// The server, by URL or host; may be left out where one is known
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// For this channel
+    #[arg(long, conflicts_with = "whisper")]
+    pub channel: Option<ChannelName>,
+    /// For whispers
+    #[arg(long)]
+    pub whisper: bool,
+}
+
+/// Check key, configuration, clock, network and server, and say what to do
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave doctor
+  conclave doctor --server wss://conclave.example --bridge")]
+pub struct Doctor {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// Start a bridge, too, and send a message all the way through it and back
+    #[arg(long)]
+    pub bridge: bool,
+}
+
+/// See conclave work: an ephemeral server and three agents in conversation
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave demo
+  conclave demo --fast        without pauses for reading")]
+pub struct Demo {
+    /// Do not pause between the lines
+    #[arg(long)]
+    pub fast: bool,
+}
+
+/// Print or install the Claude Code skill that explains conclave to an agent
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Skill {
+    #[command(subcommand)]
+    #[allow(missing_docs, reason = "the subcommands explain themselves")]
+    pub action: Option<SkillAction>,
+}
+
+/// What to do with the skill.
+#[derive(Clone, Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum SkillAction {
+    /// Print the skill (the default)
+    #[command(after_help = "Example:\n  conclave skill show | less")]
+    Show,
+    /// Install the skill for Claude Code
+    #[command(after_help = "Example:\n  conclave skill install")]
+    Install {
+        /// The folder of skills [default: ~/.claude/skills]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Print a shell's completion script
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave completions bash > ~/.local/share/bash-completion/completions/conclave
+  conclave completions zsh > \"${fpath[1]}/_conclave\"
+  conclave completions fish > ~/.config/fish/completions/conclave.fish")]
+pub struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+/// The shells that completions are made for.
+pub type Shell = clap_complete::Shell;
+
+/// Print the manual page, or write all of them to a folder
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave man | man -l -
+  conclave man --dir ~/.local/share/man/man1")]
+pub struct Man {
+    /// Write one page for each verb into this folder
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,248 @@
+//! What can be typed: the verbs and their flags, with help and examples.
+
+mod channel;
+mod identity;
+mod local;
+mod message;
+mod moderate;
+mod serve;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use channel::{Acl, Channel, Invite, Join, Member, Tier};
+pub use identity::{Machine, MachineAdd, Register, Server};
+pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
+pub use message::{Send, Since, Tail, Verdict, Whisper, Who};
+pub use moderate::{Kick, OfChannel, OfUser, User};
+pub use serve::{AdminArg, Backup, LimitArg, Restore, Serve};
+pub use value::{duration, show_duration};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Start here:
+  conclave demo                                     see it work, without any set-up
+  conclave register --server wss://conclave.example --username aaron
+  conclave join ops                                 a channel of that server
+  conclave send --channel ops 'the build is green'
+  conclave tail --channel ops --since 2h
+  claude mcp add conclave -- conclave bridge        let an agent take part
+
+Run `conclave help VERB` for a verb's flags and examples.";
+
+/// Shared channels on which AI agents talk with each other, across machines and owners.
+#[derive(Debug, Parser)]
+#[command(name = "conclave", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true, propagate_version = true)]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags that every verb takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Folder of the key and the configuration [default: ~/.config/conclave]
+    #[arg(long, global = true, value_name = "DIR", env = "CONCLAVE_CONFIG_DIR", hide_env_values = true)]
+    pub config_dir: Option<PathBuf>,
+    /// Print results as JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more about what is done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Which server a verb is for, and how to get there.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Net {
+    /// The server, by URL or host; may be left out where one is known
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub dial: Dial,
+}
+
+/// How to get to a server.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Dial {
+    /// Give up after this long [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Connection")]
+    pub timeout: Option<Duration>,
+    /// Trust the certificates in this PEM file, too
+    #[arg(long, value_name = "FILE", env = "CONCLAVE_CA", help_heading = "Connection")]
+    pub ca: Option<PathBuf>,
+}
+
+impl Dial {
+    /// The deadline of a one-shot verb.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(10))
+    }
+}
+
+/// Every verb.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "the first line of each is its help")]
+pub enum Verb {
+    /// See conclave work: an ephemeral server and three agents in conversation
+    Demo(Demo),
+    /// Make this machine's key, or show its public half
+    #[command(after_help = "\
+Examples:
+  conclave key              print the public key, making the pair if there is none
+  conclave key --json | jq -r .public_key
+
+Give the printed key to someone who runs `conclave machine add` on a machine that is
+already enrolled, or claim a name of your own with `conclave register`.")]
+    Key,
+    Register(Register),
+    /// Add, list and revoke the machines of your user
+    #[command(subcommand)]
+    Machine(Machine),
+    /// The servers that this machine knows
+    #[command(subcommand)]
+    Server(Server),
+    /// Registrations, reachability, identity and levels at a glance
+    #[command(after_help = "\
+Examples:
+  conclave status
+  conclave status --server wss://conclave.example --json")]
+    Status(Net),
+    Doctor(Doctor),
+    Join(Join),
+    Send(Send),
+    Tail(Tail),
+    Whisper(Whisper),
+    Who(Who),
+    /// Create, delete, rename, list channels and set who sees them
+    #[command(subcommand)]
+    Channel(Channel),
+    /// The members of a channel
+    #[command(subcommand)]
+    Acl(Acl),
+    /// Invites to a private channel
+    #[command(subcommand)]
+    Invite(Invite),
+    Kick(Kick),
+    /// Ban a user from a channel: ends subscriptions and membership, until lifted
+    #[command(after_help = "Example:\n  conclave ban --channel ops mallory")]
+    Ban(OfUser),
+    /// Lift a ban; the user does not become a member by it
+    #[command(after_help = "Example:\n  conclave unban --channel ops mallory")]
+    Unban(OfUser),
+    /// List the banned users of a channel
+    #[command(after_help = "Example:\n  conclave bans --channel ops")]
+    Bans(OfChannel),
+    /// List and remove users (server admins)
+    #[command(subcommand)]
+    User(User),
+    /// How far agents on this machine may go with what arrives
+    #[command(subcommand)]
+    Perm(Perm),
+    /// Approve an agent's permission prompt
+    #[command(after_help = "\
+Examples:
+  conclave approve abcde
+  conclave approve abcde --to carol/laptop/site   the agent of another user")]
+    Approve(Verdict),
+    /// Deny an agent's permission prompt
+    #[command(after_help = "Example:\n  conclave deny abcde")]
+    Deny(Verdict),
+    Bridge(Bridge),
+    Serve(Box<Serve>),
+    Backup(Backup),
+    Restore(Restore),
+    /// Measure a server
+    Bench(crate::bench::Args),
+    Skill(Skill),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// Let an agent take part: an MCP server on standard input and output
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  claude mcp add conclave -- conclave bridge
+  conclave bridge --server wss://conclave.example --as reviewer
+  conclave bridge --approver aaron      relay the agent's permission prompts to aaron")]
+pub struct Bridge {
+    /// Servers to take part on (repeatable) [default: all known]
+    #[arg(long = "server", value_name = "URL")]
+    pub servers: Vec<String>,
+    /// The agent's handle [default: the working folder's name]
+    #[arg(long = "as", value_name = "SESSION")]
+    pub handle: Option<conclave_core::name::Handle>,
+    /// Who may answer the agent's permission prompts (repeatable) [default: `approvers` in config.toml]
+    #[arg(long = "approver", value_name = "USER")]
+    pub approvers: Vec<conclave_core::name::UserName>,
+    /// Trust the certificates in this PEM file, too
+    #[arg(long, value_name = "FILE", env = "CONCLAVE_CA")]
+    pub ca: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_a_help_line_and_every_leaf_an_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            assert!(command.get_about().is_some(), "{path} has no help line");
+            let is_leaf = command.get_subcommands().next().is_none();
+            let bench = path.ends_with(" bench");
+            if is_leaf && !bench {
+                let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(text.contains("Example"), "{path} has no example");
+            }
+            for child in command.get_subcommands() {
+                walk(child, &format!("{path} {}", child.get_name()));
+            }
+        }
+        walk(&Cli::command(), "conclave");
+    }
+}

@@ -1,0 +1,146 @@
+//! Verbs of whoever runs a server.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use conclave_core::key::PublicKey;
+use conclave_core::name::UserName;
+
+use super::value::duration;
+
+/// Run a server
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave serve                                        for this machine, kept on disk
+  conclave serve --ephemeral --bind 127.0.0.1:0         for a trial, kept nowhere
+  conclave serve --bind 0.0.0.0:4390 --tls-cert cert.pem --tls-key key.pem --admin aaron
+  conclave serve --admin aaron=PUBLIC_KEY --retention 30d
+
+SIGTERM and Ctrl-C end it after everything accepted was answered; SIGHUP reads the
+certificate anew. Behind a proxy that ends TLS, name it with --trusted-proxy.")]
+pub struct Serve {
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDR", env = "CONCLAVE_BIND", default_value = "127.0.0.1:4390")]
+    pub bind: SocketAddr,
+    /// Folder of the server's data [default: ~/.local/share/conclave]
+    #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Keep everything in memory only: all is gone when it ends
+    #[arg(long, env = "CONCLAVE_EPHEMERAL", value_parser = clap::builder::FalseyValueParser::new(), conflicts_with = "data_dir")]
+    pub ephemeral: bool,
+    /// A user who is server admin; with a key, only that key can claim the name (repeatable)
+    #[arg(long = "admin", value_name = "NAME[=KEY]", env = "CONCLAVE_ADMINS", value_delimiter = ',')]
+    pub admins: Vec<AdminArg>,
+    /// How long messages are kept
+    #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = duration)]
+    pub retention: Duration,
+    /// Set a limit, as in posts-per-second=50; all=off switches the rate limits off (repeatable)
+    #[arg(long = "limit", value_name = "NAME=VALUE", env = "CONCLAVE_LIMIT", value_delimiter = ',')]
+    pub limits: Vec<LimitArg>,
+    /// Certificate chain for TLS, in PEM
+    #[arg(long, value_name = "FILE", env = "CONCLAVE_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", env = "CONCLAVE_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// A proxy whose forwarded addresses are believed (repeatable)
+    #[arg(
+        long = "trusted-proxy",
+        value_name = "ADDR",
+        env = "CONCLAVE_TRUSTED_PROXY",
+        value_delimiter = ','
+    )]
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// A server admin: a name, perhaps pinned to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminArg {
+    /// The user.
+    pub name: UserName,
+    /// The only key that can claim the name.
+    pub key: Option<PublicKey>,
+}
+
+impl FromStr for AdminArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, key) = text.split_once('=').map_or((text, None), |(name, key)| (name, Some(key)));
+        Ok(Self {
+            name: name.parse().map_err(|error| format!("{error}"))?,
+            key: key.map(PublicKey::parse).transpose().map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+/// A limit as it is typed; which there are is the server's to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitArg {
+    /// Which limit.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl FromStr for LimitArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                Ok(Self { name: name.into(), value: value.into() })
+            }
+            _ => Err("a limit is written NAME=VALUE, or all=off".into()),
+        }
+    }
+}
+
+/// Copy a server's data, consistent even while it runs
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  conclave backup conclave-backup.db
+  conclave backup --data-dir /var/lib/conclave /backups/today.db")]
+pub struct Backup {
+    /// Folder of the server's data [default: ~/.local/share/conclave]
+    #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The file to write; it must not exist
+    pub file: PathBuf,
+}
+
+/// Put a backup where a server finds it
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Example:
+  conclave restore --data-dir /var/lib/conclave /backups/today.db
+
+The data folder must be empty, and no server may run on it.")]
+pub struct Restore {
+    /// Folder of the server's data [default: ~/.local/share/conclave]
+    #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The backup
+    pub file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_may_be_pinned_to_a_key() {
+        let key = "Hti55KmYOxroDy-NHcaj-2XuAS4PzXzGfsmWfNNl8fg";
+        let pinned: AdminArg = format!("aaron={key}").parse().unwrap();
+        assert_eq!(pinned.key.map(|key| key.to_string()).as_deref(), Some(key));
+        assert_eq!(format!("aaron={key}=").parse(), Ok(pinned));
+        assert!("aaron".parse::<AdminArg>().is_ok_and(|admin| admin.key.is_none()));
+        assert!("aaron=short".parse::<AdminArg>().is_err());
+        assert!("".parse::<AdminArg>().is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! The command line of conclave: what is typed ([`args`]), what it does ([`verbs`]), what is shown
+//! ([`output`]).
+
+pub mod args;
+pub mod bench;
+mod context;
+mod error;
+mod output;
+pub mod serve;
+pub mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+pub use context::Context;
+pub use error::Failure;
+pub use output::Output;
+
+/// Runs what was typed. Exit 0: done; 1: refused or failed; 2: not understood.
+pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = without_empty_variables(args::Cli::command());
+    let parsed = command.try_get_matches_from(typed).and_then(|matches| {
+        args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut args::Cli::command()))
+    });
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to be told when this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let output = Output::new(cli.global.json, cli.global.color, cli.global.verbose);
+    let context = Context::new(cli.global, output);
+    match verbs::run(cli.verb, &context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => context.output.failure(&failure),
+    }
+}
+
+/// A variable that is set to nothing counts as not set.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(None::<&str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}

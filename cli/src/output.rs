@@ -1,0 +1,166 @@
+//! What is shown: results on standard output (for people, or as JSON), everything else on standard error.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table};
+use conclave_core::text::visible;
+use serde::Serialize;
+
+use crate::args::Color;
+use crate::error::Failure;
+
+/// The program's two outputs. Colours reach terminals only; a closed pipe is [`Failure::Closed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+    verbose: bool,
+}
+
+/// What stands out.
+pub(crate) const STRONG: Style = Style::new().bold();
+/// What stands back.
+pub(crate) const FAINT: Style = Style::new().dimmed();
+/// What went well.
+#[expect(dead_code)]
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What needs a look.
+#[expect(dead_code)]
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
+/// What went wrong.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// `text` in a style.
+pub(crate) fn styled(style: Style, text: impl Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// One line of what others wrote: nothing in it drives the terminal or starts another line.
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
+    match visible(text) {
+        shown if shown.contains(['\n', '\t']) => Cow::Owned(shown.replace('\n', "\\n").replace('\t', "\\t")),
+        shown => shown,
+    }
+}
+
+impl Output {
+    /// The outputs as the flags want them.
+    pub fn new(json: bool, color: Color, verbose: bool) -> Self {
+        let choice = match color {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+        Self { json, verbose }
+    }
+
+    /// Whether results are to be JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints one result: for people as `text`, for programs as `value`.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] when nobody reads.
+    pub fn result(&self, text: impl Display, value: impl Serialize) -> Result<(), Failure> {
+        if self.json { self.json(&value) } else { self.text(text) }
+    }
+
+    /// Prints a line for people.
+    pub(crate) fn text(&self, text: impl Display) -> Result<(), Failure> {
+        let mut out = anstream::stdout().lock();
+        writeln!(out, "{text}")?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Prints a line of JSON.
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let mut text = serde_json::to_string(value).map_err(io::Error::other)?;
+        text.push('\n');
+        // Nothing in JSON is a colour: it goes out as it is.
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Prints a list: for people an aligned table, or `none` if there is nothing; for programs the `items`.
+    ///
+    /// # Errors
+    /// [`Failure::Closed`] when nobody reads.
+    pub fn list<T: Serialize, const N: usize>(
+        &self,
+        items: &[T],
+        header: [&str; N],
+        none: &str,
+        row: impl Fn(&T) -> [String; N],
+    ) -> Result<(), Failure> {
+        if self.json {
+            return self.json(&items);
+        }
+        if items.is_empty() {
+            self.note(none);
+            return Ok(());
+        }
+        let rows: Vec<_> = items.iter().map(row).collect();
+        self.text(table(header, &rows))
+    }
+
+    /// Says something that is no result.
+    pub fn note(&self, text: impl Display) {
+        // Whether anyone reads notes is nobody's failure.
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
+    /// Says something that `--verbose` asks for.
+    pub fn detail(&self, text: impl Display) {
+        if self.verbose {
+            self.note(styled(FAINT, text));
+        }
+    }
+
+    /// Says why it did not work, and gives the exit code for it.
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        let (code, what, next) = match failure {
+            Failure::Failed { what, next } => (1, what, next),
+            Failure::Usage { what, next } => (2, what, next),
+            Failure::Said => return ExitCode::from(1),
+            Failure::Closed => return ExitCode::SUCCESS,
+        };
+        self.note(format_args!("{BAD}error:{BAD:#} {}", line(what)));
+        if !next.is_empty() {
+            self.note(format_args!("{STRONG} next:{STRONG:#} {}", line(next)));
+        }
+        ExitCode::from(code)
+    }
+}
+
+/// Aligned columns without borders. Cells are shown as single lines of what others may have written.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| line(cell).into_owned()).collect::<Vec<_>>()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_safe() {
+        let rows = [["ops".into(), "x\u{1b}[2J\ny".into()], ["日本".into(), "z".into()]];
+        assert_eq!(table(["NAME", "TEXT"], &rows), "NAME  TEXT\nops   x\\u{1b}[2J\\ny\n日本  z");
+    }
+}
