@@ -63,6 +63,11 @@ impl Output {
         self.json
     }
 
+    /// Whether details are asked for.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
     /// Prints one result: for people as `text`, for programs as `value`.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Completions(shell) => local::completions(shell.shell),
         Verb::Man(man) => local::man(&man, context),
         Verb::Serve(serve) => crate::serve::run(*serve, context),
+        Verb::Backup(backup) => crate::serve::backup(backup, context),
+        Verb::Restore(restore) => crate::serve::restore(restore, context),
         Verb::Bench(bench) => crate::bench::run(bench, context),
         _ => Err(Failure::new("this build cannot do that yet", "")),
     }

@@ -1,0 +1,179 @@
+//! `conclave serve`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use conclave_core::hub;
+use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
+use conclave_store::journal::{self, Journal};
+use tokio::net::TcpListener;
+use tracing::{error, info, warn};
+
+use crate::{Context, Failure, args};
+
+mod limits;
+mod logging;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Why it could not start or had to stop.
+pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
+    logging::start(context);
+    let mut options = Options {
+        hub: hub::Config {
+            admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
+            ..hub::Config::default()
+        },
+        retention: (!serve.retention.is_zero()).then_some(serve.retention),
+        trusted_proxies: serve.trusted_proxies.iter().map(|address| address.to_canonical()).collect(),
+        ..Options::default()
+    };
+    for limit in &serve.limits {
+        limits::set(&mut options, &limit.name, &limit.value)
+            .map_err(|(what, next)| Failure::usage(what, next))?;
+    }
+    let tls = match (&serve.tls_cert, &serve.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::load(certificate, key).map_err(|why| {
+            Failure::new(
+                why.to_string(),
+                "give a PEM certificate chain and its PEM key, readable by this user",
+            )
+        })?),
+        _ => None,
+    };
+    let dir = if serve.ephemeral { PathBuf::new() } else { data_dir(serve.data_dir)? };
+    let journal = Journal::open(&dir, journal::Options { ephemeral: serve.ephemeral, ..Default::default() })
+        .map_err(store_failure)?;
+    let kept = if serve.ephemeral {
+        String::from("nothing is kept: all is gone when this server ends")
+    } else {
+        format!("kept in {}", journal.dir().display())
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|why| {
+        Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
+    })?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(serve.bind).await.map_err(|why| {
+            Failure::new(
+                format!("{} cannot be listened on: {why}", serve.bind),
+                "stop what listens there, or choose another address with --bind",
+            )
+        })?;
+        let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+        let address = server.address().unwrap_or(serve.bind);
+        greet(context, address, tls.is_some(), &kept);
+        let stop = Stop::new();
+        let signals = tokio::spawn(signals(stop.clone(), tls));
+        server.run(stop).await;
+        signals.abort();
+        Ok(())
+    })
+}
+
+/// Where a server's data is if nobody says otherwise: the platform's folder for data.
+pub(crate) fn data_dir(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named
+        .or_else(|| {
+            if cfg!(windows) {
+                variable("LOCALAPPDATA").map(|base| base.join("conclave").join("data"))
+            } else {
+                variable("XDG_DATA_HOME")
+                    .filter(|base| base.is_absolute())
+                    .or_else(|| variable("HOME").map(|home| home.join(".local").join("share")))
+                    .map(|base| base.join("conclave"))
+            }
+        })
+        .ok_or_else(|| {
+            Failure::new("no folder for data is known: HOME is not set", "name one with --data-dir DIR")
+        })
+}
+
+pub(crate) fn store_failure(why: journal::OpenError) -> Failure {
+    Failure::new(why.to_string(), "")
+}
+
+/// Says where it listens, what is kept, and what to type next.
+fn greet(context: &Context, address: SocketAddr, tls: bool, kept: &str) {
+    let scheme = if tls { "wss" } else { "ws" };
+    info!(%address, tls, "listening");
+    let reachable = if address.ip().is_unspecified() {
+        SocketAddr::new(
+            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() },
+            address.port(),
+        )
+    } else {
+        address
+    };
+    if !tls && !address.ip().is_loopback() {
+        warn!(
+            %address,
+            "PLAIN TEXT on an address that others reach: whoever is on the way reads every message. \
+             Give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS"
+        );
+    }
+    context.output.note(format_args!("conclave serves {scheme}://{address}, {kept}"));
+    context.output.note(format_args!(
+        "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
+    ));
+}
+
+/// Ends the server on SIGTERM and Ctrl-C, reads the certificate anew on SIGHUP.
+#[cfg(unix)]
+async fn signals(stop: Stop, tls: Option<Tls>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        error!("signals cannot be listened to: end this server by killing it");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => match tls.as_ref().map(Tls::reload) {
+                Some(Ok(())) => info!("the certificate was read anew"),
+                Some(Err(why)) => error!(%why, "the certificate was not read anew: the old one stays"),
+                None => info!("SIGHUP reads the certificate anew, and there is none"),
+            },
+        }
+    }
+    stop.stop();
+    // A second signal does not wait for the drain.
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    warn!("told to stop twice: ending without waiting");
+    std::process::exit(1);
+}
+
+#[cfg(not(unix))]
+async fn signals(stop: Stop, _tls: Option<Tls>) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        stop.stop();
+    }
+}
+
+/// `conclave backup`.
+pub(crate) fn backup(backup: args::Backup, context: &Context) -> Result<(), Failure> {
+    let dir = data_dir(backup.data_dir)?;
+    journal::backup(&dir, &backup.file).map_err(store_failure)?;
+    context.output.note(format_args!("{} holds all of {}", backup.file.display(), dir.display()));
+    Ok(())
+}
+
+/// `conclave restore`.
+pub(crate) fn restore(restore: args::Restore, context: &Context) -> Result<(), Failure> {
+    let dir = data_dir(restore.data_dir)?;
+    journal::restore(&restore.file, &dir, journal::Replace::No).map_err(store_failure)?;
+    context.output.note(format_args!(
+        "{} holds what {} held; start it: conclave serve --data-dir {0}",
+        dir.display(),
+        restore.file.display()
+    ));
+    Ok(())
+}
