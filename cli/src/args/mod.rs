@@ -6,7 +6,7 @@ mod local;
 mod message;
 mod moderate;
 mod serve;
-mod value;
+pub(crate) mod value;
 
 use std::path::PathBuf;
 use std::time::Duration;
