@@ -124,8 +124,9 @@ impl std::fmt::Display for Latency {
 }
 
 fn histogram() -> hdrhistogram::Histogram<u64> {
-    // Three digits can always be had.
-    hdrhistogram::Histogram::new(3).unwrap_or_else(|_| unreachable!("a precision of 3 digits is valid"))
+    // A minute with three digits can always be had.
+    hdrhistogram::Histogram::new_with_bounds(1, 60_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("these bounds are valid"))
 }
 
 fn bar(context: &Context, length: u64, template: &str) -> indicatif::ProgressBar {
