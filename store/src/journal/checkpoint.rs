@@ -90,6 +90,12 @@ impl Checkpointer {
         self.long = pages + LONG;
         move_pages(connection)
     }
+
+    /// Lets the log start anew, if it can: where the disk is full, what the log takes is the only space left.
+    pub(super) fn relieve(&self, connection: &Connection) {
+        // Without it the next batch fails as this one did, and says so.
+        let _ = move_pages(connection);
+    }
 }
 
 impl Drop for Checkpointer {

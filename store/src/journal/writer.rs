@@ -206,9 +206,11 @@ impl Worker {
         }
     }
 
-    /// Replaces a connection that may not be trusted any more. If that fails the old one is kept: the next
-    /// batch tells whether it still works.
+    /// Does what can be done for the next batch after a transaction failed.
     fn recover(&mut self, error: &StoreError) {
+        if *error == StoreError::Full {
+            self.checkpointer.relieve(&self.connection);
+        }
         if !error.is_lasting() {
             return;
         }
@@ -221,6 +223,7 @@ impl Worker {
             // from the disk, the log could hold a transaction that failed in its very last step.
             self.connection = connection;
         }
+        self.checkpointer.relieve(&self.connection);
         // For the same reason a transaction that changes nothing is written over what the failed one left in
         // the log: a crash must not bring back what was reported as failed. If this fails, the next one does it.
         let _ = in_transaction(&self.connection, |connection| {
