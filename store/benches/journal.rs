@@ -137,15 +137,15 @@ impl Rig {
         }
     }
 
-    /// The posts of these numbers, dealt to the channels one by one.
+    /// The posts of these numbers, to channels here and there.
     fn posts(&self, numbers: std::ops::Range<u64>, channels: u64, size: usize) -> Vec<Record> {
         numbers
             .map(|number| {
-                let seq = number / channels + 1;
+                let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
                 Record::Posted {
-                    channel: ChannelId(number % channels),
-                    stamp: Stamp { seq, ts: UnixMillis(1_800_000_000_000 + seq as i64) },
-                    from: Arc::clone(&self.senders[(number * 7 % 50) as usize]),
+                    channel: ChannelId(scattered % channels),
+                    stamp: Stamp { seq: number, ts: UnixMillis(1_800_000_000_000 + number as i64) },
+                    from: Arc::clone(&self.senders[(scattered % 50) as usize]),
                     payload: Arc::new(Payload::Plain("x".repeat(size))),
                 }
             })

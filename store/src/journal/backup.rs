@@ -75,8 +75,9 @@ fn unfinished(dir: &Path) -> PathBuf {
 
 /// Copies the database at `from` into the file `to`, in one piece and one transaction.
 fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
-    // SQLite's own error would not say which of the many ways to fail it was.
-    fs::File::open(from).map_err(|source| OpenError::io(from, source))?;
+    // Looked at but not opened: on Unix, closing any other handle of a file would end the locks that SQLite
+    // has on it for a server in this very process.
+    fs::metadata(from).map_err(|source| OpenError::io(from, source))?;
     let source = open_source(from)?;
     if schema::version(&source, from)? == 0 {
         return Err(OpenError::NotOurs { file: from.into() });

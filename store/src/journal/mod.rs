@@ -12,6 +12,7 @@ use rusqlite::Connection;
 
 mod apply;
 mod backup;
+mod checkpoint;
 mod error;
 mod home;
 mod load;
@@ -117,9 +118,8 @@ impl Journal {
     pub fn start(self, on_event: impl Fn(Event) + Send + Sync + 'static) -> Result<Running, OpenError> {
         let on_event: EventSink = Arc::new(on_event);
         let Self { connection, file, options, home, server_id } = self;
-        let failed = |source| OpenError::io(&file, source);
         let readers = reader::Pool::start(&file, options.readers, &on_event)?;
-        let writing = writer::Writing::start(connection, &file, &options, &on_event).map_err(failed)?;
+        let writing = writer::Writing::start(connection, &file, &options, &on_event)?;
         Ok(Running { writing, readers, server_id, home })
     }
 }

@@ -9,8 +9,9 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use super::writer::in_transaction;
 use super::{Options, schema};
 
-/// What one step may remove and look at, so that it takes less than a millisecond or two.
-const ROWS: usize = 256;
+/// What one step may remove and look at, so that it takes about a millisecond. Rows of one
+/// channel lie far from each other, each on a page of its own.
+const ROWS: usize = 128;
 const BYTES: i64 = 1 << 20;
 const CHANNELS: usize = 256;
 

@@ -88,7 +88,8 @@ fn set_up_writer(connection: &Connection, options: &Options) -> rusqlite::Result
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous(options))?;
     set("cache_size", -64 * 1024)?;
-    set("wal_autocheckpoint", 4000)?;
+    // The log is seen to elsewhere.
+    set("wal_autocheckpoint", 0)?;
     set("journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     if let Some(bytes) = options.max_size {

@@ -1,7 +1,6 @@
 //! The thread that writes: whatever has gathered becomes one transaction, and with it durable at once.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,7 +11,8 @@ use conclave_core::time::UnixMillis;
 use rusqlite::Connection;
 
 use super::apply::Applier;
-use super::error::StoreError;
+use super::checkpoint::Checkpointer;
+use super::error::{OpenError, StoreError};
 use super::purge::{Purge, Step};
 use super::queue::Queue;
 use super::{Event, EventSink, Options, schema};
@@ -71,21 +71,27 @@ pub(super) struct Writing {
 
 impl Writing {
     pub(super) fn start(
-        connection: Connection,
+        mut connection: Connection,
         file: &Path,
         options: &Options,
         on_event: &EventSink,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, OpenError> {
+        let checkpointer = Checkpointer::start(file, options, on_event)?;
+        checkpointer.watch(&mut connection).map_err(|error| OpenError::sqlite(file, error))?;
         let queue = Arc::new(Queue::new());
         let worker = Worker {
             connection,
+            checkpointer,
             file: file.into(),
             options: options.clone(),
             queue: Arc::clone(&queue),
             on_event: Arc::clone(on_event),
             purge: Purge::default(),
         };
-        let thread = thread::Builder::new().name("journal-writer".into()).spawn(|| worker.run())?;
+        let thread = thread::Builder::new()
+            .name("journal-writer".into())
+            .spawn(|| worker.run())
+            .map_err(|source| OpenError::io(file, source))?;
         Ok(Self { queue, thread: Some(thread) })
     }
 
@@ -106,6 +112,7 @@ impl Drop for Writing {
 
 struct Worker {
     connection: Connection,
+    checkpointer: Checkpointer,
     file: PathBuf,
     options: Options,
     queue: Arc<Queue<Task>>,
@@ -168,6 +175,7 @@ impl Worker {
                     (self.on_event)(Event::Persisted { batch, result: Ok(stats) });
                 }
                 self.purge.channels(deleted);
+                self.see_to_the_log();
             }
             Err(error) => {
                 let error = StoreError::from(error);
@@ -181,7 +189,7 @@ impl Worker {
 
     fn purge_step(&mut self) {
         match self.purge.step(&self.connection, &self.options) {
-            Ok(Step::More) => {}
+            Ok(Step::More) => self.see_to_the_log(),
             Ok(Step::Swept { rows }) => (self.on_event)(Event::Purged { rows }),
             Err(error) => {
                 let error = StoreError::from(error);
@@ -192,16 +200,35 @@ impl Worker {
         }
     }
 
-    /// Replaces a connection that may not be trusted any more. If that fails the old one is kept: the next
-    /// batch tells whether it still works.
+    fn see_to_the_log(&mut self) {
+        if let Err(error) = self.checkpointer.after_commit(&self.connection) {
+            (self.on_event)(Event::Warning(error.into()));
+        }
+    }
+
+    /// Does what can be done for the next batch after a transaction failed.
     fn recover(&mut self, error: &StoreError) {
-        if error.is_lasting()
-            && let Ok(connection) = schema::reopen(&self.file, &self.options)
-        {
+        if *error == StoreError::Full {
+            self.checkpointer.relieve(&self.connection);
+        }
+        if !error.is_lasting() {
+            return;
+        }
+        let renewed = schema::reopen(&self.file, &self.options).and_then(|mut connection| {
+            self.checkpointer.watch(&mut connection)?;
+            Ok(connection)
+        });
+        if let Ok(connection) = renewed {
             // The new one is open before the old one closes, so that the log's index stays as it is: read anew
             // from the disk, the log could hold a transaction that failed in its very last step.
             self.connection = connection;
         }
+        self.checkpointer.relieve(&self.connection);
+        // For the same reason a transaction that changes nothing is written over what the failed one left in
+        // the log: a crash must not bring back what was reported as failed. If this fails, the next one does it.
+        let _ = in_transaction(&self.connection, |connection| {
+            connection.execute("UPDATE meta SET value = value WHERE key = 'server_id'", [])
+        });
     }
 }
 

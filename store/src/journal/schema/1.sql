@@ -60,14 +60,17 @@ CREATE TABLE invites (
 -- Channels that are gone while their messages may still be here, to be purged in small steps.
 CREATE TABLE deleted_channels (channel INTEGER PRIMARY KEY) STRICT;
 
--- Clustered as it is read: a page of history is one range.
+-- In the order in which they came, so that a batch fills few pages whichever channels it is for; the index
+-- is what a page of history is read by.
 CREATE TABLE messages (
+    id      INTEGER PRIMARY KEY,
     channel INTEGER NOT NULL,
     ts      INTEGER NOT NULL,
     seq     INTEGER NOT NULL,
     sender  TEXT NOT NULL,    -- user/machine/session, as they were called then
     kind    INTEGER NOT NULL, -- 0 plain, body is text; 1 encrypted, body is bytes
     body    ANY NOT NULL,
-    key_id  TEXT,
-    PRIMARY KEY (channel, ts)
-) STRICT, WITHOUT ROWID;
+    key_id  TEXT
+) STRICT;
+
+CREATE UNIQUE INDEX messages_by_channel ON messages (channel, ts);

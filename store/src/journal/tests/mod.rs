@@ -12,6 +12,11 @@ use conclave_core::time::UnixMillis;
 
 use super::*;
 
+mod copies;
+mod damage;
+mod faults;
+mod model;
+
 /// A running journal, and what it tells.
 struct Rig {
     running: Running,
@@ -26,7 +31,14 @@ impl Rig {
     }
 
     fn open(dir: &Path) -> Self {
-        Self::start(Journal::open(dir, Options::default()).unwrap())
+        Self::start(open(dir))
+    }
+
+    fn warning(&self) -> StoreError {
+        match self.events.recv().unwrap() {
+            Event::Warning(error) => error,
+            event => panic!("{event:?}"),
+        }
     }
 
     fn persist(&self, batch: u64, records: Vec<Record>) -> Result<CommitStats, StoreError> {
@@ -57,6 +69,10 @@ impl Rig {
             event => panic!("{event:?}"),
         }
     }
+}
+
+fn open(dir: &Path) -> Journal {
+    Journal::open(dir, Options::default()).unwrap()
 }
 
 fn text(payload: &Payload) -> String {
@@ -139,4 +155,73 @@ fn a_second_owner_is_refused() {
     assert!(matches!(Journal::open(dir.path(), Options::default()), Err(OpenError::InUse { .. })));
     drop(first);
     assert_eq!(Journal::open(dir.path(), Options::default()).unwrap().server_id(), id);
+}
+
+#[test]
+fn everything_queued_is_answered_before_the_end_and_nothing_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Rig { running, events } = Rig::open(dir.path());
+    let (writer, history) = (running.writer(), running.history());
+    for batch in 0..50 {
+        writer.persist(batch, vec![post(0, batch + 1, "x")]).unwrap();
+    }
+    running.stop();
+    let answered: Vec<_> = events
+        .into_iter()
+        .map(|event| match event {
+            Event::Persisted { batch, result: Ok(_) } => batch,
+            event => panic!("{event:?}"),
+        })
+        .collect();
+    assert_eq!(answered, (0..50).collect::<Vec<_>>());
+    assert_eq!(writer.persist(50, Vec::new()), Err(StoreError::Closed));
+    let request = Request { channel: ChannelId(0), since: UnixMillis(0), max_rows: 1, max_bytes: 1 };
+    assert_eq!(history.read_and_wait(request), Err(StoreError::Closed));
+    assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 50);
+}
+
+#[test]
+fn an_ephemeral_journal_leaves_nothing_behind() {
+    let elsewhere = Path::new("/nowhere/at/all");
+    let journal = Journal::open(elsewhere, Options { ephemeral: true, ..Options::default() }).unwrap();
+    let dir = journal.dir().to_path_buf();
+    let rig = Rig::start(journal);
+    rig.persist(0, vec![user(0)]).unwrap();
+    assert!(dir.exists() && !elsewhere.exists());
+    rig.running.stop();
+    assert!(!dir.exists());
+}
+
+#[test]
+fn the_messages_of_a_deleted_channel_are_purged_even_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    let posts = (1..=1000).map(|seq| post(0, seq, "x"));
+    rig.persist(0, [user(0), channel(0)].into_iter().chain(posts).collect()).unwrap();
+    rig.persist(1, vec![Record::ChannelDeleted { channel: ChannelId(0) }]).unwrap();
+    rig.running.stop();
+    let rig = Rig::open(dir.path());
+    // What is left of deleted channels goes before what is old.
+    rig.purge(0);
+    assert_eq!(rig.page(0, 0), []);
+    rig.running.stop();
+    let connection = Connection::open(home::database(dir.path())).unwrap();
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM messages"), 0);
+    assert_eq!(count("SELECT count(*) FROM deleted_channels"), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_else_may_read_the_data() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("a/b");
+    let rig = Rig::open(&dir);
+    rig.persist(0, vec![user(0)]).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for file in ["conclave.db", "conclave.db-wal", "conclave.lock"] {
+        assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+    }
 }

@@ -1,0 +1,119 @@
+//! Backups and restores.
+
+use std::fs;
+use std::thread;
+
+use super::*;
+
+#[test]
+fn a_backup_taken_while_posts_go_on_is_one_moment_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    let id = rig.running.server_id().to_owned();
+    rig.persist(0, vec![user(0), channel(0), post(0, 1, "first")]).unwrap();
+    let writer = rig.running.writer();
+    let posting = thread::spawn(move || {
+        for seq in (2..2000).step_by(2) {
+            writer.persist(seq, vec![post(0, seq, "a"), post(0, seq + 1, "b")]).unwrap();
+        }
+    });
+    for count in 0..5 {
+        backup(dir.path(), &place.path().join(format!("copy{count}"))).unwrap();
+    }
+    posting.join().unwrap();
+    rig.running.stop();
+
+    let mut longest = 1;
+    for count in 0..5 {
+        let copy = place.path().join(format!("copy{count}"));
+        let other = tempfile::tempdir().unwrap();
+        restore(&copy, other.path(), Replace::No).unwrap();
+        let journal = open(other.path());
+        assert_eq!(journal.server_id(), id);
+        let mut directory = Directory::default();
+        journal.load(&mut |record| directory.apply(&record)).unwrap();
+        let last = directory.channel(ChannelId(0)).unwrap().last.seq;
+        assert!(last >= longest && last % 2 == 1, "{last} after {longest}: a batch is whole or not there");
+        longest = last;
+        let rig = Rig::start(journal);
+        let request = Request {
+            channel: ChannelId(0),
+            since: UnixMillis(0),
+            max_rows: usize::MAX,
+            max_bytes: usize::MAX,
+        };
+        assert_eq!(rig.running.history().read_and_wait(request).unwrap().len() as u64, last);
+        // One file, and nothing beside it.
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 5);
+    }
+}
+
+#[test]
+fn a_backup_overwrites_nothing_and_leaves_nothing_half_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let to = place.path().join("copy");
+    assert!(matches!(backup(dir.path(), &to), Err(OpenError::Io { .. })));
+    fs::write(home::database(dir.path()), "garbage".repeat(1000)).unwrap();
+    assert!(matches!(backup(dir.path(), &to), Err(OpenError::NotOurs { .. })));
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    fs::write(&to, "precious").unwrap();
+    assert!(matches!(backup(dir.path(), &to), Err(OpenError::Exists { .. })));
+    assert_eq!(fs::read(&to).unwrap(), b"precious");
+}
+
+#[test]
+fn a_restore_replaces_only_when_told_and_never_what_is_served() {
+    let (dir, other, place) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = place.path().join("copy");
+    let rig = Rig::open(dir.path());
+    rig.persist(0, vec![user(0), channel(0), post(0, 1, "kept")]).unwrap();
+    backup(dir.path(), &copy).unwrap();
+
+    let served = Rig::open(other.path());
+    served.persist(0, vec![user(0), channel(0), post(0, 1, "old")]).unwrap();
+    assert!(matches!(restore(&copy, other.path(), Replace::Yes), Err(OpenError::InUse { .. })));
+    // A log is left behind as by a crash: it must not be taken for the new database's.
+    let log = other.path().join("conclave.db-wal");
+    let left = fs::read(&log).unwrap();
+    served.running.stop();
+    fs::write(&log, left).unwrap();
+    assert!(matches!(restore(&copy, other.path(), Replace::No), Err(OpenError::Exists { .. })));
+    restore(&copy, other.path(), Replace::Yes).unwrap();
+    assert_eq!(Rig::open(other.path()).page(0, 0), [(10, "kept".into())]);
+}
+
+#[test]
+fn a_damaged_backup_is_refused_and_the_directory_stays_as_it_was() {
+    let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = place.path().join("copy");
+    let rig = Rig::open(dir.path());
+    let posts = (1..=500).map(|seq| post(0, seq, &"x".repeat(100)));
+    rig.persist(0, [user(0), channel(0)].into_iter().chain(posts).collect()).unwrap();
+    backup(dir.path(), &copy).unwrap();
+    rig.running.stop();
+    let whole = fs::read(&copy).unwrap();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 4096].fill(0xaa);
+    for bad in [damaged, whole[..middle].to_vec(), b"garbage".repeat(1000)] {
+        fs::write(&copy, bad).unwrap();
+        assert!(restore(&copy, dir.path(), Replace::Yes).is_err());
+        assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 500);
+    }
+}
+
+#[test]
+fn an_interrupted_restore_is_not_served_but_can_be_repeated() {
+    let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = place.path().join("copy");
+    drop(open(dir.path()));
+    backup(dir.path(), &copy).unwrap();
+    fs::write(dir.path().join("conclave.db.restoring"), "half").unwrap();
+    let refused = Journal::open(dir.path(), Options::default());
+    assert!(matches!(refused, Err(OpenError::UnfinishedRestore { .. })));
+    restore(&copy, dir.path(), Replace::Yes).unwrap();
+    drop(open(dir.path()));
+}

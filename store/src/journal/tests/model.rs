@@ -1,0 +1,353 @@
+//! Any valid sequence of records, in any batches, with restarts and purges anywhere: what is stored is what a
+//! plain model holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conclave_core::key::PublicKey;
+use conclave_core::name::MachineName;
+use conclave_core::payload::Envelope;
+use conclave_core::protocol::{Stamped, Token};
+use conclave_core::record::MachineId;
+use conclave_core::wire::v1;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    AddUser(u8),
+    RemoveUser(Index),
+    AddMachine(Index, u8),
+    RemoveMachine(Index),
+    CreateChannel(Index, u8),
+    DeleteChannel(Index),
+    Rename(Index, u8),
+    SetVisibility(Index, u8),
+    Admit(Index, Index),
+    Dismiss(Index, Index),
+    Ban(Index, Index),
+    Unban(Index, Index),
+    Invite(Index, Option<u32>, Option<i64>),
+    Use(Index),
+    Revoke(Index),
+    Post(Index, u8, i64, Body),
+    Count(u8),
+    EndBatch,
+    Reopen,
+    Purge(i64),
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Plain(String),
+    Encrypted(Vec<u8>, Option<String>),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let i = any::<Index>;
+    let body = prop_oneof![
+        "\\PC{0,40}|[\\x00-\\x7f]{0,300}".prop_map(Body::Plain),
+        (prop::collection::vec(any::<u8>(), 0..300), prop::option::of("[a-z]{0,9}"))
+            .prop_map(|(bytes, key)| Body::Encrypted(bytes, key)),
+    ];
+    prop_oneof![
+        3 => (0..8_u8).prop_map(Op::AddUser),
+        1 => i().prop_map(Op::RemoveUser),
+        2 => (i(), 0..20_u8).prop_map(|(user, key)| Op::AddMachine(user, key)),
+        1 => i().prop_map(Op::RemoveMachine),
+        3 => (i(), 0..6_u8).prop_map(|(user, name)| Op::CreateChannel(user, name)),
+        1 => i().prop_map(Op::DeleteChannel),
+        1 => (i(), 0..6_u8).prop_map(|(channel, name)| Op::Rename(channel, name)),
+        1 => (i(), 0..3_u8).prop_map(|(channel, tier)| Op::SetVisibility(channel, tier)),
+        2 => (i(), i()).prop_map(|(channel, user)| Op::Admit(channel, user)),
+        1 => (i(), i()).prop_map(|(channel, user)| Op::Dismiss(channel, user)),
+        1 => (i(), i()).prop_map(|(channel, user)| Op::Ban(channel, user)),
+        1 => (i(), i()).prop_map(|(channel, user)| Op::Unban(channel, user)),
+        2 => (i(), prop::option::of(1..4_u32), prop::option::of(any::<i64>()))
+            .prop_map(|(channel, uses, expires)| Op::Invite(channel, uses, expires)),
+        2 => i().prop_map(Op::Use),
+        1 => i().prop_map(Op::Revoke),
+        20 => (i(), 0..4_u8, 1..5_i64, body).prop_map(|(channel, who, gap, body)| Op::Post(channel, who, gap, body)),
+        1 => (0..3_u8).prop_map(Op::Count),
+        8 => Just(Op::EndBatch),
+        1 => Just(Op::Reopen),
+        1 => (-2..60_i64).prop_map(Op::Purge),
+    ]
+}
+
+/// What is expected, as sets and lists.
+#[derive(Default)]
+struct Model {
+    directory: Directory,
+    users: BTreeSet<u64>,
+    machines: BTreeMap<u64, (u64, u8)>,
+    channels: BTreeMap<u64, u64>,
+    invites: BTreeMap<u64, (u64, Option<u32>)>,
+    next_invite: u64,
+    messages: BTreeMap<u64, Vec<Stamped>>,
+    clock: i64,
+}
+
+fn pick<K: Copy, V: Copy>(map: &BTreeMap<K, V>, at: &Index) -> Option<(K, V)> {
+    (!map.is_empty()).then(|| at.index(map.len())).and_then(|at| map.iter().nth(at)).map(|(k, v)| (*k, *v))
+}
+
+fn token(number: u64) -> Token {
+    Token::new(&format!("token{number}"))
+}
+
+fn tier(number: u8) -> Visibility {
+    [Visibility::Public, Visibility::Unlisted, Visibility::Private][usize::from(number % 3)]
+}
+
+impl Model {
+    /// The records of an operation: none if it cannot be done now.
+    fn decide(&mut self, op: &Op) -> Option<Vec<Record>> {
+        let at = UnixMillis(self.clock);
+        let user =
+            |at: &Index| (!self.users.is_empty()).then(|| at.get(&Vec::from_iter(&self.users)).to_owned());
+        Some(match op {
+            Op::AddUser(name) => {
+                let name = UserName::new(&format!("user{name}")).unwrap();
+                if self.directory.user_named(name.as_str()).is_some() {
+                    return None;
+                }
+                let user = self.directory.next_user();
+                self.users.insert(user.0);
+                vec![Record::UserAdded { user, name, at }]
+            }
+            Op::RemoveUser(at) => {
+                let user = *user(at)?;
+                let created: Vec<_> = self
+                    .channels
+                    .iter()
+                    .filter(|(_, creator)| **creator == user)
+                    .map(|(id, _)| *id)
+                    .collect();
+                let mut records: Vec<_> = created.into_iter().map(|channel| self.delete(channel)).collect();
+                self.users.remove(&user);
+                self.machines.retain(|_, (owner, _)| *owner != user);
+                records.push(Record::UserRemoved { user: UserId(user) });
+                records
+            }
+            Op::AddMachine(index, key) => {
+                let user = *user(index)?;
+                if self.machines.values().any(|(_, used)| used == key) {
+                    return None;
+                }
+                let machine = self.directory.next_machine();
+                self.machines.insert(machine.0, (user, *key));
+                vec![Record::MachineAdded {
+                    machine,
+                    user: UserId(user),
+                    name: MachineName::new(&format!("machine{key}")).unwrap(),
+                    key: PublicKey::from_trusted([*key; 32]),
+                    at,
+                }]
+            }
+            Op::RemoveMachine(index) => {
+                let (machine, (user, _)) = pick(&self.machines, index)?;
+                self.machines.remove(&machine);
+                vec![Record::MachineRemoved { user: UserId(user), machine: MachineId(machine) }]
+            }
+            Op::CreateChannel(index, name) => {
+                let creator = *user(index)?;
+                let name = self.free_name(*name)?;
+                let channel = self.directory.next_channel();
+                self.channels.insert(channel.0, creator);
+                self.messages.insert(channel.0, Vec::new());
+                let (creator, last) = (UserId(creator), Stamp::default());
+                vec![
+                    Record::ChannelCreated {
+                        channel,
+                        name,
+                        visibility: tier(channel.0 as u8),
+                        creator,
+                        at,
+                        last,
+                    },
+                    Record::MemberAdded { channel, user: creator },
+                ]
+            }
+            Op::DeleteChannel(index) => vec![self.delete(pick(&self.channels, index)?.0)],
+            Op::Rename(index, name) => {
+                let channel = ChannelId(pick(&self.channels, index)?.0);
+                vec![Record::ChannelRenamed { channel, name: self.free_name(*name)? }]
+            }
+            Op::SetVisibility(index, number) => {
+                let channel = ChannelId(pick(&self.channels, index)?.0);
+                vec![Record::VisibilitySet { channel, visibility: tier(*number) }]
+            }
+            Op::Admit(channel, whom) => {
+                let (channel, user) = (ChannelId(pick(&self.channels, channel)?.0), UserId(*user(whom)?));
+                vec![Record::Unbanned { channel, user }, Record::MemberAdded { channel, user }]
+            }
+            Op::Dismiss(channel, whom) => {
+                let (channel, user) = (ChannelId(pick(&self.channels, channel)?.0), UserId(*user(whom)?));
+                vec![Record::MemberRemoved { channel, user }]
+            }
+            Op::Ban(channel, whom) => {
+                let (channel, user) = (ChannelId(pick(&self.channels, channel)?.0), UserId(*user(whom)?));
+                vec![Record::MemberRemoved { channel, user }, Record::Banned { channel, user }]
+            }
+            Op::Unban(channel, whom) => {
+                let (channel, user) = (ChannelId(pick(&self.channels, channel)?.0), UserId(*user(whom)?));
+                vec![Record::Unbanned { channel, user }]
+            }
+            Op::Invite(index, uses, expires) => {
+                let channel = pick(&self.channels, index)?.0;
+                self.next_invite += 1;
+                self.invites.insert(self.next_invite, (channel, *uses));
+                let (channel, token) = (ChannelId(channel), token(self.next_invite));
+                vec![Record::InviteCreated {
+                    channel,
+                    token,
+                    uses: *uses,
+                    expires: expires.map(UnixMillis),
+                    at,
+                }]
+            }
+            Op::Use(index) => {
+                let (invite, (channel, uses)) = pick(&self.invites, index)?;
+                match uses {
+                    Some(1) => drop(self.invites.remove(&invite)),
+                    uses => drop(self.invites.insert(invite, (channel, uses.map(|uses| uses - 1)))),
+                }
+                vec![Record::InviteUsed { channel: ChannelId(channel), token: token(invite) }]
+            }
+            Op::Revoke(index) => {
+                let (invite, (channel, _)) = pick(&self.invites, index)?;
+                self.invites.remove(&invite);
+                vec![Record::InviteRevoked { channel: ChannelId(channel), token: token(invite) }]
+            }
+            Op::Post(index, who, gap, body) => {
+                let channel = pick(&self.channels, index)?.0;
+                self.clock += gap;
+                let last = self.directory.channel(ChannelId(channel)).unwrap().last;
+                let stamp = Stamp { seq: last.seq + 1, ts: UnixMillis(self.clock) };
+                let from = SessionPath::new(&format!("user{who}"), "box", "main").unwrap();
+                let payload = match body.clone() {
+                    Body::Plain(text) => Payload::Plain(text),
+                    Body::Encrypted(ciphertext, key_id) => {
+                        Payload::Encrypted(Envelope { ciphertext, key_id })
+                    }
+                };
+                let message = Stamped { from: from.clone(), ts: stamp.ts, payload: payload.clone() };
+                self.messages.get_mut(&channel).unwrap().push(message);
+                let (from, payload) = (Arc::new(from), Arc::new(payload));
+                vec![Record::Posted { channel: ChannelId(channel), stamp, from, payload }]
+            }
+            Op::Count(more) => vec![Record::Counted {
+                users: self.directory.next_user().0 + u64::from(*more),
+                machines: 0,
+                channels: 1,
+            }],
+            Op::EndBatch | Op::Reopen | Op::Purge(_) => return None,
+        })
+    }
+
+    fn delete(&mut self, channel: u64) -> Record {
+        self.channels.remove(&channel);
+        self.messages.remove(&channel);
+        self.invites.retain(|_, (to, _)| *to != channel);
+        Record::ChannelDeleted { channel: ChannelId(channel) }
+    }
+
+    fn free_name(&self, number: u8) -> Option<ChannelName> {
+        let name = ChannelName::new(&format!("channel{number}")).unwrap();
+        self.directory.channel_named(name.as_str()).is_none().then_some(name)
+    }
+
+    fn purge(&mut self, cutoff: i64) {
+        for messages in self.messages.values_mut() {
+            messages.retain(|message| message.ts.0 >= cutoff);
+        }
+    }
+}
+
+/// What a message takes on the wire.
+fn encoded(message: &Stamped) -> usize {
+    let from = v1::Path {
+        user: message.from.user.as_str(),
+        machine: message.from.machine.as_str(),
+        session: message.from.session.as_str(),
+    };
+    let payload = match &message.payload {
+        Payload::Plain(text) => v1::Payload::Plain(text),
+        Payload::Encrypted(envelope) => v1::Payload::Encrypted(v1::Envelope {
+            ciphertext: &envelope.ciphertext,
+            key_id: envelope.key_id.as_deref(),
+        }),
+    };
+    let message = v1::HistoryMessage { from, ts_ms: message.ts.0, payload };
+    let frame = |messages| v1::Frame::History { channel: "", messages }.to_bytes().len();
+    frame(vec![message]) - frame(Vec::new())
+}
+
+fn agrees(rig: &Rig, model: &Model, limits: &[(Index, usize, usize)]) -> Result<(), TestCaseError> {
+    for (channel, messages) in &model.messages {
+        for (since, max_rows, max_bytes) in limits {
+            let since = UnixMillis(since.index(model.clock as usize + 2) as i64 - 1);
+            let request =
+                Request { channel: ChannelId(*channel), since, max_rows: *max_rows, max_bytes: *max_bytes };
+            let page = rig.running.history().read_and_wait(request).unwrap();
+            let after: Vec<_> = messages.iter().filter(|message| message.ts > since).cloned().collect();
+            prop_assert_eq!(&page[..], &after[..page.len()]);
+            prop_assert!(page.len() <= *max_rows);
+            let bytes: usize = page.iter().map(encoded).sum();
+            prop_assert!(bytes <= *max_bytes || page.len() == 1, "{} bytes", bytes);
+            if let Some(next) = after.get(page.len())
+                && page.len() < *max_rows
+            {
+                let room = page.iter().chain([next]).map(|message| encoded(message) + 32).sum::<usize>();
+                prop_assert!(!page.is_empty() && room > *max_bytes, "one more would have fitted");
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_stored_is_what_the_records_say(
+        ops in prop::collection::vec(op(), 1..150),
+        limits in prop::collection::vec((any::<Index>(), 1..20_usize, 0..2_000_usize), 4),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Rig::open(dir.path());
+        let mut model = Model::default();
+        let mut batch = Vec::new();
+        for op in ops.iter().chain([&Op::Reopen, &Op::Purge(i64::MIN), &Op::Reopen]) {
+            if let Some(records) = model.decide(op) {
+                for record in &records {
+                    model.directory.apply(record);
+                }
+                batch.extend(records);
+                continue;
+            }
+            if matches!(op, Op::EndBatch | Op::Reopen | Op::Purge(_)) {
+                rig.persist(0, std::mem::take(&mut batch)).unwrap();
+                model.directory.check().unwrap();
+            }
+            if let Op::Purge(cutoff) = op {
+                model.purge(*cutoff);
+                rig.purge(*cutoff);
+                agrees(&rig, &model, &limits)?;
+            }
+            if let Op::Reopen = op {
+                agrees(&rig, &model, &limits)?;
+                rig.running.stop();
+                prop_assert_eq!(&loaded(dir.path()), &model.directory);
+                rig = Rig::open(dir.path());
+                agrees(&rig, &model, &limits)?;
+            }
+        }
+        rig.running.stop();
+        let connection = Connection::open(home::database(dir.path())).unwrap();
+        let rows: i64 = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
+        prop_assert_eq!(rows as usize, model.messages.values().map(Vec::len).sum::<usize>());
+    }
+}
