@@ -7,6 +7,7 @@ extern crate std;
 
 pub mod directory;
 pub mod key;
+pub mod link;
 pub mod name;
 pub mod payload;
 pub mod protocol;
