@@ -37,6 +37,7 @@ use self::requests::{Asker, Expect, Requests};
 use self::session::Session;
 use self::subscriptions::Subscriptions;
 use crate::key::SecretKey;
+use crate::name::{Handle, SessionPath};
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now};
 use crate::wire::MAX_FRAME;
@@ -78,6 +79,14 @@ enum State {
     Handshaking { handshake: Box<ClientHandshake>, until: Monotonic },
     Up(Box<Session>),
     Ended,
+}
+
+/// What a step inside a live session has at hand.
+struct Context<'a> {
+    own: &'a SessionPath,
+    now: Now,
+    jitter: &'a mut Jitter,
+    actions: &'a mut Vec<Action>,
 }
 
 impl Link {
@@ -167,7 +176,7 @@ impl Link {
     }
 
     /// The handle that the session has, or will ask for.
-    pub fn handle_name(&self) -> &crate::name::Handle {
+    pub fn handle_name(&self) -> &Handle {
         self.identity.handle()
     }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::refusal::{Ending, ending};
 use super::requests::Asker;
-use super::{Action, DownReason, Link, State};
+use super::{Action, Context, DownReason, Link, State};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Command, Refusal, Reply};
 use crate::time::{Monotonic, Now};
@@ -54,15 +54,8 @@ impl Link {
         match server_event(frame) {
             Err(_) => self.violation(now, "a frame out of place", actions),
             Ok(ServerEvent::Delivered { channel, from, payload }) => {
-                self.subscriptions.delivered(
-                    &session.path,
-                    channel,
-                    from,
-                    payload,
-                    now.mono,
-                    &mut self.jitter,
-                    actions,
-                );
+                let here = &mut Context { own: &session.path, now, jitter: &mut self.jitter, actions };
+                self.subscriptions.delivered(channel, from, payload, here);
             }
             Ok(ServerEvent::Whispered { from, payload, .. }) => {
                 actions.push(Action::Whispered { from, payload });
@@ -98,39 +91,33 @@ impl Link {
             }
             return self.violation(now, "a reply of another kind than the request", actions);
         }
+        let State::Up(session) = &self.state else { return };
+        let here = &mut Context { own: &session.path, now, jitter: &mut self.jitter, actions };
         match (asker, reply) {
-            (Asker::Application { id, .. }, reply) => actions.push(Action::Replied { id, result: Ok(reply) }),
+            (Asker::Application { id, .. }, reply) => {
+                here.actions.push(Action::Replied { id, result: Ok(reply) });
+            }
             (Asker::Nobody | Asker::Ping, _) => {}
-            (Asker::Leave { channel }, _) => self.subscriptions.left(&channel),
+            (Asker::Leave { channel }, _) => self.subscriptions.left(&channel, now.mono),
             (Asker::Join { channel, generation }, Reply::Joined(joined)) => {
                 if joined != channel {
                     return self.violation(now, "a subscription to another channel", actions);
                 }
-                self.subscriptions.joined(channel, generation, actions);
+                self.subscriptions.joined(channel, generation, here);
             }
             (Asker::Join { channel, generation }, Reply::Refused(reason)) => {
-                self.subscriptions.join_refused(channel, generation, reason, now, &mut self.jitter, actions);
+                self.subscriptions.join_refused(channel, generation, reason, here);
             }
             (Asker::Read { channel, generation }, Reply::History { channel: told, messages }) => {
                 if told != channel {
                     return self.violation(now, "history of another channel", actions);
                 }
-                let State::Up(session) = &self.state else { return };
-                let page = self.subscriptions.page(
-                    &session.path,
-                    &channel,
-                    generation,
-                    messages,
-                    now.mono,
-                    &mut self.jitter,
-                    actions,
-                );
-                if page.is_err() {
+                if self.subscriptions.page(&channel, generation, messages, here).is_err() {
                     self.violation(now, "history out of order", actions);
                 }
             }
             (Asker::Read { channel, generation }, Reply::Refused(reason)) => {
-                self.subscriptions.read_refused(channel, generation, reason, now, &mut self.jitter, actions);
+                self.subscriptions.read_refused(channel, generation, reason, here);
             }
             // The kinds were compared above.
             (Asker::Join { .. } | Asker::Read { .. }, _) => {}
@@ -143,6 +130,7 @@ impl Link {
 
     /// Asks for every subscription that can be asked for.
     pub(super) fn subscribe(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.subscriptions.tick(now.mono);
         while let Some((channel, token, generation)) = self.subscriptions.next_join(now) {
             let command = Command::Join { channel: channel.clone(), token };
             self.send(now, Asker::Join { channel, generation }, &command, actions);
@@ -160,7 +148,6 @@ impl Link {
             self.send(now, Asker::Ping, &Command::Ping, actions);
         }
         self.subscribe(now, actions);
-        self.subscriptions.tick(now.mono);
         while let Some((channel, since, generation)) = self.subscriptions.next_read(now.mono) {
             let command = Command::ReadSince { channel: channel.clone(), since };
             self.send(now, Asker::Read { channel, generation }, &command, actions);

@@ -39,9 +39,9 @@ use core::time::Duration;
 use self::align::{Alignment, Delivered, REMEMBERED, Seen};
 use self::buffer::Buffer;
 pub(super) use self::buffer::HashKey;
-use self::probe::Probe;
-use super::backoff::Jitter;
-use crate::name::SessionPath;
+use self::probe::{Probe, RECENT};
+use super::{Action, Context};
+use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::Stamped;
 use crate::time::{Monotonic, Now, UnixMillis};
@@ -83,9 +83,12 @@ const MAX_WITNESSES: usize = 64;
 /// One followed channel.
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
+    name: ChannelName,
     key: HashKey,
     /// Everything up to here was handed on, or is not to be.
     cursor: i64,
+    /// What is stamped no later is not to be handed on.
+    skip: i64,
     /// The messages stamped exactly so, hashed; none if no message was seen there.
     witnesses: Vec<u64>,
     /// What was handed on last, from history and live.
@@ -136,14 +139,16 @@ struct Reading {
 }
 
 impl Channel {
-    pub(super) fn new(from: JoinFrom, now: Now, key: HashKey) -> Self {
-        let (cursor, probe) = match from {
-            JoinFrom::Since(since) => (since.0, None),
-            JoinFrom::Live => (i64::MIN, Some(Probe::new(now.wall.0))),
+    pub(super) fn new(name: ChannelName, from: JoinFrom, now: Now, key: HashKey) -> Self {
+        let (cursor, skip, probe) = match from {
+            JoinFrom::Since(since) => (since.0.saturating_sub(RECENT), since.0, None),
+            JoinFrom::Live => (i64::MIN, i64::MIN, Some(Probe::new(now.wall.0))),
         };
         Self {
+            name,
             key,
             cursor,
+            skip,
             witnesses: Vec::new(),
             tail: VecDeque::new(),
             unanchored: VecDeque::new(),
@@ -279,17 +284,9 @@ impl Channel {
         }
     }
 
-    /// A message was delivered live to the session `own`.
-    pub(super) fn delivered(
-        &mut self,
-        own: &SessionPath,
-        from: SessionPath,
-        payload: Payload,
-        now: Monotonic,
-        jitter: &mut Jitter,
-        out: &mut Vec<Message>,
-    ) {
-        if !self.subscribed || from == *own {
+    /// A message was delivered live.
+    pub(super) fn delivered(&mut self, from: SessionPath, payload: Payload, here: &mut Context<'_>) {
+        if !self.subscribed || from == *here.own {
             return;
         }
         self.deliveries += 1;
@@ -297,7 +294,7 @@ impl Channel {
         let message = Message { from, payload, ts: None };
         if self.probe.is_some() {
             remember(&mut self.recent, hash);
-            out.push(message);
+            self.tell(message, here);
             return;
         }
         if self.alignment.exact() == Some(0) && self.unanchored.len() >= REMEMBERED {
@@ -309,7 +306,7 @@ impl Channel {
         match self.alignment.delivered(hash, &self.tail) {
             Delivered::Next => {
                 self.recent.clear();
-                self.hand_on_live(hash, message, now, jitter, out);
+                self.hand_on_live(hash, message, here);
             }
             Delivered::Repeated => self.note(hash),
             Delivered::Unclear => {
@@ -325,14 +322,7 @@ impl Channel {
     }
 
     /// A page came, the answer to the last read.
-    pub(super) fn page(
-        &mut self,
-        own: &SessionPath,
-        messages: Vec<Stamped>,
-        now: Monotonic,
-        jitter: &mut Jitter,
-        out: &mut Vec<Message>,
-    ) -> Result<(), OutOfOrder> {
+    pub(super) fn page(&mut self, messages: Vec<Stamped>, here: &mut Context<'_>) -> Result<(), OutOfOrder> {
         let Some(reading) = self.reading.take() else {
             return Ok(());
         };
@@ -344,31 +334,24 @@ impl Channel {
             last = message.ts.0;
         }
         if messages.is_empty() {
-            self.end_of_history(reading, now, jitter, out);
+            self.end_of_history(reading, here);
             return Ok(());
         }
         if self.probe.is_some() {
-            self.probed(own, reading, &messages, last, now);
+            self.probed(reading, &messages, last, here);
             return Ok(());
         }
         self.plan = Plan::After(last);
-        self.hand_on_page(own, reading, messages, now, out);
+        self.hand_on_page(reading, messages, here);
         // A reading that only anchors need not go on to the end.
         let anchored = self.handed_on - self.unanchored.len() as u64;
         if self.caught_up && self.alignment.exact() == Some(0) && anchored >= self.goal {
-            self.finish(now, jitter);
+            self.finish(here);
         }
         Ok(())
     }
 
-    fn hand_on_page(
-        &mut self,
-        own: &SessionPath,
-        reading: Reading,
-        messages: Vec<Stamped>,
-        now: Monotonic,
-        out: &mut Vec<Message>,
-    ) {
+    fn hand_on_page(&mut self, reading: Reading, messages: Vec<Stamped>, here: &mut Context<'_>) {
         let mut witnesses = Vec::new();
         if let Some(cursor) = reading.witness {
             witnesses.clone_from(&self.witnesses);
@@ -391,13 +374,16 @@ impl Channel {
                 continue;
             }
             self.advance(ts.0, hash);
-            if from == *own || self.anchor(hash) {
+            if from == *here.own || self.anchor(hash) {
                 continue;
             }
-            self.remember(hash, now);
-            self.handed_on += 1;
+            self.remember(hash, here.now.mono);
             self.alignment.handed_on();
-            out.push(Message { from, payload, ts: Some(ts) });
+            if ts.0 <= self.skip {
+                continue;
+            }
+            self.handed_on += 1;
+            self.tell(Message { from, payload, ts: Some(ts) }, here);
         }
     }
 
@@ -429,21 +415,15 @@ impl Channel {
         }
     }
 
-    fn end_of_history(
-        &mut self,
-        reading: Reading,
-        now: Monotonic,
-        jitter: &mut Jitter,
-        out: &mut Vec<Message>,
-    ) {
+    fn end_of_history(&mut self, reading: Reading, here: &mut Context<'_>) {
         let during = i64::try_from(self.deliveries - reading.deliveries).unwrap_or(i64::MAX);
         if let Some(probe) = &mut self.probe {
             let end = probe.nothing(reading.since);
             let pages = probe.pages();
-            if end && self.established(during, now) {
-                self.finish(now, jitter);
+            if end && self.established(during, here.now.mono) {
+                self.finish(here);
             } else {
-                self.pace(pages, now);
+                self.pace(pages, here.now.mono);
             }
             return;
         }
@@ -454,21 +434,14 @@ impl Channel {
         if during > REMEMBERED as i64 {
             return;
         }
-        self.align(reading, during, now, jitter, out);
+        self.align(reading, during, here);
         if self.alignment.caught_up() {
-            self.finish(now, jitter);
+            self.finish(here);
         }
     }
 
     /// Everything in the history has been handed on: where does that leave the deliveries?
-    fn align(
-        &mut self,
-        reading: Reading,
-        during: i64,
-        now: Monotonic,
-        jitter: &mut Jitter,
-        out: &mut Vec<Message>,
-    ) {
+    fn align(&mut self, reading: Reading, during: i64, here: &mut Context<'_>) {
         let settled = reading.at.0.checked_sub(SETTLE.as_millis() as u64).map(Monotonic);
         let alignment = match self.alignment.exact() {
             Some(shift) if shift < -during => None,
@@ -476,7 +449,7 @@ impl Channel {
             None => Alignment::after_reading(&self.tail, &self.recent, during, settled),
         };
         let Some(alignment) = alignment else {
-            return self.believe_deliveries(now, jitter, out);
+            return self.believe_deliveries(here);
         };
         self.alignment = alignment;
         let Some(shift) = self.alignment.exact() else {
@@ -489,17 +462,17 @@ impl Channel {
         {
             self.alignment = Alignment::Among(alloc::vec![0]);
             for (hash, message) in messages {
-                self.hand_on_live(hash, message, now, jitter, out);
+                self.hand_on_live(hash, message, here);
             }
         }
     }
 
     /// The history says that what was delivered cannot be. A server that purges at once does so, or one that delivers
     /// in another order than it stores: a repetition would be worse than nothing, a loss worse than that.
-    fn believe_deliveries(&mut self, now: Monotonic, jitter: &mut Jitter, out: &mut Vec<Message>) {
+    fn believe_deliveries(&mut self, here: &mut Context<'_>) {
         for (hash, message) in self.buffer.take_all() {
             if self.tail.iter().all(|seen| seen.hash != hash) {
-                self.hand_on_live(hash, message, now, jitter, out);
+                self.hand_on_live(hash, message, here);
             }
         }
         self.recent.clear();
@@ -507,28 +480,23 @@ impl Channel {
             Alignment::after_reading(&self.tail, &self.recent, 0, None).unwrap_or(Alignment::Unknown);
     }
 
-    fn probed(
-        &mut self,
-        own: &SessionPath,
-        reading: Reading,
-        messages: &[Stamped],
-        last: i64,
-        now: Monotonic,
-    ) {
+    fn probed(&mut self, reading: Reading, messages: &[Stamped], last: i64, here: &Context<'_>) {
         if reading.since != self.cursor {
+            self.cursor = reading.since;
+            self.witnesses.clear();
             self.tail.clear();
         }
         for message in messages {
             let hash = self.key.hash(&message.from, &message.payload);
             self.advance(message.ts.0, hash);
-            if message.from != *own {
-                self.remember(hash, now);
+            if message.from != *here.own {
+                self.remember(hash, here.now.mono);
             }
         }
         let Some(probe) = &mut self.probe else { return };
-        probe.something(last);
+        probe.something(reading.since, last);
         let pages = probe.pages();
-        self.pace(pages, now);
+        self.pace(pages, here.now.mono);
     }
 
     fn pace(&mut self, pages: u32, now: Monotonic) {
@@ -572,37 +540,35 @@ impl Channel {
     }
 
     /// The reading is over.
-    fn finish(&mut self, now: Monotonic, jitter: &mut Jitter) {
+    fn finish(&mut self, here: &mut Context<'_>) {
         self.plan = Plan::Nothing;
         self.buffer.clear();
         self.caught_up = true;
-        self.settle_at = (self.alignment.exact() != Some(0)).then(|| now + SETTLE);
+        self.settle_at = (self.alignment.exact() != Some(0)).then(|| here.now.mono + SETTLE);
         self.anchor_at = None;
-        self.anchor_later(now, jitter);
+        self.anchor_later(here);
     }
 
-    fn anchor_later(&mut self, now: Monotonic, jitter: &mut Jitter) {
+    fn anchor_later(&mut self, here: &mut Context<'_>) {
         if !self.unanchored.is_empty() && self.anchor_at.is_none() {
-            self.anchor_at = Some(now + jitter.spread(ANCHOR_WITHIN));
+            self.anchor_at = Some(here.now.mono + here.jitter.spread(ANCHOR_WITHIN));
         }
     }
 
-    fn hand_on_live(
-        &mut self,
-        hash: u64,
-        message: Message,
-        now: Monotonic,
-        jitter: &mut Jitter,
-        out: &mut Vec<Message>,
-    ) {
-        self.remember(hash, now);
+    fn hand_on_live(&mut self, hash: u64, message: Message, here: &mut Context<'_>) {
+        self.remember(hash, here.now.mono);
         self.handed_on += 1;
         self.unanchored.push_back(hash);
-        out.push(message);
-        self.anchor_later(now, jitter);
+        self.tell(message, here);
+        self.anchor_later(here);
         if self.unanchored.len() >= MANY && self.plan == Plan::Nothing {
             self.plan = Plan::Begin;
         }
+    }
+
+    fn tell(&self, message: Message, here: &mut Context<'_>) {
+        let Message { from, payload, ts } = message;
+        here.actions.push(Action::Deliver { channel: self.name.clone(), from, payload, ts });
     }
 
     fn note(&mut self, hash: u64) {

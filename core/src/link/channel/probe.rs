@@ -4,11 +4,14 @@
 //! stamp serves; the newest costs least. The local clock cannot tell it (no clock agrees with the server's), so
 //! it only makes the first guess: reads double back from it until one finds something, and bisect towards
 //! the end. A read from the stamp of a real message that finds nothing proves that this message is the last; one
-//! from before all time proves that there is none.
+//! from before all time proves that there is none. Last, what is newer than [`RECENT`] is read as a whole: it may still
+//! be on its way to be delivered.
 
 /// Stamps closer than this are paged through instead of bisected, in milliseconds.
 const CLOSE: i64 = 16;
 const MINUTE: i64 = 60_000;
+/// What the server stamped so much earlier than its newest message is not delivered any more, in milliseconds.
+pub(super) const RECENT: i64 = 2000;
 
 /// The search under way.
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub(super) struct Probe {
     found: Option<i64>,
     /// Nothing was newer than this when it was asked.
     empty_above: Option<i64>,
+    /// All messages from here to the newest known were read in a row.
+    row_since: Option<i64>,
+    /// The end is near: page by page from here on.
+    closing: bool,
     back: i64,
     forward: i64,
     pages: u32,
@@ -29,6 +36,8 @@ impl Probe {
             next: wall.saturating_sub(10 * MINUTE),
             found: None,
             empty_above: None,
+            row_since: None,
+            closing: false,
             back: 24 * 60 * MINUTE,
             forward: 10 * MINUTE,
             pages: 0,
@@ -47,8 +56,17 @@ impl Probe {
 
     /// Nothing was found after `since`. True if that is the end.
     pub(super) fn nothing(&mut self, since: i64) -> bool {
-        if self.found == Some(since) || (self.found.is_none() && since == i64::MIN) {
+        if self.found.is_none() && since == i64::MIN {
             return true;
+        }
+        if let Some(found) = self.found.filter(|&found| found == since) {
+            let recent = found.saturating_sub(RECENT);
+            let end = self.row_since.is_some_and(|row| row <= recent);
+            if !end {
+                self.closing = true;
+                self.next = recent;
+            }
+            return end;
         }
         self.empty_above = Some(since);
         match self.found {
@@ -62,13 +80,16 @@ impl Probe {
         false
     }
 
-    /// A page was found, the last of it stamped `last`.
-    pub(super) fn something(&mut self, last: i64) {
+    /// A page was found after `since`, the last of it stamped `last`.
+    pub(super) fn something(&mut self, since: i64, last: i64) {
+        if self.found != Some(since) || self.row_since.is_none() {
+            self.row_since = Some(since);
+        }
         self.found = Some(last);
         self.empty_above = self.empty_above.filter(|&empty| empty > last);
         self.pages = self.pages.saturating_add(1);
         // Every other read asks whether this was the end.
-        if self.pages % 2 == 1 {
+        if self.closing || self.pages % 2 == 1 {
             self.next = last;
             return;
         }
@@ -100,7 +121,7 @@ mod tests {
             let since = probe.next();
             let found: Vec<_> = stamps.iter().copied().filter(|&ts| ts > since).take(page).collect();
             match found.last() {
-                Some(&last) => probe.something(last),
+                Some(&last) => probe.something(since, last),
                 None if probe.nothing(since) => return (probe.found, reads),
                 None => {}
             }

@@ -1,1 +1,4 @@
-//! Tests.
+mod gaps;
+mod model;
+mod robustness;
+mod rules;
