@@ -1,0 +1,319 @@
+//! The followed channels of a link: who is to be asked for, read, or waited for.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::backoff::Backoff;
+use super::channel::{Channel, HashKey, JoinFrom, OutOfOrder};
+use super::refusal::may_pass;
+use super::{Action, Context};
+use crate::name::{ChannelName, SessionPath};
+use crate::payload::Payload;
+use crate::protocol::{Refusal, Stamped, Token};
+use crate::time::{Monotonic, Now, UnixMillis};
+
+/// Pages that may be under way at once: each may have a megabyte.
+const MAX_READS: usize = 4;
+/// Stray channels that are told of, for each connection.
+const MAX_STRAYS: usize = 16;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The channels and what is under way for them.
+#[derive(Clone, Debug)]
+pub(super) struct Subscriptions {
+    key: HashKey,
+    channels: BTreeMap<ChannelName, Subscription>,
+    generations: u64,
+    /// Ends that are not yet acknowledged: what is delivered until then belongs to the old subscription.
+    leaving: BTreeMap<ChannelName, usize>,
+    strays: BTreeSet<ChannelName>,
+    timers: BTreeSet<(Monotonic, ChannelName)>,
+    to_join: VecDeque<ChannelName>,
+    to_read: VecDeque<ChannelName>,
+    reads: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Subscription {
+    generation: u64,
+    token: Option<Token>,
+    state: State,
+    wait: Backoff,
+    channel: Channel,
+    /// Its entry in `timers`.
+    due: Option<Monotonic>,
+    /// It stands in `to_read`.
+    queued: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// To be asked for, not before this.
+    Off(Monotonic),
+    Asked,
+    On,
+}
+
+impl Subscriptions {
+    pub(super) fn new(seed: &[u8; 32]) -> Self {
+        Self {
+            key: HashKey::new(seed),
+            channels: BTreeMap::new(),
+            generations: 0,
+            leaving: BTreeMap::new(),
+            strays: BTreeSet::new(),
+            timers: BTreeSet::new(),
+            to_join: VecDeque::new(),
+            to_read: VecDeque::new(),
+            reads: 0,
+        }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &ChannelName> {
+        self.channels.keys()
+    }
+
+    pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
+        if let Some(subscription) = self.channels.get_mut(&name) {
+            // Worth something as long as the first answer is still to come.
+            subscription.token = token.or(subscription.token.take());
+            return;
+        }
+        self.generations += 1;
+        let subscription = Subscription {
+            generation: self.generations,
+            token,
+            state: State::Off(Monotonic::default()),
+            wait: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            channel: Channel::new(name.clone(), from, now, self.key.clone()),
+            due: None,
+            queued: false,
+        };
+        self.channels.insert(name.clone(), subscription);
+        self.touch(&name, now.mono);
+    }
+
+    /// True if the server has to be told.
+    pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
+        self.strays.remove(name);
+        self.forget(name).is_some_and(|gone| !matches!(gone.state, State::Off(_)))
+    }
+
+    /// The server is being told.
+    pub(super) fn leaving(&mut self, name: ChannelName) {
+        *self.leaving.entry(name).or_default() += 1;
+    }
+
+    /// The server has taken the end of a subscription.
+    pub(super) fn left(&mut self, name: &ChannelName, now: Monotonic) {
+        if let Some(count) = self.leaving.get_mut(name) {
+            *count -= 1;
+            if *count == 0 {
+                self.leaving.remove(name);
+                self.touch(name, now);
+            }
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn dropped(&mut self, now: Now) {
+        self.leaving.clear();
+        self.strays.clear();
+        self.timers.clear();
+        self.to_join.clear();
+        self.to_read.clear();
+        self.reads = 0;
+        for (name, subscription) in &mut self.channels {
+            subscription.state = State::Off(Monotonic::default());
+            subscription.wait.reset();
+            subscription.queued = false;
+            subscription.channel.dropped(now);
+            subscription.due = Some(Monotonic::default());
+            self.timers.insert((Monotonic::default(), name.clone()));
+        }
+    }
+
+    /// The link has ended.
+    pub(super) fn clear(&mut self) {
+        self.channels.clear();
+        self.dropped(Now::default());
+    }
+
+    /// When [`Subscriptions::tick`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Monotonic) {
+        while self.timers.first().is_some_and(|(due, _)| *due <= now) {
+            let Some((_, name)) = self.timers.pop_first() else { return };
+            let Some(subscription) = self.channels.get_mut(&name) else { continue };
+            subscription.due = None;
+            match subscription.state {
+                State::Off(_) => self.to_join.push_back(name),
+                State::Asked => {}
+                State::On => {
+                    subscription.channel.tick(now);
+                    self.touch(&name, now);
+                }
+            }
+        }
+    }
+
+    /// The next subscription to ask for.
+    pub(super) fn next_join(&mut self, now: Now) -> Option<(ChannelName, Option<Token>, u64)> {
+        while let Some(name) = self.to_join.pop_front() {
+            let Some(subscription) = self.channels.get_mut(&name) else { continue };
+            if let State::Off(from) = subscription.state
+                && from <= now.mono
+                && !self.leaving.contains_key(&name)
+            {
+                subscription.state = State::Asked;
+                subscription.channel.subscribing(now);
+                return Some((name, subscription.token.clone(), subscription.generation));
+            }
+        }
+        None
+    }
+
+    pub(super) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
+        let Some(subscription) = self.current(&name, generation) else { return };
+        subscription.token = None;
+        subscription.state = State::On;
+        subscription.wait.reset();
+        subscription.channel.subscribed();
+        self.touch(&name, here.now.mono);
+        here.actions.push(Action::Joined { channel: name });
+    }
+
+    pub(super) fn join_refused(
+        &mut self,
+        name: ChannelName,
+        generation: u64,
+        reason: Refusal,
+        here: &mut Context<'_>,
+    ) {
+        let Some(subscription) = self.current(&name, generation) else { return };
+        if !may_pass(&reason) {
+            return self.lose(name, reason, here);
+        }
+        subscription.state = State::Off(here.now.mono + subscription.wait.next(here.jitter));
+        subscription.channel.dropped(here.now);
+        self.touch(&name, here.now.mono);
+    }
+
+    /// The next page to ask for.
+    pub(super) fn next_read(&mut self, now: Monotonic) -> Option<(ChannelName, UnixMillis, u64)> {
+        while self.reads < MAX_READS {
+            let name = self.to_read.pop_front()?;
+            let Some(subscription) = self.channels.get_mut(&name) else { continue };
+            subscription.queued = false;
+            let generation = subscription.generation;
+            if let Some(since) = subscription.channel.next_read(now) {
+                self.reads += 1;
+                return Some((name, since, generation));
+            }
+        }
+        None
+    }
+
+    pub(super) fn page(
+        &mut self,
+        name: &ChannelName,
+        generation: u64,
+        messages: Vec<Stamped>,
+        here: &mut Context<'_>,
+    ) -> Result<(), OutOfOrder> {
+        self.reads = self.reads.saturating_sub(1);
+        let Some(subscription) = self.current(name, generation) else { return Ok(()) };
+        subscription.wait.reset();
+        let before = subscription.channel.caught_up();
+        subscription.channel.page(messages, here)?;
+        if subscription.channel.caught_up() && !before {
+            here.actions.push(Action::CaughtUp { channel: name.clone() });
+        }
+        self.touch(name, here.now.mono);
+        Ok(())
+    }
+
+    pub(super) fn read_refused(
+        &mut self,
+        name: ChannelName,
+        generation: u64,
+        reason: Refusal,
+        here: &mut Context<'_>,
+    ) {
+        self.reads = self.reads.saturating_sub(1);
+        let Some(subscription) = self.current(&name, generation) else { return };
+        if !may_pass(&reason) {
+            // Whoever may not read is not subscribed any more: kicked, banned, or the channel is gone.
+            return self.lose(name, reason, here);
+        }
+        let wait = subscription.wait.next(here.jitter);
+        subscription.channel.read_refused(here.now.mono + wait);
+        self.touch(&name, here.now.mono);
+    }
+
+    pub(super) fn delivered(
+        &mut self,
+        name: ChannelName,
+        from: SessionPath,
+        payload: Payload,
+        here: &mut Context<'_>,
+    ) {
+        let Some(subscription) = self.channels.get_mut(&name) else {
+            let told = self.leaving.contains_key(&name) || self.strays.contains(&name);
+            if !told && self.strays.len() < MAX_STRAYS {
+                self.strays.insert(name.clone());
+                here.actions.push(Action::Stray { channel: name });
+            }
+            return;
+        };
+        subscription.channel.delivered(from, payload, here);
+        self.touch(&name, here.now.mono);
+    }
+
+    fn current(&mut self, name: &ChannelName, generation: u64) -> Option<&mut Subscription> {
+        self.channels.get_mut(name).filter(|subscription| subscription.generation == generation)
+    }
+
+    /// Keeps the timers and the queue in step with a subscription that has changed.
+    fn touch(&mut self, name: &ChannelName, now: Monotonic) {
+        let Some(subscription) = self.channels.get_mut(name) else { return };
+        let due = match subscription.state {
+            State::Off(from) => Some(from).filter(|_| !self.leaving.contains_key(name)),
+            State::Asked => None,
+            State::On => subscription.channel.deadline(),
+        };
+        if due != subscription.due {
+            if let Some(old) = subscription.due {
+                self.timers.remove(&(old, name.clone()));
+            }
+            self.timers.extend(due.map(|due| (due, name.clone())));
+            subscription.due = due;
+        }
+        if !subscription.queued && subscription.channel.wants_read(now) {
+            subscription.queued = true;
+            self.to_read.push_back(name.clone());
+        }
+    }
+
+    fn forget(&mut self, name: &ChannelName) -> Option<Subscription> {
+        let gone = self.channels.remove(name)?;
+        if let Some(due) = gone.due {
+            self.timers.remove(&(due, name.clone()));
+        }
+        if gone.queued {
+            self.to_read.retain(|queued| queued != name);
+        }
+        Some(gone)
+    }
+
+    fn lose(&mut self, name: ChannelName, reason: Refusal, here: &mut Context<'_>) {
+        self.forget(&name);
+        here.actions.push(Action::Lost { channel: name, reason });
+    }
+}

@@ -1,0 +1,4 @@
+mod gaps;
+mod model;
+mod robustness;
+mod rules;
