@@ -1,5 +1,7 @@
 //! Dialing real sockets: every way in which a server can fail to be one is told apart.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
