@@ -12,6 +12,7 @@ pub mod handshake;
 pub mod hub;
 pub mod key;
 pub mod level;
+pub mod link;
 pub mod name;
 pub mod payload;
 pub mod protocol;

@@ -1,5 +1,6 @@
 //! The wire: how the domain's words travel. Each version is a translation of its own ([`v1`]) over the codec.
 
+pub mod client;
 mod codec;
 pub mod edge;
 pub mod v1;

@@ -1,0 +1,636 @@
+//! No gaps: one joined channel, followed across any number of drops.
+//!
+//! History carries stamps, live deliveries do not, and the same text may be posted twice. What holds on every
+//! connection: a message is durable before it is delivered, so a read that is asked for after a delivery covers
+//! it; all who are subscribed are delivered every message of others, in the log's order. What does not hold: a
+//! page may be older than deliveries that come before it, and it may contain messages whose delivery comes
+//! after it. So neither a page nor a delivery is new by its place in the stream. Therefore:
+//!
+//! - The history decides, the live stream hints. After each subscription the history is read from the *cursor*
+//!   (the newest stamp up to which everything was handed on) to its end, and handed on as read.
+//! - [`Alignment`] keeps every place in the log where the live stream may stand. A delivery that is the next
+//!   message in all of them is handed on at once, one that is a repetition in all of them is dropped, and any
+//!   other makes the history be read again, where it has its one true place. With texts that differ the first
+//!   delivery settles it, and from then on counting suffices. A stream of equal texts costs a read for
+//!   each until a pause of [`SETTLE`]: what a page showed is delivered before the answer to a request sent so
+//!   much later.
+//! - What was handed on live has no stamp yet. It is *unanchored*: remembered by hash until a reading, which
+//!   begins one millisecond before the cursor. The message at the cursor bears witness that the purge
+//!   has taken nothing since, so the page's next messages are the unanchored ones, one by one. Without the
+//!   witness (quiet for longer than the retention) they are matched by content.
+//! - A channel that is followed from now on has no cursor at first: [`Probe`] finds the history's end. Whatever is
+//!   delivered meanwhile is handed on at once. Until [`Channel::caught_up`] tells that the end is found, a drop may
+//!   lose what was posted since the subscription; afterwards nothing is lost.
+//! - Our own messages are not delivered to us. They move the cursor and are not handed on.
+//!
+//! Limits: a server that stamps two messages alike can hide one behind a page's end. What the purge removes during
+//! a drop is lost, and if it removes part of what was unanchored, a new message equal to a removed one
+//! may be taken for it. When deliveries and history contradict each other, the deliveries are believed.
+//! Nothing of this ever loops faster than the connection's round trip, or remembers more than fixed bounds.
+
+mod align;
+mod buffer;
+mod probe;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use self::align::{Alignment, Delivered, REMEMBERED, Seen};
+use self::buffer::Buffer;
+pub(super) use self::buffer::HashKey;
+use self::probe::Probe;
+use super::backoff::Jitter;
+use crate::name::SessionPath;
+use crate::payload::Payload;
+use crate::protocol::Stamped;
+use crate::time::{Monotonic, Now, UnixMillis};
+
+/// From where on a channel is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinFrom {
+    /// From the subscription on.
+    Live,
+    /// From after this stamp of the server's: history first.
+    Since(UnixMillis),
+}
+
+/// A message to hand on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) from: SessionPath,
+    pub(super) payload: Payload,
+    /// Known if it came from the history.
+    pub(super) ts: Option<UnixMillis>,
+}
+
+/// A page that no honest server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutOfOrder;
+
+/// So long after a page showed a message, it is not delivered any more.
+const SETTLE: Duration = Duration::from_secs(2);
+/// So many unanchored messages are anchored without waiting.
+const MANY: usize = 256;
+/// Fewer are anchored after half of this or more: everyone who follows the channel has the same to do.
+const ANCHOR_WITHIN: Duration = Duration::from_secs(120);
+/// A channel that is never quiet is probed no faster than this, after so many pages.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+const PROBE_PAGES: u32 = 24;
+/// Messages of one stamp that are remembered.
+const MAX_WITNESSES: usize = 64;
+
+/// One followed channel.
+#[derive(Clone, Debug)]
+pub(super) struct Channel {
+    key: HashKey,
+    /// Everything up to here was handed on, or is not to be.
+    cursor: i64,
+    /// The messages stamped exactly so, hashed; none if no message was seen there.
+    witnesses: Vec<u64>,
+    /// What was handed on last, from history and live.
+    tail: VecDeque<Seen>,
+    /// What was handed on live and not yet found in the history.
+    unanchored: VecDeque<u64>,
+    handed_on: u64,
+    /// There is no cursor yet.
+    probe: Option<Probe>,
+
+    /// Deliveries on this connection count.
+    subscribed: bool,
+    /// The history may be read.
+    ready: bool,
+    alignment: Alignment,
+    deliveries: u64,
+    /// The newest of them, hashed, until the alignment is exact.
+    recent: VecDeque<u64>,
+    /// Those that may be next but were not handed on.
+    buffer: Buffer,
+    caught_up: bool,
+
+    plan: Plan,
+    reading: Option<Reading>,
+    /// What had been handed on when the reading began.
+    goal: u64,
+    /// The witness was there in this reading.
+    contiguous: bool,
+    hold: Option<Monotonic>,
+    anchor_at: Option<Monotonic>,
+    settle_at: Option<Monotonic>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    Nothing,
+    Begin,
+    After(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    since: i64,
+    deliveries: u64,
+    at: Monotonic,
+    /// The cursor whose witness should come first.
+    witness: Option<i64>,
+}
+
+impl Channel {
+    pub(super) fn new(from: JoinFrom, now: Now, key: HashKey) -> Self {
+        let (cursor, probe) = match from {
+            JoinFrom::Since(since) => (since.0, None),
+            JoinFrom::Live => (i64::MIN, Some(Probe::new(now.wall.0))),
+        };
+        Self {
+            key,
+            cursor,
+            witnesses: Vec::new(),
+            tail: VecDeque::new(),
+            unanchored: VecDeque::new(),
+            handed_on: 0,
+            probe,
+            subscribed: false,
+            ready: false,
+            alignment: Alignment::Unknown,
+            deliveries: 0,
+            recent: VecDeque::new(),
+            buffer: Buffer::default(),
+            caught_up: false,
+            plan: Plan::Nothing,
+            reading: None,
+            goal: 0,
+            contiguous: false,
+            hold: None,
+            anchor_at: None,
+            settle_at: None,
+        }
+    }
+
+    /// The request to subscribe goes out on a new connection: what is delivered from here on counts.
+    pub(super) fn subscribing(&mut self, now: Now) {
+        self.dropped(now);
+        self.subscribed = true;
+    }
+
+    /// The subscription stands: the history may be read.
+    pub(super) fn subscribed(&mut self) {
+        self.ready = true;
+        self.plan = Plan::Begin;
+    }
+
+    /// The subscription ended with its connection.
+    pub(super) fn dropped(&mut self, now: Now) {
+        if self.probe.is_some() {
+            self.give_up_probe(now);
+        }
+        self.subscribed = false;
+        self.ready = false;
+        self.alignment = Alignment::Unknown;
+        self.deliveries = 0;
+        self.recent.clear();
+        self.buffer.clear();
+        self.caught_up = false;
+        self.plan = Plan::Nothing;
+        self.reading = None;
+        self.hold = None;
+        self.anchor_at = None;
+        self.settle_at = None;
+    }
+
+    /// A channel too busy for its end to be found has still a cursor if the last message read was also delivered:
+    /// what was delivered after it was handed on. Otherwise it is joined anew.
+    fn give_up_probe(&mut self, now: Now) {
+        let last = self.tail.back().map(|seen| seen.hash);
+        if let Some(at) = self.recent.iter().rposition(|&hash| Some(hash) == last) {
+            self.probe = None;
+            for hash in self.recent.split_off(at + 1) {
+                self.remember(hash, now.mono);
+                self.handed_on += 1;
+                self.unanchored.push_back(hash);
+            }
+            return;
+        }
+        self.probe = Some(Probe::new(now.wall.0));
+        self.cursor = i64::MIN;
+        self.witnesses.clear();
+        self.tail.clear();
+    }
+
+    /// From where a page is to be asked for now, if at all.
+    pub(super) fn next_read(&mut self, now: Monotonic) -> Option<UnixMillis> {
+        if !self.wants_read(now) {
+            return None;
+        }
+        self.hold = None;
+        let mut witness = None;
+        let since = match (self.plan, &self.probe) {
+            (Plan::Nothing, _) => return None,
+            (_, Some(probe)) => probe.next(),
+            (Plan::Begin, None) => {
+                self.goal = self.handed_on;
+                self.contiguous = false;
+                witness = (!self.witnesses.is_empty()).then_some(self.cursor);
+                self.cursor.saturating_sub(i64::from(witness.is_some()))
+            }
+            (Plan::After(since), None) => since,
+        };
+        self.reading = Some(Reading { since, deliveries: self.deliveries, at: now, witness });
+        Some(UnixMillis(since))
+    }
+
+    /// Whether a page could be asked for now.
+    pub(super) fn wants_read(&self, now: Monotonic) -> bool {
+        self.ready
+            && self.plan != Plan::Nothing
+            && self.reading.is_none()
+            && self.hold.is_none_or(|hold| now >= hold)
+    }
+
+    /// The read was refused for now; it is to be tried again not before `again`.
+    pub(super) fn read_refused(&mut self, again: Monotonic) {
+        self.reading = None;
+        self.hold = Some(again);
+    }
+
+    /// Whether the history has been read to its end since the subscription: all that was posted before it is handed
+    /// on, and nothing posted after it will be lost, whatever drops.
+    pub(super) fn caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// When [`Channel::tick`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        let hold = self.hold.filter(|_| self.plan != Plan::Nothing && self.reading.is_none());
+        [hold, self.anchor_at, self.settle_at].into_iter().flatten().min()
+    }
+
+    /// Begins the readings whose time has come.
+    pub(super) fn tick(&mut self, now: Monotonic) {
+        for due in [&mut self.anchor_at, &mut self.settle_at] {
+            if due.is_some_and(|due| due <= now) {
+                *due = None;
+                if self.plan == Plan::Nothing {
+                    self.plan = Plan::Begin;
+                }
+            }
+        }
+        if self.hold.is_some_and(|hold| hold <= now) {
+            self.hold = None;
+        }
+    }
+
+    /// A message was delivered live to the session `own`.
+    pub(super) fn delivered(
+        &mut self,
+        own: &SessionPath,
+        from: SessionPath,
+        payload: Payload,
+        now: Monotonic,
+        jitter: &mut Jitter,
+        out: &mut Vec<Message>,
+    ) {
+        if !self.subscribed || from == *own {
+            return;
+        }
+        self.deliveries += 1;
+        let hash = self.key.hash(&from, &payload);
+        let message = Message { from, payload, ts: None };
+        if self.probe.is_some() {
+            remember(&mut self.recent, hash);
+            out.push(message);
+            return;
+        }
+        if self.alignment.exact() == Some(0) && self.unanchored.len() >= REMEMBERED {
+            // The history has not been readable for long: it has to come first now.
+            self.alignment = Alignment::Among(alloc::vec![-1]);
+            self.wait(hash, message);
+            return;
+        }
+        match self.alignment.delivered(hash, &self.tail) {
+            Delivered::Next => {
+                self.recent.clear();
+                self.hand_on_live(hash, message, now, jitter, out);
+            }
+            Delivered::Repeated => self.note(hash),
+            Delivered::Unclear => {
+                self.note(hash);
+                self.wait(hash, message);
+            }
+            Delivered::Contradiction => {
+                self.recent.clear();
+                self.note(hash);
+                self.wait(hash, message);
+            }
+        }
+    }
+
+    /// A page came, the answer to the last read.
+    pub(super) fn page(
+        &mut self,
+        own: &SessionPath,
+        messages: Vec<Stamped>,
+        now: Monotonic,
+        jitter: &mut Jitter,
+        out: &mut Vec<Message>,
+    ) -> Result<(), OutOfOrder> {
+        let Some(reading) = self.reading.take() else {
+            return Ok(());
+        };
+        let mut last = reading.since;
+        for (at, message) in messages.iter().enumerate() {
+            if message.ts.0 < last || (at == 0 && message.ts.0 == last) {
+                return Err(OutOfOrder);
+            }
+            last = message.ts.0;
+        }
+        if messages.is_empty() {
+            self.end_of_history(reading, now, jitter, out);
+            return Ok(());
+        }
+        if self.probe.is_some() {
+            self.probed(own, reading, &messages, last, now);
+            return Ok(());
+        }
+        self.plan = Plan::After(last);
+        self.hand_on_page(own, reading, messages, now, out);
+        // A reading that only anchors need not go on to the end.
+        let anchored = self.handed_on - self.unanchored.len() as u64;
+        if self.caught_up && self.alignment.exact() == Some(0) && anchored >= self.goal {
+            self.finish(now, jitter);
+        }
+        Ok(())
+    }
+
+    fn hand_on_page(
+        &mut self,
+        own: &SessionPath,
+        reading: Reading,
+        messages: Vec<Stamped>,
+        now: Monotonic,
+        out: &mut Vec<Message>,
+    ) {
+        let mut witnesses = Vec::new();
+        if let Some(cursor) = reading.witness {
+            witnesses.clone_from(&self.witnesses);
+            self.contiguous = messages
+                .iter()
+                .take_while(|message| message.ts.0 == cursor)
+                .any(|message| witnesses.contains(&self.key.hash(&message.from, &message.payload)));
+            if !self.contiguous {
+                // The purge came by, so what was handed on before has no neighbour in this page.
+                let keep = self.unanchored.len().min(self.tail.len());
+                self.tail.drain(..self.tail.len() - keep);
+            }
+        }
+        for Stamped { from, ts, payload } in messages {
+            let hash = self.key.hash(&from, &payload);
+            if reading.witness == Some(ts.0)
+                && let Some(at) = witnesses.iter().position(|&witness| witness == hash)
+            {
+                witnesses.swap_remove(at);
+                continue;
+            }
+            self.advance(ts.0, hash);
+            if from == *own || self.anchor(hash) {
+                continue;
+            }
+            self.remember(hash, now);
+            self.handed_on += 1;
+            self.alignment.handed_on();
+            out.push(Message { from, payload, ts: Some(ts) });
+        }
+    }
+
+    /// The cursor moves on to a message.
+    fn advance(&mut self, ts: i64, hash: u64) {
+        if ts > self.cursor {
+            self.cursor = ts;
+            self.witnesses.clear();
+        }
+        if self.witnesses.len() < MAX_WITNESSES {
+            self.witnesses.push(hash);
+        }
+    }
+
+    /// Whether a message of the history is one that was handed on live.
+    fn anchor(&mut self, hash: u64) -> bool {
+        match self.unanchored.iter().position(|&handed_on| handed_on == hash) {
+            Some(at) => {
+                self.unanchored.drain(..=at);
+                true
+            }
+            None => {
+                if !self.contiguous {
+                    // They came before this one, and are purged.
+                    self.unanchored.clear();
+                }
+                false
+            }
+        }
+    }
+
+    fn end_of_history(
+        &mut self,
+        reading: Reading,
+        now: Monotonic,
+        jitter: &mut Jitter,
+        out: &mut Vec<Message>,
+    ) {
+        let during = i64::try_from(self.deliveries - reading.deliveries).unwrap_or(i64::MAX);
+        if let Some(probe) = &mut self.probe {
+            let end = probe.nothing(reading.since);
+            let pages = probe.pages();
+            if end && self.established(during, now) {
+                self.finish(now, jitter);
+            } else {
+                self.pace(pages, now);
+            }
+            return;
+        }
+        // What was handed on before the reading and is not in it will not be found any more.
+        let newer = usize::try_from(self.handed_on - self.goal).unwrap_or(usize::MAX);
+        self.unanchored.drain(..self.unanchored.len().saturating_sub(newer));
+        self.plan = Plan::After(self.cursor);
+        if during > REMEMBERED as i64 {
+            return;
+        }
+        self.align(reading, during, now, jitter, out);
+        if self.alignment.caught_up() {
+            self.finish(now, jitter);
+        }
+    }
+
+    /// Everything in the history has been handed on: where does that leave the deliveries?
+    fn align(
+        &mut self,
+        reading: Reading,
+        during: i64,
+        now: Monotonic,
+        jitter: &mut Jitter,
+        out: &mut Vec<Message>,
+    ) {
+        let settled = reading.at.0.checked_sub(SETTLE.as_millis() as u64).map(Monotonic);
+        let alignment = match self.alignment.exact() {
+            Some(shift) if shift < -during => None,
+            Some(shift) => Some(Alignment::Among(alloc::vec![align::settle(shift, &self.tail, settled)])),
+            None => Alignment::after_reading(&self.tail, &self.recent, during, settled),
+        };
+        let Some(alignment) = alignment else {
+            return self.believe_deliveries(now, jitter, out);
+        };
+        self.alignment = alignment;
+        let Some(shift) = self.alignment.exact() else {
+            return;
+        };
+        self.recent.clear();
+        let missing = usize::try_from(-shift).unwrap_or(0);
+        if missing > 0
+            && let Some(messages) = self.buffer.take_last(missing)
+        {
+            self.alignment = Alignment::Among(alloc::vec![0]);
+            for (hash, message) in messages {
+                self.hand_on_live(hash, message, now, jitter, out);
+            }
+        }
+    }
+
+    /// The history says that what was delivered cannot be. A server that purges at once does so, or one that delivers
+    /// in another order than it stores: a repetition would be worse than nothing, a loss worse than that.
+    fn believe_deliveries(&mut self, now: Monotonic, jitter: &mut Jitter, out: &mut Vec<Message>) {
+        for (hash, message) in self.buffer.take_all() {
+            if self.tail.iter().all(|seen| seen.hash != hash) {
+                self.hand_on_live(hash, message, now, jitter, out);
+            }
+        }
+        self.recent.clear();
+        self.alignment =
+            Alignment::after_reading(&self.tail, &self.recent, 0, None).unwrap_or(Alignment::Unknown);
+    }
+
+    fn probed(
+        &mut self,
+        own: &SessionPath,
+        reading: Reading,
+        messages: &[Stamped],
+        last: i64,
+        now: Monotonic,
+    ) {
+        if reading.since != self.cursor {
+            self.tail.clear();
+        }
+        for message in messages {
+            let hash = self.key.hash(&message.from, &message.payload);
+            self.advance(message.ts.0, hash);
+            if message.from != *own {
+                self.remember(hash, now);
+            }
+        }
+        let Some(probe) = &mut self.probe else { return };
+        probe.something(last);
+        let pages = probe.pages();
+        self.pace(pages, now);
+    }
+
+    fn pace(&mut self, pages: u32, now: Monotonic) {
+        if pages > PROBE_PAGES {
+            self.hold = Some(now + PROBE_PAUSE);
+        }
+    }
+
+    /// The history's end is found; which of the deliveries, all handed on, are in it? True if that is certain enough
+    /// to go on from here.
+    fn established(&mut self, during: i64, now: Monotonic) -> bool {
+        if during > REMEMBERED as i64 {
+            return false;
+        }
+        let found = Alignment::after_reading(&self.tail, &self.recent, during, None);
+        let alignment = match found {
+            Some(alignment) => alignment,
+            None => {
+                self.recent.clear();
+                Alignment::after_reading(&self.tail, &self.recent, 0, None).unwrap_or(Alignment::Unknown)
+            }
+        };
+        match alignment.exact() {
+            Some(shift) if shift < 0 => {
+                let missing = usize::try_from(-shift).unwrap_or(0);
+                for hash in self.recent.split_off(self.recent.len().saturating_sub(missing)) {
+                    self.remember(hash, now);
+                    self.handed_on += 1;
+                    self.unanchored.push_back(hash);
+                }
+                self.alignment = Alignment::Among(alloc::vec![0]);
+            }
+            _ if alignment.caught_up() => self.alignment = alignment,
+            _ => return false,
+        }
+        if self.alignment.exact().is_some() {
+            self.recent.clear();
+        }
+        self.probe = None;
+        true
+    }
+
+    /// The reading is over.
+    fn finish(&mut self, now: Monotonic, jitter: &mut Jitter) {
+        self.plan = Plan::Nothing;
+        self.buffer.clear();
+        self.caught_up = true;
+        self.settle_at = (self.alignment.exact() != Some(0)).then(|| now + SETTLE);
+        self.anchor_at = None;
+        self.anchor_later(now, jitter);
+    }
+
+    fn anchor_later(&mut self, now: Monotonic, jitter: &mut Jitter) {
+        if !self.unanchored.is_empty() && self.anchor_at.is_none() {
+            self.anchor_at = Some(now + jitter.spread(ANCHOR_WITHIN));
+        }
+    }
+
+    fn hand_on_live(
+        &mut self,
+        hash: u64,
+        message: Message,
+        now: Monotonic,
+        jitter: &mut Jitter,
+        out: &mut Vec<Message>,
+    ) {
+        self.remember(hash, now);
+        self.handed_on += 1;
+        self.unanchored.push_back(hash);
+        out.push(message);
+        self.anchor_later(now, jitter);
+        if self.unanchored.len() >= MANY && self.plan == Plan::Nothing {
+            self.plan = Plan::Begin;
+        }
+    }
+
+    fn note(&mut self, hash: u64) {
+        if self.alignment.exact().is_some() {
+            self.recent.clear();
+        } else {
+            remember(&mut self.recent, hash);
+        }
+    }
+
+    fn wait(&mut self, hash: u64, message: Message) {
+        self.buffer.push(hash, message);
+        if self.plan == Plan::Nothing {
+            self.plan = Plan::Begin;
+        }
+    }
+
+    fn remember(&mut self, hash: u64, at: Monotonic) {
+        if self.tail.len() >= REMEMBERED {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(Seen { hash, at });
+    }
+}
+
+fn remember(recent: &mut VecDeque<u64>, hash: u64) {
+    if recent.len() >= REMEMBERED {
+        recent.pop_front();
+    }
+    recent.push_back(hash);
+}

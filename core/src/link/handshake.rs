@@ -1,0 +1,242 @@
+//! The client's half of the handshake: `Hello`, `Challenge`, `Auth`, `Established`, `ServerInfo`; a new user
+//! sends `Register` before `Auth`.
+//!
+//! [`ClientHandshake::new`] gives the first frame; each frame of the server goes to
+//! [`ClientHandshake::on_frame`], which consumes the machine: an error leaves nothing half open behind.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::key::SecretKey;
+use crate::name::{Handle, MachineName, SessionPath, UserName};
+use crate::protocol::Refusal;
+use crate::text::visible;
+use crate::wire::client::{self, ServerError};
+use crate::wire::v1::{Frame, VERSION};
+
+/// A new user's names, claimed with the key that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The user's name, to be unique on the server.
+    pub user: UserName,
+    /// The machine's name.
+    pub machine: MachineName,
+}
+
+/// A session that a server has established.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// Who we are there.
+    pub path: SessionPath,
+    /// Whether the user administrates the server.
+    pub admin: bool,
+}
+
+/// Why a handshake ended without a session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// The server speaks another version.
+    #[error(
+        "the server speaks protocol version {theirs}, this program {VERSION}: update the older of the two"
+    )]
+    VersionMismatch {
+        /// What the server speaks.
+        theirs: u32,
+    },
+    /// The server refused the session. The text is the server's.
+    #[error("the server refused the session: {}", visible(&alloc::string::ToString::to_string(.0)))]
+    Refused(Refusal),
+    /// The server's challenge is not 32 bytes long.
+    #[error("the server sent a challenge of {0} bytes instead of 32")]
+    Challenge(usize),
+    /// The server sent a frame that has no place here; its name.
+    #[error("the server sent an unexpected {0} during the handshake")]
+    Unexpected(&'static str),
+    /// The server sent bytes that are no frame.
+    #[error("the server sent what is no frame: is it a conclave server?")]
+    Malformed,
+}
+
+/// What follows a frame.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Send these, each as one message, and hand on the next frame.
+    Continue {
+        /// The handshake as it goes on.
+        handshake: ClientHandshake,
+        /// The frames to send, in order; may be empty.
+        send: Vec<Vec<u8>>,
+    },
+    /// The session lives.
+    Done(Established),
+    /// There will be no session; the connection is to be closed.
+    Failed(HandshakeError),
+}
+
+/// A handshake under way.
+#[derive(Clone, Debug)]
+pub struct ClientHandshake(State);
+
+#[derive(Clone, Debug)]
+enum State {
+    Challenge { key: SecretKey, registration: Option<Registration> },
+    Established,
+    ServerInfo { path: SessionPath },
+}
+
+impl ClientHandshake {
+    /// Begins; returns the first frame to send, too.
+    pub fn new(key: SecretKey, handle: &Handle, registration: Option<Registration>) -> (Self, Vec<u8>) {
+        let hello = Frame::Hello { protocol_version: VERSION, session: handle.as_str() };
+        (Self(State::Challenge { key, registration }), hello.to_bytes())
+    }
+
+    /// Takes the next message of the server.
+    pub fn on_frame(self, bytes: &[u8]) -> Step {
+        let Ok(frame) = Frame::decode(bytes) else {
+            return Step::Failed(HandshakeError::Malformed);
+        };
+        match (self.0, frame) {
+            (_, Frame::Error(error)) => Step::Failed(match client::server_error(error) {
+                ServerError::Version { theirs } => HandshakeError::VersionMismatch { theirs },
+                ServerError::Refused(refusal) => HandshakeError::Refused(refusal),
+            }),
+            (State::Challenge { key, registration }, Frame::Challenge { nonce }) => {
+                answer(&key, registration.as_ref(), nonce)
+            }
+            (State::Established, Frame::Established { path }) => Step::Continue {
+                handshake: Self(State::ServerInfo { path: client::path(path) }),
+                send: Vec::new(),
+            },
+            (State::ServerInfo { path }, Frame::ServerInfo { admin }) => {
+                Step::Done(Established { path, admin })
+            }
+            (_, other) => Step::Failed(HandshakeError::Unexpected(other.kind())),
+        }
+    }
+}
+
+fn answer(key: &SecretKey, registration: Option<&Registration>, nonce: &[u8]) -> Step {
+    let Ok(nonce) = <&[u8; 32]>::try_from(nonce) else {
+        return Step::Failed(HandshakeError::Challenge(nonce.len()));
+    };
+    let public = key.public();
+    let auth = Frame::Auth { pubkey: public.as_bytes(), signature: &key.sign(nonce) }.to_bytes();
+    let send = match registration {
+        None => vec![auth],
+        Some(Registration { user, machine }) => vec![
+            Frame::Register { username: user.as_str(), machine: machine.as_str(), pubkey: public.as_bytes() }
+                .to_bytes(),
+            auth,
+        ],
+    };
+    Step::Continue { handshake: ClientHandshake(State::Established), send }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::verify;
+    use crate::wire::v1::{Path, ProtocolError};
+    use alloc::string::{String, ToString as _};
+    use proptest::prelude::*;
+
+    const PATH: Path<'static> = Path { user: "aaron", machine: "laptop", session: "dir" };
+
+    fn begin(registration: Option<Registration>) -> ClientHandshake {
+        let (handshake, hello) =
+            ClientHandshake::new(SecretKey::from_seed(&[7; 32]), &Handle::new("dir").unwrap(), registration);
+        assert_eq!(hello, Frame::Hello { protocol_version: 1, session: "dir" }.to_bytes());
+        handshake
+    }
+
+    fn go_on(handshake: ClientHandshake, frame: &Frame<'_>) -> (ClientHandshake, Vec<Vec<u8>>) {
+        match handshake.on_frame(&frame.to_bytes()) {
+            Step::Continue { handshake, send } => (handshake, send),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fail(handshake: ClientHandshake, frame: &Frame<'_>) -> HandshakeError {
+        match handshake.on_frame(&frame.to_bytes()) {
+            Step::Failed(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_session_is_established_by_signing_the_challenge() {
+        let (handshake, send) = go_on(begin(None), &Frame::Challenge { nonce: &[9; 32] });
+        assert_eq!(send.len(), 1);
+        let Ok(Frame::Auth { pubkey, signature }) = Frame::decode(&send[0]) else { panic!("Auth") };
+        assert!(verify(pubkey, &[9; 32], signature).is_some());
+        let (handshake, send) = go_on(handshake, &Frame::Established { path: PATH });
+        assert!(send.is_empty());
+        match handshake.on_frame(&Frame::ServerInfo { admin: true }.to_bytes()) {
+            Step::Done(Established { path, admin: true }) => assert_eq!(path.to_string(), "aaron/laptop/dir"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_user_registers_and_then_proves_the_same_key() {
+        let registration = Registration {
+            user: UserName::new("aaron").unwrap(),
+            machine: MachineName::new("laptop").unwrap(),
+        };
+        let (_, send) = go_on(begin(Some(registration)), &Frame::Challenge { nonce: &[9; 32] });
+        let Ok(Frame::Register { username: "aaron", machine: "laptop", pubkey: claimed }) =
+            Frame::decode(&send[0])
+        else {
+            panic!("Register")
+        };
+        let Ok(Frame::Auth { pubkey, .. }) = Frame::decode(&send[1]) else { panic!("Auth") };
+        assert_eq!(claimed, pubkey);
+    }
+
+    #[test]
+    fn each_error_tells_what_happened() {
+        let unauthorized = ProtocolError::Unauthorized("unknown key\u{1b}[2J");
+        let error = fail(begin(None), &Frame::Error(unauthorized));
+        assert_eq!(
+            error,
+            HandshakeError::Refused(Refusal::Unauthorized(String::from("unknown key\u{1b}[2J")))
+        );
+        assert!(!error.to_string().contains('\u{1b}'), "a peer's text drives no terminal");
+        let version = ProtocolError::VersionMismatch { ours: 9, theirs: 1 };
+        assert_eq!(fail(begin(None), &Frame::Error(version)), HandshakeError::VersionMismatch { theirs: 9 });
+        for len in [0, 31, 33] {
+            let frame = Frame::Challenge { nonce: &[0; 33][..len] };
+            assert_eq!(fail(begin(None), &frame), HandshakeError::Challenge(len));
+        }
+        assert_eq!(
+            fail(begin(None), &Frame::Established { path: PATH }),
+            HandshakeError::Unexpected("Established")
+        );
+        let Step::Failed(HandshakeError::Malformed) = begin(None).on_frame(&[255, 255]) else { panic!() };
+    }
+
+    #[test]
+    fn a_second_challenge_is_not_signed() {
+        let (handshake, _) = go_on(begin(None), &Frame::Challenge { nonce: &[9; 32] });
+        let error = fail(handshake, &Frame::Challenge { nonce: &[8; 32] });
+        assert_eq!(error, HandshakeError::Unexpected("Challenge"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_at_any_point_are_answered(
+            point in 0..3,
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let mut handshake = begin(None);
+            if point > 0 {
+                handshake = go_on(handshake, &Frame::Challenge { nonce: &[9; 32] }).0;
+            }
+            if point > 1 {
+                handshake = go_on(handshake, &Frame::Established { path: PATH }).0;
+            }
+            let _ = handshake.on_frame(&bytes);
+        }
+    }
+}

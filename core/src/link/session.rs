@@ -1,0 +1,182 @@
+//! A link while its session lives: frames in, signs of life, channels.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::refusal::{Ending, ending};
+use super::requests::Asker;
+use super::{Action, DownReason, Link, State};
+use crate::name::{ChannelName, SessionPath};
+use crate::protocol::{Command, Refusal, Reply};
+use crate::time::{Monotonic, Now};
+use crate::wire::client::{ServerError, ServerEvent, server_event};
+use crate::wire::v1::Frame;
+
+const PING_EVERY: Duration = Duration::from_secs(20);
+const DEAD_AFTER: Duration = Duration::from_secs(60);
+
+/// A live session.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    path: SessionPath,
+    up_at: Monotonic,
+    heard_at: Monotonic,
+    pinged_at: Monotonic,
+}
+
+impl Session {
+    pub(super) fn new(path: SessionPath, now: Monotonic) -> Self {
+        Self { path, up_at: now, heard_at: now, pinged_at: now }
+    }
+
+    pub(super) fn up_at(&self) -> Monotonic {
+        self.up_at
+    }
+
+    pub(super) fn ping_at(&self) -> Monotonic {
+        self.pinged_at + PING_EVERY
+    }
+
+    /// When the connection counts as dead; `oldest` is since when a request is unanswered.
+    pub(super) fn silent(&self, oldest: Option<Monotonic>) -> Monotonic {
+        self.heard_at.min(oldest.unwrap_or(self.heard_at)) + DEAD_AFTER
+    }
+}
+
+impl Link {
+    /// A message came in a live session.
+    pub(super) fn message(&mut self, now: Now, bytes: &[u8], actions: &mut Vec<Action>) {
+        let State::Up(session) = &mut self.state else { return };
+        session.heard_at = now.mono;
+        let Ok(frame) = Frame::decode(bytes) else {
+            return self.violation(now, "a message that is no frame", actions);
+        };
+        match server_event(frame) {
+            Err(_) => self.violation(now, "a frame out of place", actions),
+            Ok(ServerEvent::Delivered { channel, from, payload }) => {
+                self.subscriptions.delivered(
+                    &session.path,
+                    channel,
+                    from,
+                    payload,
+                    now.mono,
+                    &mut self.jitter,
+                    actions,
+                );
+            }
+            Ok(ServerEvent::Whispered { from, payload, .. }) => {
+                actions.push(Action::Whispered { from, payload });
+            }
+            Ok(ServerEvent::Role { admin }) => actions.push(Action::Role { admin }),
+            Ok(ServerEvent::Reply(reply)) => self.reply(now, reply, actions),
+            Ok(ServerEvent::Error(ServerError::Version { .. })) => {
+                self.violation(now, "a mismatch of versions in a live session", actions);
+            }
+            Ok(ServerEvent::Error(ServerError::Refused(refusal))) => self.refused(now, refusal, actions),
+        }
+    }
+
+    /// An error is the next answer, or the end.
+    fn refused(&mut self, now: Now, refusal: Refusal, actions: &mut Vec<Action>) {
+        let text = alloc::string::ToString::to_string(&refusal);
+        match ending(&text) {
+            Some(Ending::Superseded) => self.superseded(now, &text, actions),
+            Some(Ending::Other) => self.hang_up(now, DownReason::Ended(text), actions),
+            None if self.requests.oldest().is_none() => self.hang_up(now, DownReason::Ended(text), actions),
+            None => self.reply(now, Reply::Refused(refusal), actions),
+        }
+    }
+
+    fn reply(&mut self, now: Now, reply: Reply, actions: &mut Vec<Action>) {
+        let Some((asker, expect)) = self.requests.answered() else {
+            return self.violation(now, "a reply to nothing", actions);
+        };
+        if !expect.fits(&reply) {
+            if let Asker::Application { id, .. } = asker {
+                let result = Err(super::RequestError::Interrupted);
+                actions.push(Action::Replied { id, result });
+            }
+            return self.violation(now, "a reply of another kind than the request", actions);
+        }
+        match (asker, reply) {
+            (Asker::Application { id, .. }, reply) => actions.push(Action::Replied { id, result: Ok(reply) }),
+            (Asker::Nobody | Asker::Ping, _) => {}
+            (Asker::Leave { channel }, _) => self.subscriptions.left(&channel),
+            (Asker::Join { channel, generation }, Reply::Joined(joined)) => {
+                if joined != channel {
+                    return self.violation(now, "a subscription to another channel", actions);
+                }
+                self.subscriptions.joined(channel, generation, actions);
+            }
+            (Asker::Join { channel, generation }, Reply::Refused(reason)) => {
+                self.subscriptions.join_refused(channel, generation, reason, now, &mut self.jitter, actions);
+            }
+            (Asker::Read { channel, generation }, Reply::History { channel: told, messages }) => {
+                if told != channel {
+                    return self.violation(now, "history of another channel", actions);
+                }
+                let State::Up(session) = &self.state else { return };
+                let page = self.subscriptions.page(
+                    &session.path,
+                    &channel,
+                    generation,
+                    messages,
+                    now.mono,
+                    &mut self.jitter,
+                    actions,
+                );
+                if page.is_err() {
+                    self.violation(now, "history out of order", actions);
+                }
+            }
+            (Asker::Read { channel, generation }, Reply::Refused(reason)) => {
+                self.subscriptions.read_refused(channel, generation, reason, now, &mut self.jitter, actions);
+            }
+            // The kinds were compared above.
+            (Asker::Join { .. } | Asker::Read { .. }, _) => {}
+        }
+    }
+
+    fn violation(&mut self, now: Now, what: &'static str, actions: &mut Vec<Action>) {
+        self.hang_up(now, DownReason::Protocol(what), actions);
+    }
+
+    /// Asks for every subscription that can be asked for.
+    pub(super) fn subscribe(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while let Some((channel, token, generation)) = self.subscriptions.next_join(now) {
+            let command = Command::Join { channel: channel.clone(), token };
+            self.send(now, Asker::Join { channel, generation }, &command, actions);
+        }
+    }
+
+    /// Signs of life, subscriptions and readings that are due.
+    pub(super) fn keep_up(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let State::Up(session) = &mut self.state else { return };
+        if session.silent(self.requests.oldest()) <= now.mono {
+            return self.hang_up(now, DownReason::Silent, actions);
+        }
+        if session.ping_at() <= now.mono {
+            session.pinged_at = now.mono;
+            self.send(now, Asker::Ping, &Command::Ping, actions);
+        }
+        self.subscribe(now, actions);
+        self.subscriptions.tick(now.mono);
+        while let Some((channel, since, generation)) = self.subscriptions.next_read(now.mono) {
+            let command = Command::ReadSince { channel: channel.clone(), since };
+            self.send(now, Asker::Read { channel, generation }, &command, actions);
+        }
+    }
+
+    /// The channels that are followed.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelName> {
+        self.subscriptions.names()
+    }
+
+    /// Who the session is, while it lives.
+    pub fn path(&self) -> Option<&SessionPath> {
+        match &self.state {
+            State::Up(session) => Some(&session.path),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Version 1 as a client speaks it: the domain's commands become frames, a server's frames become events.
+//!
+//! A server may be older than our rules, or hostile: a name that is none by our rules is shown with `U+FFFD` at
+//! its front and in place of what may not stand in it, so that it is seen to be foreign and equals nobody's name.
+//! Nothing that a server sends is refused for its names alone.
+
+use alloc::string::{String, ToString as _};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::v1::{self, AdminOp, Frame, Path, ProtocolError};
+use crate::key::PublicKey;
+use crate::name::{ChannelName, Handle, InvalidName, MAX_NAME_LEN, MachineName, SessionPath, UserName};
+use crate::payload::{Envelope, Payload};
+use crate::protocol::{
+    Admin, ChannelInfo, Command, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
+};
+use crate::text::is_unsafe;
+use crate::time::UnixMillis;
+
+/// The most of a server's error text that is kept, in bytes.
+pub const MAX_ERROR_TEXT: usize = 1024;
+
+/// What a server says once the session is established.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerEvent {
+    /// The answer to the oldest unanswered request.
+    Reply(Reply),
+    /// Someone posted to a channel.
+    Delivered {
+        /// The channel.
+        channel: ChannelName,
+        /// Who posted.
+        from: SessionPath,
+        /// What.
+        payload: Payload,
+    },
+    /// Someone whispered to this session.
+    Whispered {
+        /// Who whispered.
+        from: SessionPath,
+        /// To whom: this session, if the server is right.
+        target: SessionPath,
+        /// What.
+        payload: Payload,
+    },
+    /// Whether the user administrates the server.
+    Role {
+        /// True for an admin.
+        admin: bool,
+    },
+    /// The answer to the oldest unanswered request, or the reason why the connection ends: v1 does not tell
+    /// which. The text is the server's, and not to be trusted.
+    Error(ServerError),
+}
+
+/// An error as a server tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerError {
+    /// The server speaks another version.
+    Version {
+        /// The server's.
+        theirs: u32,
+    },
+    /// It was refused, or the connection ends.
+    Refused(Refusal),
+}
+
+/// A frame that no server sends at this point; it carries the frame's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server sent an unexpected {0}")]
+pub struct Unexpected(pub &'static str);
+
+/// Appends the frame of `command` to `out`.
+pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
+    // The server stamps the sender, whatever stands here.
+    let nobody = Path { user: "", machine: "", session: "" };
+    let frame = match command {
+        Command::Join { channel, token } => {
+            Frame::Join { channel: channel.as_str(), token: token.as_ref().map(Token::expose) }
+        }
+        Command::Leave { channel } => Frame::Leave { channel: channel.as_str() },
+        Command::Who { channel } => Frame::Who { channel: channel.as_ref().map(ChannelName::as_str) },
+        Command::Post { channel, payload } => {
+            Frame::ChannelMsg { channel: channel.as_str(), from: nobody, payload: borrow_payload(payload) }
+        }
+        Command::Whisper { target, payload } => Frame::Whisper {
+            from: nobody,
+            target: Path {
+                user: target.user.as_str(),
+                machine: target.machine.as_str(),
+                session: target.session.as_str(),
+            },
+            payload: borrow_payload(payload),
+        },
+        Command::ListChannels => Frame::ListChannels,
+        Command::ListMachines => Frame::ListMachines,
+        Command::ListUsers => Frame::ListUsers,
+        Command::ReadSince { channel, since } => {
+            Frame::ReadSince { channel: channel.as_str(), since_ms: since.0 }
+        }
+        Command::Ping => Frame::Ping,
+        Command::Admin(admin) => return encode_admin(admin, out),
+    };
+    frame.encode(out);
+}
+
+fn encode_admin(admin: &Admin, out: &mut Vec<u8>) {
+    let target;
+    let op = match admin {
+        Admin::CreateChannel { name, visibility } => {
+            AdminOp::CreateChannel { name: name.as_str(), visibility: to_wire(*visibility) }
+        }
+        Admin::DeleteChannel { name } => AdminOp::DeleteChannel { name: name.as_str() },
+        Admin::RenameChannel { name, new_name } => {
+            AdminOp::RenameChannel { name: name.as_str(), new_name: new_name.as_str() }
+        }
+        Admin::SetVisibility { name, visibility } => {
+            AdminOp::SetVisibility { name: name.as_str(), visibility: to_wire(*visibility) }
+        }
+        Admin::AclAdd { channel, user } => AdminOp::AclAdd { channel: channel.as_str(), user: user.as_str() },
+        Admin::AclRemove { channel, user } => {
+            AdminOp::AclRemove { channel: channel.as_str(), user: user.as_str() }
+        }
+        Admin::AclList { channel } => AdminOp::AclList { channel: channel.as_str() },
+        Admin::InviteCreate { channel, uses, lifetime } => AdminOp::InviteCreate {
+            channel: channel.as_str(),
+            uses: *uses,
+            expires_in_secs: lifetime.map(whole_seconds),
+        },
+        Admin::InviteRevoke { token } => AdminOp::InviteRevoke { token: token.expose() },
+        Admin::InviteList { channel } => AdminOp::InviteList { channel: channel.as_str() },
+        Admin::Kick { channel, target: whom } => {
+            target = whom.to_string();
+            AdminOp::Kick { channel: channel.as_str(), target: &target }
+        }
+        Admin::Ban { channel, user } => AdminOp::Ban { channel: channel.as_str(), user: user.as_str() },
+        Admin::Unban { channel, user } => AdminOp::Unban { channel: channel.as_str(), user: user.as_str() },
+        Admin::BanList { channel } => AdminOp::BanList { channel: channel.as_str() },
+        Admin::UserRemove { user } => AdminOp::UserRemove { username: user.as_str() },
+        Admin::MachineAdd { name, key } => {
+            AdminOp::MachineAdd { name: name.as_str(), pubkey: key.as_bytes() }
+        }
+        Admin::MachineRemove { name } => AdminOp::MachineRemove { name: name.as_str() },
+    };
+    Frame::Admin(op).encode(out);
+}
+
+/// A part of a second counts as one: an invite does not end before it was meant to.
+fn whole_seconds(lifetime: Duration) -> u64 {
+    lifetime.as_secs().saturating_add(u64::from(lifetime.subsec_nanos() > 0))
+}
+
+fn to_wire(visibility: Visibility) -> v1::Visibility {
+    match visibility {
+        Visibility::Public => v1::Visibility::Public,
+        Visibility::Unlisted => v1::Visibility::Unlisted,
+        Visibility::Private => v1::Visibility::Private,
+    }
+}
+
+fn borrow_payload(payload: &Payload) -> v1::Payload<'_> {
+    match payload {
+        Payload::Plain(text) => v1::Payload::Plain(text),
+        Payload::Encrypted(envelope) => v1::Payload::Encrypted(v1::Envelope {
+            ciphertext: &envelope.ciphertext,
+            key_id: envelope.key_id.as_deref(),
+        }),
+    }
+}
+
+/// What `frame` says in an established session.
+///
+/// # Errors
+/// [`Unexpected`] for a frame that only a client sends, or that belongs to the handshake.
+pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
+    let reply = match frame {
+        Frame::ChannelMsg { channel, from, payload } => {
+            return Ok(ServerEvent::Delivered {
+                channel: name(channel, ChannelName::new),
+                from: path(from),
+                payload: owned_payload(payload),
+            });
+        }
+        Frame::Whisper { from, target, payload } => {
+            return Ok(ServerEvent::Whispered {
+                from: path(from),
+                target: path(target),
+                payload: owned_payload(payload),
+            });
+        }
+        Frame::ServerInfo { admin } => return Ok(ServerEvent::Role { admin }),
+        Frame::Error(error) => return Ok(ServerEvent::Error(server_error(error))),
+        Frame::Joined { channel } => Reply::Joined(name(channel, ChannelName::new)),
+        Frame::Ack { detail: None } => Reply::Sent,
+        Frame::Ack { detail: Some(text) } => Reply::Done(String::from(text)),
+        Frame::Presence { channel, sessions } => Reply::Presence {
+            channel: channel.map(|channel| name(channel, ChannelName::new)),
+            sessions: sessions.into_iter().map(|session| Arc::new(path(session))).collect(),
+        },
+        Frame::ChannelList { channels } => Reply::Channels(channels.into_iter().map(channel_info).collect()),
+        Frame::MachineList { machines } => {
+            Reply::Machines(machines.into_iter().filter_map(machine_info).collect())
+        }
+        Frame::UserList { users } => {
+            Reply::Users(users.into_iter().map(|user| name(user, UserName::new)).collect())
+        }
+        Frame::InviteList { invites } => Reply::Invites(invites.into_iter().map(invite_info).collect()),
+        Frame::InviteToken { token } => Reply::Invite(Token::new(token)),
+        Frame::History { channel, messages } => Reply::History {
+            channel: name(channel, ChannelName::new),
+            messages: messages
+                .into_iter()
+                .map(|message| Stamped {
+                    from: path(message.from),
+                    ts: UnixMillis(message.ts_ms),
+                    payload: owned_payload(message.payload),
+                })
+                .collect(),
+        },
+        Frame::Pong => Reply::Pong,
+        other => return Err(Unexpected(other.kind())),
+    };
+    Ok(ServerEvent::Reply(reply))
+}
+
+/// A server's error in the domain's words, its text cut to [`MAX_ERROR_TEXT`].
+pub fn server_error(error: ProtocolError<'_>) -> ServerError {
+    let cut = |text: &str| String::from(&text[..text.floor_char_boundary(MAX_ERROR_TEXT)]);
+    ServerError::Refused(match error {
+        ProtocolError::VersionMismatch { ours, .. } => return ServerError::Version { theirs: ours },
+        ProtocolError::MalformedFrame(text) => Refusal::Malformed(cut(text)),
+        ProtocolError::Unauthorized(text) => Refusal::Unauthorized(cut(text)),
+        ProtocolError::NotFound(text) => Refusal::NotFound(cut(text)),
+        ProtocolError::Internal(text) => Refusal::Internal(cut(text)),
+    })
+}
+
+/// A path as a server tells it, whatever its names are.
+pub fn path(path: Path<'_>) -> SessionPath {
+    SessionPath {
+        user: name(path.user, UserName::new),
+        machine: name(path.machine, MachineName::new),
+        session: name(path.session, Handle::new),
+    }
+}
+
+fn name<N>(text: &str, new: impl Fn(&str) -> Result<N, InvalidName>) -> N {
+    if let Ok(name) = new(text) {
+        return name;
+    }
+    let mut shown = String::from(char::REPLACEMENT_CHARACTER);
+    for c in text.trim().chars() {
+        let c = if c == '/' || is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c };
+        if shown.len() + c.len_utf8() > MAX_NAME_LEN {
+            break;
+        }
+        shown.push(c);
+    }
+    // The cut may have left white space at the end; the front is not white.
+    match new(shown.trim_end()) {
+        Ok(name) => name,
+        Err(_) => unreachable!("what is left has the first character and none that a name refuses"),
+    }
+}
+
+fn owned_payload(payload: v1::Payload<'_>) -> Payload {
+    match payload {
+        v1::Payload::Plain(text) => Payload::Plain(String::from(text)),
+        v1::Payload::Encrypted(envelope) => Payload::Encrypted(Envelope {
+            ciphertext: Vec::from(envelope.ciphertext),
+            key_id: envelope.key_id.map(String::from),
+        }),
+    }
+}
+
+fn channel_info(info: v1::ChannelInfo<'_>) -> ChannelInfo {
+    ChannelInfo {
+        name: name(info.name, ChannelName::new),
+        visibility: match info.visibility {
+            v1::Visibility::Public => Visibility::Public,
+            v1::Visibility::Unlisted => Visibility::Unlisted,
+            v1::Visibility::Private => Visibility::Private,
+        },
+        member: info.member,
+    }
+}
+
+/// A key that we would refuse is still shown, as long as it is 32 bytes: its owner may want to remove it.
+fn machine_info(info: v1::MachineInfo<'_>) -> Option<MachineInfo> {
+    let key = URL_SAFE_NO_PAD.decode(info.pubkey.trim_end_matches('=')).ok()?;
+    Some(MachineInfo {
+        name: name(info.name, MachineName::new),
+        key: PublicKey::from_trusted(key.try_into().ok()?),
+        added: stamp(info.added_at),
+    })
+}
+
+fn invite_info(info: v1::InviteInfo<'_>) -> InviteInfo {
+    InviteInfo {
+        token: Token::new(info.token),
+        uses: info.uses_remaining.map(|uses| u32::try_from(uses.max(0)).unwrap_or(u32::MAX)),
+        expires: info.expires_at.map(stamp),
+    }
+}
+
+/// An unreadable time is shown as the epoch, which nobody takes for a real one.
+fn stamp(text: &str) -> UnixMillis {
+    let readable = text.len() <= 64;
+    let parsed = readable.then(|| text.parse::<jiff::Timestamp>().ok()).flatten();
+    UnixMillis(parsed.map_or(0, jiff::Timestamp::as_millisecond))
+}
+
+#[cfg(test)]
+mod tests;
