@@ -3,8 +3,10 @@
 
 pub mod args;
 pub mod bench;
+mod connect;
 mod context;
 mod error;
+mod explain;
 mod output;
 pub mod serve;
 pub mod verbs;

@@ -25,11 +25,7 @@ pub(crate) const STRONG: Style = Style::new().bold();
 /// What stands back.
 pub(crate) const FAINT: Style = Style::new().dimmed();
 /// What went well.
-#[expect(dead_code)]
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What needs a look.
-#[expect(dead_code)]
-pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 /// What went wrong.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 

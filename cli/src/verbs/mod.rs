@@ -1,8 +1,15 @@
 //! What each verb does.
 
+mod account;
+mod channel;
 mod local;
+mod message;
 mod perm;
 mod skill;
+mod status;
+
+use conclave_core::name::UserName;
+use serde_json::json;
 
 use crate::args::Verb;
 use crate::{Context, Failure};
@@ -14,15 +21,40 @@ use crate::{Context, Failure};
 pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
     match verb {
         Verb::Key => local::key(context),
+        Verb::Register(it) => account::register(it, context),
+        Verb::Machine(action) => account::machine(action, context),
         Verb::Server(action) => local::server(action, context),
+        Verb::Status(net) => status::run(&net, context),
+        Verb::Join(it) => channel::join(it, context),
+        Verb::Send(it) => message::send(it, context),
+        Verb::Whisper(it) => message::whisper(it, context),
+        Verb::Who(it) => message::who(it, context),
+        Verb::Channel(action) => channel::channel(action, context),
+        Verb::Acl(action) => channel::acl(action, context),
+        Verb::Invite(action) => channel::invite(action, context),
+        Verb::Kick(it) => channel::kick(it, context),
+        Verb::Ban(it) => channel::ban(it, context),
+        Verb::Unban(it) => channel::unban(it, context),
+        Verb::Bans(of) => channel::bans(of, context),
+        Verb::User(action) => account::user(action, context),
         Verb::Perm(action) => perm::run(action, context),
+        Verb::Approve(it) => message::verdict(it, "yes", context),
+        Verb::Deny(it) => message::verdict(it, "no", context),
+        Verb::Serve(serve) => crate::serve::run(*serve, context),
+        Verb::Bench(bench) => crate::bench::run(bench, context),
         Verb::Skill(skill) => skill::run(&skill, context),
         Verb::Completions(shell) => local::completions(shell.shell),
         Verb::Man(man) => local::man(&man, context),
-        Verb::Serve(serve) => crate::serve::run(*serve, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Bench(bench) => crate::bench::run(bench, context),
-        _ => Err(Failure::new("this build cannot do that yet", "")),
+        Verb::Demo(_) | Verb::Doctor(_) | Verb::Tail(_) | Verb::Bridge(_) => {
+            Err(Failure::new("this build cannot do that yet", ""))
+        }
     }
+}
+
+/// Prints a list of users.
+fn names(context: &Context, users: &[UserName], none: &str) -> Result<(), Failure> {
+    let items: Vec<_> = users.iter().map(|user| json!({ "user": user.as_str() })).collect();
+    context.output.list(&items, ["USER"], none, |it| [it["user"].as_str().unwrap_or_default().to_owned()])
 }

@@ -1,0 +1,153 @@
+//! A verb's connection to its server: opened with this machine's key, asked, closed.
+
+use conclave_core::link::Registration;
+use conclave_core::name::{Handle, sanitize};
+use conclave_core::protocol::{Command, Reply};
+use conclave_shell_tokio::client::{DialOptions, Identity, Session, SessionError};
+use conclave_store::config::{Change, Server, ServerUrl};
+use tokio::runtime::Runtime;
+
+use crate::args::{Dial, Net};
+use crate::error::Failure;
+use crate::explain;
+use crate::{Context, output::line};
+
+/// A session and the runtime that carries it, for verbs that ask and end.
+pub(crate) struct Connection<'a> {
+    context: &'a Context,
+    runtime: Option<Runtime>,
+    session: Option<Session>,
+    /// The server.
+    pub(crate) url: ServerUrl,
+}
+
+impl<'a> Connection<'a> {
+    /// Opens a session on the server that is meant.
+    pub(crate) fn open(context: &'a Context, net: &Net) -> Result<Self, Failure> {
+        let url = context.server(net.server.as_deref())?;
+        let key = context.key()?;
+        let public = key.public();
+        let identity = Identity { key, handle: own_handle("cli")?, registration: None };
+        let connection = Self::with(context, url, identity, &net.dial);
+        let connection = connection?.map_err(|(url, error)| {
+            explain::opening(&url, context.config().unwrap_or_default().server(&url), &public, &error)
+        })?;
+        connection.learn()?;
+        Ok(connection)
+    }
+
+    /// Opens a session that claims a name. Fails as the server says, with the URL that was tried.
+    pub(crate) fn register(
+        context: &'a Context,
+        url: ServerUrl,
+        registration: Option<Registration>,
+        dial: &Dial,
+    ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
+        let identity = Identity { key: context.key()?, handle: own_handle("cli")?, registration };
+        Self::with(context, url, identity, dial)
+    }
+
+    fn with(
+        context: &'a Context,
+        url: ServerUrl,
+        identity: Identity,
+        dial: &Dial,
+    ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
+        let runtime = runtime()?;
+        let options = options(dial);
+        context.output.detail(format_args!("connecting to {url}"));
+        match runtime.block_on(Session::open(&url, identity, &options)) {
+            Ok(session) => {
+                context.output.detail(format_args!("established as {}", line(&session.path().to_string())));
+                Ok(Ok(Self { context, runtime: Some(runtime), session: Some(session), url }))
+            }
+            Err(error) => {
+                runtime.shutdown_background();
+                Ok(Err((url, error)))
+            }
+        }
+    }
+
+    /// Who this is on the server, as the configuration keeps it.
+    pub(crate) fn registration(&self) -> Option<Server> {
+        let path = self.session.as_ref()?.path();
+        Some(Server { url: self.url.clone(), username: path.user.clone(), machine: path.machine.clone() })
+    }
+
+    /// The session.
+    pub(crate) fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
+    }
+
+    /// Writes down where this machine turned out to be enrolled: by `machine add` on another one, say.
+    fn learn(&self) -> Result<(), Failure> {
+        let Some(server) = self.registration() else { return Ok(()) };
+        let config = self.context.config()?;
+        if config.server(&self.url) == Some(&server) {
+            return Ok(());
+        }
+        self.context.config_file()?.change(&[Change::AddServer(server.clone())])?;
+        let shown = format!("{}/{}", server.username, server.machine);
+        self.context.output.note(format_args!("noted: this machine is {} on {}", line(&shown), self.url));
+        Ok(())
+    }
+
+    /// Asks the server for something.
+    pub(crate) fn request(&mut self, command: &Command) -> Result<Reply, Failure> {
+        let (Some(runtime), Some(session)) = (&self.runtime, &mut self.session) else {
+            return Err(Failure::new("the connection has ended", "type it again"));
+        };
+        self.context.output.detail(format_args!("asking: {}", explain::kind(command)));
+        let answer = runtime.block_on(session.request(command));
+        answer.map_err(|error| explain::request(&self.url, command, &error))
+    }
+
+    /// Asks for something whose answer says no more than that it was done.
+    pub(crate) fn done(&mut self, command: &Command) -> Result<(), Failure> {
+        match self.request(command)? {
+            Reply::Done(_) | Reply::Sent | Reply::Joined(_) => Ok(()),
+            _ => Err(unexpected(&self.url)),
+        }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            if let Some(session) = self.session.take() {
+                runtime.block_on(session.close());
+            }
+            // A name that is still being looked up is nobody's business any more.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The server answered something else than what was asked.
+pub(crate) fn unexpected(url: &ServerUrl) -> Failure {
+    Failure::new(
+        format!("{url} answered something else than what was asked"),
+        "compare its version with `conclave --version`: `conclave doctor` shows it",
+    )
+}
+
+/// A runtime on this thread, for the few sockets of a client.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Failure::new(format!("this process cannot open sockets: {error}"), "look at `ulimit -n`")
+    })
+}
+
+/// How to dial, as typed.
+pub(crate) fn options(dial: &Dial) -> DialOptions {
+    DialOptions { timeout: dial.timeout(), ca: dial.ca.clone() }
+}
+
+/// A handle that no other process has, so that none supersedes another.
+pub(crate) fn own_handle(verb: &str) -> Result<Handle, Failure> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
+    let handle = format!("{verb}-{}-{:08x}", std::process::id(), u32::from_le_bytes(random));
+    Handle::new(&sanitize(&handle, verb)).map_err(|error| Failure::new(error.to_string(), ""))
+}

@@ -1,0 +1,128 @@
+//! What a person is told when a server said no, or nothing.
+
+use conclave_core::key::PublicKey;
+use conclave_core::link::HandshakeError;
+use conclave_core::protocol::{Admin, Command, Refusal};
+use conclave_shell_tokio::client::SessionError;
+use conclave_store::config::{Server, ServerUrl};
+
+use crate::error::Failure;
+
+/// Why no session was opened.
+pub(crate) fn opening(
+    url: &ServerUrl,
+    known: Option<&Server>,
+    key: &PublicKey,
+    error: &SessionError,
+) -> Failure {
+    match error {
+        SessionError::Handshake(HandshakeError::Refused(Refusal::Unauthorized(text))) => {
+            let what = format!("{url} does not let this machine's key in: {text}");
+            let next = match known {
+                Some(known) => format!(
+                    "if {} was removed there, type this on another machine of {}: conclave machine add --name {} --pubkey {key}",
+                    known.machine, known.username, known.machine
+                ),
+                None => format!(
+                    "claim a name: conclave register --server {url} --username NAME; or on a machine that is enrolled: conclave machine add --name NAME --pubkey {key}"
+                ),
+            };
+            Failure::new(what, next)
+        }
+        other => general(url, other),
+    }
+}
+
+/// Why a name was not claimed.
+pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &SessionError) -> Failure {
+    match error {
+        SessionError::Handshake(HandshakeError::Refused(refusal)) => Failure::new(
+            format!("{url} does not register '{user}': {refusal}"),
+            format!(
+                "choose another name; if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
+            ),
+        ),
+        other => general(url, other),
+    }
+}
+
+/// Why a request was not carried out.
+pub(crate) fn request(url: &ServerUrl, command: &Command, error: &SessionError) -> Failure {
+    match error {
+        SessionError::Refused(refusal) => Failure::new(refusal.to_string(), advice(url, command, refusal)),
+        other => general(url, other),
+    }
+}
+
+fn general(url: &ServerUrl, error: &SessionError) -> Failure {
+    let next = match error {
+        SessionError::Dial(dial) => return Failure::new(dial.to_string(), dial.advice()),
+        SessionError::Handshake(HandshakeError::VersionMismatch { .. }) => {
+            "compare the versions: `conclave --version` here and on the server".into()
+        }
+        SessionError::Handshake(HandshakeError::Refused(_)) => format!("conclave doctor --server {url}"),
+        SessionError::Handshake(_) | SessionError::Unexpected(_) => {
+            "check that the URL is a conclave server's: conclave doctor".into()
+        }
+        SessionError::Timeout { sent: true, .. } | SessionError::Ended { sent: true, .. } => {
+            "look whether it was done before you type it again".into()
+        }
+        SessionError::Timeout { .. } => "try again, or wait longer with --timeout 1m".into(),
+        SessionError::Ended { .. } => "try again; `conclave doctor` finds out what is wrong".into(),
+        SessionError::Refused(refusal) => return Failure::new(refusal.to_string(), ""),
+    };
+    Failure::new(format!("{url}: {error}"), next)
+}
+
+/// What to type after a refusal.
+fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
+    let channels = || format!("see which there are: conclave channel list --server {url}");
+    match (refusal, command) {
+        (Refusal::Internal(_), _) => "try again; if it stays so, tell the server's operator".into(),
+        (Refusal::Malformed(_), _) => "check the names and the size of what is sent".into(),
+        (Refusal::Unauthorized(text), _) if text.contains("rate limit") => {
+            "wait a little, then type it again".into()
+        }
+        (_, Command::Whisper { .. }) => format!("see who is online: conclave who --server {url}"),
+        (_, Command::ListUsers) => "ask a server admin (`conclave serve --admin NAME` makes one)".into(),
+        (_, Command::Join { channel, token: None }) => {
+            format!("with an invite: conclave join {channel} --token TOKEN; {}", channels())
+        }
+        (_, Command::Join { .. }) => {
+            "check the token, or ask for a new one: each has its uses and its time".into()
+        }
+        (Refusal::NotFound(_), Command::Admin(Admin::MachineRemove { .. })) => {
+            format!("see which there are: conclave machine list --server {url}")
+        }
+        (_, Command::Admin(Admin::MachineAdd { .. } | Admin::MachineRemove { .. })) => {
+            format!("see what is enrolled: conclave machine list --server {url}")
+        }
+        (Refusal::NotFound(_), Command::Admin(Admin::Kick { channel, .. })) => {
+            format!("see who is there: conclave who {channel} --server {url}")
+        }
+        (Refusal::NotFound(_), _) => channels(),
+        (_, Command::Admin(Admin::UserRemove { .. })) => "ask a server admin".into(),
+        (_, Command::Admin(Admin::CreateChannel { .. } | Admin::RenameChannel { .. })) => {
+            format!("choose another name; {}", channels())
+        }
+        (_, Command::Admin(_)) => "ask whoever created the channel, or a server admin".into(),
+        _ => channels(),
+    }
+}
+
+/// A command in a word, for `--verbose`; nothing of its content.
+pub(crate) fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Join { .. } => "join",
+        Command::Leave { .. } => "leave",
+        Command::Who { .. } => "who",
+        Command::Post { .. } => "post",
+        Command::Whisper { .. } => "whisper",
+        Command::ListChannels => "channels",
+        Command::ListMachines => "machines",
+        Command::ListUsers => "users",
+        Command::ReadSince { .. } => "history",
+        Command::Ping => "ping",
+        Command::Admin(_) => "administration",
+    }
+}

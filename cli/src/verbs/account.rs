@@ -1,0 +1,136 @@
+//! Who this machine is on servers: registering, machines, users.
+
+use conclave_core::link::{HandshakeError, Registration};
+use conclave_core::name::{MachineName, sanitize};
+use conclave_core::protocol::{Admin, Command, Reply, Visibility};
+use conclave_shell_tokio::client::SessionError;
+use conclave_store::config::Change;
+use conclave_store::keystore;
+use serde_json::json;
+
+use crate::args::{Machine, Register, User};
+use crate::connect::{Connection, unexpected};
+use crate::output::line;
+use crate::{Context, Failure, explain};
+
+/// Claims a name. Typed again for a name that this machine's key has already, it says so and is content.
+pub(super) fn register(register: Register, context: &Context) -> Result<(), Failure> {
+    let Some(named) = &register.net.server else {
+        return Err(Failure::usage(
+            "which server?",
+            format!("conclave register --server wss://HOST --username {}", register.username),
+        ));
+    };
+    let url = context.server(Some(named))?;
+    let machine = match register.machine {
+        Some(machine) => machine,
+        None => host_name()?,
+    };
+    let folder = context.folder()?;
+    let (key, new) = keystore::load_or_create(folder)?;
+    if new {
+        context.output.note(format_args!("made a new key: {}", keystore::path(folder).display()));
+    }
+    // A malformed configuration is told before a name is claimed that could not be written down.
+    context.config()?;
+    let claim = Registration { user: register.username.clone(), machine };
+    let dial = &register.net.dial;
+    let mut connection = match Connection::register(context, url, Some(claim), dial)? {
+        Ok(connection) => connection,
+        Err((url, error)) => {
+            let failure = explain::registering(&url, register.username.as_str(), &key.public(), &error);
+            if !matches!(error, SessionError::Handshake(HandshakeError::Refused(_))) {
+                return Err(failure);
+            }
+            match Connection::register(context, url, None, dial)? {
+                Ok(known) if known.registration().is_some_and(|it| it.username == register.username) => known,
+                _ => return Err(failure),
+            }
+        }
+    };
+    let url = connection.url.clone();
+    let server = connection.registration().ok_or_else(|| unexpected(&url))?;
+    context.config_file()?.change(&[Change::AddServer(server.clone())])?;
+    let text = format!("registered {}/{} on {url}", server.username, server.machine);
+    context.output.result(
+        line(&text),
+        json!({ "server": url.as_str(), "user": server.username.as_str(), "machine": server.machine.as_str() }),
+    )?;
+    if let Ok(Reply::Channels(channels)) = connection.request(&Command::ListChannels)
+        && let Some(first) = channels.iter().find(|it| it.visibility == Visibility::Public)
+    {
+        context.output.note(format_args!("next: conclave join {}", line(first.name.as_str())));
+    }
+    Ok(())
+}
+
+fn host_name() -> Result<MachineName, Failure> {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    let host = host.split('.').next().unwrap_or_default();
+    MachineName::new(&sanitize(host, "machine")).map_err(|error| {
+        Failure::usage(format!("this host's name is no machine's: {error}"), "name it: --machine NAME")
+    })
+}
+
+pub(super) fn machine(action: Machine, context: &Context) -> Result<(), Failure> {
+    match action {
+        Machine::Add(add) => {
+            let mut connection = Connection::open(context, &add.net)?;
+            let key = add.pubkey.0;
+            connection.done(&Command::Admin(Admin::MachineAdd { name: add.name.clone(), key }))?;
+            let url = &connection.url;
+            context.output.result(
+                format_args!("enrolled {} on {url}; there: conclave status --server {url}", add.name),
+                json!({ "server": url.as_str(), "machine": add.name.as_str(), "public_key": key.to_string() }),
+            )
+        }
+        Machine::List(net) => {
+            let mut connection = Connection::open(context, &net)?;
+            let Reply::Machines(machines) = connection.request(&Command::ListMachines)? else {
+                return Err(unexpected(&connection.url));
+            };
+            let items: Vec<_> = machines
+                .iter()
+                .map(|it| {
+                    json!({
+                        "name": it.name.as_str(),
+                        "public_key": it.key.to_string(),
+                        "added_at": it.added.rfc3339(),
+                    })
+                })
+                .collect();
+            let none = "no machine is enrolled";
+            context.output.list(&items, ["NAME", "ADDED", "PUBLIC KEY"], none, |it| {
+                ["name", "added_at", "public_key"].map(|key| it[key].as_str().unwrap_or_default().to_owned())
+            })
+        }
+        Machine::Remove { net, name } => {
+            let mut connection = Connection::open(context, &net)?;
+            connection.done(&Command::Admin(Admin::MachineRemove { name: name.clone() }))?;
+            context.output.result(
+                format_args!("removed {name} from {}", connection.url),
+                json!({ "server": connection.url.as_str(), "machine": name.as_str() }),
+            )
+        }
+    }
+}
+
+pub(super) fn user(action: User, context: &Context) -> Result<(), Failure> {
+    match action {
+        User::List(net) => {
+            let mut connection = Connection::open(context, &net)?;
+            let Reply::Users(users) = connection.request(&Command::ListUsers)? else {
+                return Err(unexpected(&connection.url));
+            };
+            super::names(context, &users, "no user is registered")
+        }
+        User::Remove { net, username } => {
+            let mut connection = Connection::open(context, &net)?;
+            connection.done(&Command::Admin(Admin::UserRemove { user: username.clone() }))?;
+            context.output.result(
+                format_args!("removed {username} from {}", connection.url),
+                json!({ "server": connection.url.as_str(), "user": username.as_str() }),
+            )
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Channels, who belongs to them and who may stay.
+
+use conclave_core::protocol::{Admin, Command, Reply, Token, Visibility};
+use conclave_store::config::{Override, Scope};
+use serde_json::json;
+
+use crate::args::{Acl, Channel, Invite, Join, Kick, OfChannel, OfUser};
+use crate::connect::{Connection, unexpected};
+use crate::{Context, Failure};
+
+pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, &join.net)?;
+    let channel = join.channel;
+    let token = join.token.as_deref().map(|token| Token::new(token.trim()));
+    connection.done(&Command::Join { channel: channel.clone(), token })?;
+    let server = connection.url.clone();
+    if let Some(level) = join.perm {
+        let scope = Scope::Channel(channel.clone());
+        super::perm::remember(context, Override { server: server.clone(), scope, level })?;
+    }
+    let level = context.config()?.level(&server, &Scope::Channel(channel.clone()));
+    context.output.result(
+        format_args!("may join #{channel} on {server}; agents here: {level}"),
+        json!({ "server": server.as_str(), "channel": channel.as_str(), "level": level.as_str() }),
+    )?;
+    context
+        .output
+        .note(format_args!("follow it: conclave tail --channel {channel}; agents use join_channel"));
+    Ok(())
+}
+
+pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure> {
+    let (net, command, text, value) = match action {
+        Channel::List(net) => return list(&net, context),
+        Channel::Create { net, name, visibility } => {
+            let visibility = Visibility::from(visibility);
+            let text = format!("created the {} channel #{name}", tier(visibility));
+            let value = json!({ "channel": name.as_str(), "visibility": tier(visibility) });
+            (net, Admin::CreateChannel { name, visibility }, text, value)
+        }
+        Channel::Delete { net, name } => {
+            let text = format!("deleted #{name}");
+            let value = json!({ "channel": name.as_str() });
+            (net, Admin::DeleteChannel { name }, text, value)
+        }
+        Channel::Rename { net, name, new_name } => {
+            let text = format!("renamed #{name} to #{new_name}");
+            let value = json!({ "channel": new_name.as_str(), "old_name": name.as_str() });
+            (net, Admin::RenameChannel { name, new_name }, text, value)
+        }
+        Channel::SetVisibility { net, name, visibility } => {
+            let visibility = Visibility::from(visibility);
+            let text = format!("#{name} is {} now", tier(visibility));
+            let value = json!({ "channel": name.as_str(), "visibility": tier(visibility) });
+            (net, Admin::SetVisibility { name, visibility }, text, value)
+        }
+    };
+    let mut connection = Connection::open(context, &net)?;
+    connection.done(&Command::Admin(command))?;
+    context.output.result(text, value)
+}
+
+fn list(net: &crate::args::Net, context: &Context) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, net)?;
+    let Reply::Channels(channels) = connection.request(&Command::ListChannels)? else {
+        return Err(unexpected(&connection.url));
+    };
+    let items: Vec<_> = channels
+        .iter()
+        .map(|it| json!({ "name": it.name.as_str(), "visibility": tier(it.visibility), "member": it.member }))
+        .collect();
+    let none = "no channel that you may see; make one: conclave channel create NAME";
+    context.output.list(&items, ["CHANNEL", "VISIBILITY", "MEMBER"], none, |it| {
+        let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
+        let member = if it["member"] == true { "yes" } else { "no" };
+        [text("name"), text("visibility"), member.into()]
+    })
+}
+
+fn tier(visibility: Visibility) -> &'static str {
+    match visibility {
+        Visibility::Public => "public",
+        Visibility::Unlisted => "unlisted",
+        Visibility::Private => "private",
+    }
+}
+
+pub(super) fn acl(action: Acl, context: &Context) -> Result<(), Failure> {
+    match action {
+        Acl::Add(it) => {
+            on_user(it, context, "is a member of", |channel, user| Admin::AclAdd { channel, user })
+        }
+        Acl::Remove(it) => on_user(it, context, "is no member any more of", |channel, user| {
+            Admin::AclRemove { channel, user }
+        }),
+        Acl::List(of) => users(of, context, "it has no members", |channel| Admin::AclList { channel }),
+    }
+}
+
+pub(super) fn ban(it: OfUser, context: &Context) -> Result<(), Failure> {
+    on_user(it, context, "is banned from", |channel, user| Admin::Ban { channel, user })
+}
+
+pub(super) fn unban(it: OfUser, context: &Context) -> Result<(), Failure> {
+    on_user(it, context, "is not banned any more from", |channel, user| Admin::Unban { channel, user })
+}
+
+pub(super) fn bans(of: OfChannel, context: &Context) -> Result<(), Failure> {
+    users(of, context, "nobody is banned", |channel| Admin::BanList { channel })
+}
+
+pub(super) fn kick(kick: Kick, context: &Context) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, &kick.of.net)?;
+    let channel = kick.of.channel;
+    connection
+        .done(&Command::Admin(Admin::Kick { channel: channel.clone(), target: kick.target.clone() }))?;
+    context.output.result(
+        format_args!("kicked {} from #{channel}", kick.target),
+        json!({ "channel": channel.as_str(), "target": kick.target.to_string() }),
+    )
+}
+
+type OnUser = fn(conclave_core::name::ChannelName, conclave_core::name::UserName) -> Admin;
+
+fn on_user(OfUser { of, user }: OfUser, context: &Context, is: &str, admin: OnUser) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, &of.net)?;
+    connection.done(&Command::Admin(admin(of.channel.clone(), user.clone())))?;
+    context.output.result(
+        format_args!("{user} {is} #{}", of.channel),
+        json!({ "channel": of.channel.as_str(), "user": user.as_str() }),
+    )
+}
+
+fn users(
+    of: OfChannel,
+    context: &Context,
+    none: &str,
+    admin: fn(conclave_core::name::ChannelName) -> Admin,
+) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, &of.net)?;
+    let Reply::Users(users) = connection.request(&Command::Admin(admin(of.channel)))? else {
+        return Err(unexpected(&connection.url));
+    };
+    super::names(context, &users, none)
+}
+
+pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
+    match action {
+        Invite::Create { of, uses, expires_in } => {
+            let mut connection = Connection::open(context, &of.net)?;
+            let create = Admin::InviteCreate { channel: of.channel.clone(), uses, lifetime: expires_in };
+            let Reply::Invite(token) = connection.request(&Command::Admin(create))? else {
+                return Err(unexpected(&connection.url));
+            };
+            context.output.result(
+                token.expose(),
+                json!({
+                    "channel": of.channel.as_str(),
+                    "token": token.expose(),
+                    "uses": uses,
+                    "expires_in_secs": expires_in.map(|span| span.as_secs()),
+                }),
+            )?;
+            let url = &connection.url;
+            context
+                .output
+                .note(format_args!("they type: conclave join --server {url} {} --token TOKEN", of.channel));
+            Ok(())
+        }
+        Invite::Revoke { net, token } => {
+            let mut connection = Connection::open(context, &net)?;
+            connection.done(&Command::Admin(Admin::InviteRevoke { token: Token::new(token.trim()) }))?;
+            context.output.result("revoked", json!({ "revoked": true }))
+        }
+        Invite::List(of) => {
+            let mut connection = Connection::open(context, &of.net)?;
+            let list = Command::Admin(Admin::InviteList { channel: of.channel });
+            let Reply::Invites(invites) = connection.request(&list)? else {
+                return Err(unexpected(&connection.url));
+            };
+            let items: Vec<_> = invites
+                .iter()
+                .map(|it| {
+                    json!({
+                        "token": it.token.expose(),
+                        "uses_remaining": it.uses,
+                        "expires_at": it.expires.map(conclave_core::time::UnixMillis::rfc3339),
+                    })
+                })
+                .collect();
+            context.output.list(&items, ["TOKEN", "USES LEFT", "EXPIRES"], "it has no invites", |it| {
+                [
+                    it["token"].as_str().unwrap_or_default().to_owned(),
+                    it["uses_remaining"].as_u64().map_or("any".into(), |uses| uses.to_string()),
+                    it["expires_at"].as_str().unwrap_or("never").to_owned(),
+                ]
+            })
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Messages of one's own, and who hears them.
+
+use std::io::{self, IsTerminal as _, Read as _};
+
+use conclave_core::name::SessionPath;
+use conclave_core::payload::Payload;
+use conclave_core::protocol::{Command, Reply};
+use serde_json::json;
+
+use crate::args::{Send, Verdict, Whisper, Who};
+use crate::connect::{Connection, unexpected};
+use crate::{Context, Failure};
+
+/// A message is at most as large as a frame; what is read beyond says that it is larger.
+const MAX_INPUT: u64 = 16 * 1024 * 1024;
+
+pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
+    let text = text(send.text)?;
+    let mut connection = Connection::open(context, &send.of.net)?;
+    let channel = send.of.channel;
+    // Only a subscribed session posts.
+    connection.done(&Command::Join { channel: channel.clone(), token: None })?;
+    connection.done(&Command::Post { channel: channel.clone(), payload: Payload::Plain(text) })?;
+    acknowledged(context, json!({ "server": connection.url.as_str(), "channel": channel.as_str() }))
+}
+
+pub(super) fn whisper(whisper: Whisper, context: &Context) -> Result<(), Failure> {
+    let text = text(whisper.text)?;
+    let mut connection = Connection::open(context, &whisper.net)?;
+    let target = whisper.target;
+    connection.done(&Command::Whisper { target: target.clone(), payload: Payload::Plain(text) })?;
+    acknowledged(context, json!({ "server": connection.url.as_str(), "target": target.to_string() }))
+}
+
+fn acknowledged(context: &Context, value: serde_json::Value) -> Result<(), Failure> {
+    if context.output.is_json() { context.output.result("", value) } else { Ok(()) }
+}
+
+/// The text that was typed, or piped in; one closing line end does not belong to it.
+fn text(typed: Option<String>) -> Result<String, Failure> {
+    let nothing = || Failure::usage("there is no text to send", "type it behind the flags, or pipe it in");
+    let text = match typed {
+        Some(text) if text != "-" => text,
+        None if io::stdin().is_terminal() => return Err(nothing()),
+        _ => {
+            let mut text = String::new();
+            let read = io::stdin().lock().take(MAX_INPUT + 1).read_to_string(&mut text);
+            read.map_err(|error| {
+                Failure::new(
+                    format!("standard input cannot be read as text: {error}"),
+                    "only UTF-8 text can be sent; encode other data, for example with base64",
+                )
+            })?;
+            let line = text.strip_suffix('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+            line.map(str::to_owned).unwrap_or(text)
+        }
+    };
+    if text.is_empty() {
+        return Err(nothing());
+    }
+    if text.len() as u64 > MAX_INPUT - 1024 {
+        return Err(Failure::new(
+            "the text is larger than any message may be (16 MiB; servers allow 1 MiB as a rule)",
+            "send a part of it, or where it can be found",
+        ));
+    }
+    Ok(text)
+}
+
+pub(super) fn who(who: Who, context: &Context) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, &who.net)?;
+    let sessions = sessions(&mut connection, who.channel)?;
+    let items: Vec<_> = sessions
+        .iter()
+        .map(|it| {
+            json!({
+                "path": it.to_string(),
+                "user": it.user.as_str(),
+                "machine": it.machine.as_str(),
+                "session": it.session.as_str(),
+            })
+        })
+        .collect();
+    context.output.list(&items, ["USER", "MACHINE", "SESSION"], "nobody is there", |it| {
+        ["user", "machine", "session"].map(|key| it[key].as_str().unwrap_or_default().to_owned())
+    })
+}
+
+fn sessions(
+    connection: &mut Connection<'_>,
+    channel: Option<conclave_core::name::ChannelName>,
+) -> Result<Vec<SessionPath>, Failure> {
+    let Reply::Presence { sessions, .. } = connection.request(&Command::Who { channel })? else {
+        return Err(unexpected(&connection.url));
+    };
+    let own = connection.session().map(|session| session.path().clone());
+    Ok(sessions.iter().map(|it| (**it).clone()).filter(|it| Some(it) != own.as_ref()).collect())
+}
+
+/// Answers a prompt: the asking bridge takes it from an approver's whisper. Bridges that did not ask drop it.
+pub(super) fn verdict(verdict: Verdict, word: &str, context: &Context) -> Result<(), Failure> {
+    let mut connection = Connection::open(context, &verdict.net)?;
+    let text = format!("{word} {}", verdict.id);
+    let targets = match verdict.to {
+        Some(target) => vec![target],
+        None => {
+            let user = connection.registration().map(|it| it.username);
+            let all = sessions(&mut connection, None)?;
+            all.into_iter()
+                .filter(|it| Some(&it.user) == user.as_ref() && !it.session.as_str().starts_with("cli-"))
+                .collect()
+        }
+    };
+    if targets.is_empty() {
+        return Err(Failure::new(
+            "no other session of your user is online",
+            format!(
+                "name the one that asks, as its card shows it: --to USER/MACHINE/SESSION; `{word}` needs it to be online"
+            ),
+        ));
+    }
+    let mut told = Vec::new();
+    let mut failure = None;
+    for target in targets {
+        let payload = Payload::Plain(text.clone());
+        match connection.done(&Command::Whisper { target: target.clone(), payload }) {
+            Ok(()) => told.push(target.to_string()),
+            // One that has left meanwhile did not ask.
+            Err(why) => failure = Some(why),
+        }
+    }
+    match failure {
+        Some(failure) if told.is_empty() => Err(failure),
+        _ => context.output.result(
+            format_args!("told {}: {text}", told.join(", ")),
+            json!({ "id": verdict.id, "verdict": word, "told": told }),
+        ),
+    }
+}

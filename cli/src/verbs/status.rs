@@ -1,0 +1,199 @@
+//! `conclave status`: everything that this machine is part of, at a glance.
+
+use std::time::{Duration, Instant};
+
+use conclave_core::key::SecretKey;
+use conclave_core::protocol::{Command, Reply};
+use conclave_shell_tokio::client::{DialOptions, Identity, Session};
+use conclave_store::config::{Change, Server, ServerUrl};
+use conclave_store::keystore;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::args::Net;
+use crate::connect::{options, own_handle, runtime};
+use crate::error::Failure;
+use crate::output::{BAD, GOOD, STRONG, line, styled, table};
+use crate::{Context, explain};
+
+/// What a server said, or why it did not.
+struct Look {
+    server: Server,
+    state: Result<Live, Failure>,
+}
+
+struct Live {
+    latency: Duration,
+    online: usize,
+    admin: bool,
+    found: Server,
+}
+
+pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
+    let config = context.config()?;
+    let key = context.key()?;
+    let mut servers = config.servers.clone();
+    if let Some(named) = &net.server {
+        let url = context.server(Some(named))?;
+        servers.retain(|server| server.url == url);
+        if servers.is_empty() {
+            servers.push(unknown(url)?);
+        }
+    }
+    let looks = look_at(&servers, &key, &options(&net.dial))?;
+    for look in &looks {
+        if let Ok(live) = &look.state
+            && config.server(&live.found.url) != Some(&live.found)
+        {
+            context.config_file()?.change(&[Change::AddServer(live.found.clone())])?;
+        }
+    }
+    let config = context.config()?;
+    if context.output.is_json() {
+        let perm = super::perm::as_json(&config);
+        context.output.json(&json!({
+            "config_dir": context.folder()?.display().to_string(),
+            "public_key": key.public().to_string(),
+            "servers": looks.iter().map(as_json).collect::<Vec<_>>(),
+            "levels": perm,
+            "approvers": config.approvers.iter().map(|user| user.as_str()).collect::<Vec<_>>(),
+        }))?;
+    } else {
+        let path = keystore::path(context.folder()?);
+        context.output.text(format_args!(
+            "{STRONG}key{STRONG:#}     {} ({})",
+            key.public(),
+            path.display()
+        ))?;
+        context
+            .output
+            .text(format_args!("{STRONG}config{STRONG:#}  {}\n", context.config_file()?.path().display()))?;
+        if looks.is_empty() {
+            context.output.text("no server is known; `conclave register` claims a name on one")?;
+        } else {
+            show(&looks, context)?;
+        }
+        context.output.text(format_args!("\n{}", super::perm::show(&config)))?;
+    }
+    if looks.iter().any(|look| look.state.is_err()) { Err(Failure::Said) } else { Ok(()) }
+}
+
+/// A server that is asked for without being known: who this machine is there is what it will say.
+fn unknown(url: ServerUrl) -> Result<Server, Failure> {
+    let placeholder = |error| Failure::new(format!("{error}"), "");
+    Ok(Server {
+        url,
+        username: "?".parse().map_err(placeholder)?,
+        machine: "?".parse().map_err(placeholder)?,
+    })
+}
+
+fn look_at(servers: &[Server], key: &SecretKey, options: &DialOptions) -> Result<Vec<Look>, Failure> {
+    let runtime = runtime()?;
+    let mut looks = runtime.block_on(async {
+        let mut running = JoinSet::new();
+        for (nth, server) in servers.iter().cloned().enumerate() {
+            let identity = Identity { key: key.clone(), handle: own_handle("cli")?, registration: None };
+            let options = options.clone();
+            running.spawn(async move {
+                let state = look(&server, identity, &options).await;
+                (nth, Look { server, state })
+            });
+        }
+        Ok::<_, Failure>(running.join_all().await)
+    })?;
+    runtime.shutdown_background();
+    looks.sort_by_key(|(nth, _)| *nth);
+    Ok(looks.into_iter().map(|(_, look)| look).collect())
+}
+
+async fn look(server: &Server, identity: Identity, options: &DialOptions) -> Result<Live, Failure> {
+    let public = identity.key.public();
+    let known = (server.username.as_str() != "?").then_some(server);
+    let mut session = Session::open(&server.url, identity, options)
+        .await
+        .map_err(|error| explain::opening(&server.url, known, &public, &error))?;
+    let explained = |command: &Command, error| explain::request(&server.url, command, &error);
+    let start = Instant::now();
+    session.request(&Command::Ping).await.map_err(|error| explained(&Command::Ping, error))?;
+    let latency = start.elapsed();
+    let who = Command::Who { channel: None };
+    let online = match session.request(&who).await.map_err(|error| explained(&who, error))? {
+        // The session that asks is no news.
+        Reply::Presence { sessions, .. } => sessions.len().saturating_sub(1),
+        _ => 0,
+    };
+    let path = session.path();
+    let found =
+        Server { url: server.url.clone(), username: path.user.clone(), machine: path.machine.clone() };
+    let live = Live { latency, online, admin: session.is_admin(), found };
+    session.close().await;
+    Ok(live)
+}
+
+fn show(looks: &[Look], context: &Context) -> Result<(), Failure> {
+    let rows: Vec<_> = looks
+        .iter()
+        .map(|look| {
+            let server = look.state.as_ref().map_or(&look.server, |live| &live.found);
+            let (state, latency, online, role) = match &look.state {
+                Ok(live) => (
+                    "up",
+                    format!("{:.1} ms", live.latency.as_secs_f64() * 1000.0),
+                    live.online.to_string(),
+                    if live.admin { "admin" } else { "user" },
+                ),
+                Err(_) => ("down", String::new(), String::new(), ""),
+            };
+            [
+                server.url.to_string(),
+                server.username.to_string(),
+                server.machine.to_string(),
+                state.into(),
+                latency,
+                online,
+                role.into(),
+            ]
+        })
+        .collect();
+    let table = table(["SERVER", "USER", "MACHINE", "STATE", "LATENCY", "ONLINE", "ROLE"], &rows);
+    for line in table.lines() {
+        let line = line.replacen("  up  ", &format!("  {}  ", styled(GOOD, "up")), 1);
+        context.output.text(line.replacen("  down", &format!("  {}", styled(BAD, "down")), 1))?;
+    }
+    for look in looks {
+        if let Err(Failure::Failed { what, next } | Failure::Usage { what, next }) = &look.state {
+            context.output.note(format_args!("\n{BAD}error:{BAD:#} {}", line(what)));
+            context.output.note(format_args!("{STRONG} next:{STRONG:#} {}", line(next)));
+        }
+    }
+    Ok(())
+}
+
+fn as_json(look: &Look) -> Value {
+    match &look.state {
+        Ok(live) => json!({
+            "url": live.found.url.as_str(),
+            "user": live.found.username.as_str(),
+            "machine": live.found.machine.as_str(),
+            "reachable": true,
+            "latency_ms": (live.latency.as_secs_f64() * 10_000.0).round() / 10.0,
+            "online": live.online,
+            "admin": live.admin,
+        }),
+        Err(failure) => {
+            let next = match failure {
+                Failure::Failed { next, .. } | Failure::Usage { next, .. } => next.as_str(),
+                _ => "",
+            };
+            json!({
+                "url": look.server.url.as_str(),
+                "user": look.server.username.as_str(),
+                "machine": look.server.machine.as_str(),
+                "reachable": false,
+                "error": failure.to_string(),
+                "next": next,
+            })
+        }
+    }
+}
