@@ -404,8 +404,3 @@ impl Write for Feed<'_, '_> {
         Ok(())
     }
 }
-
-/// Polls until ready: for shells that await.
-pub async fn drive<S: Socket>(connection: &mut Connection<S>) -> Progress {
-    std::future::poll_fn(|cx| connection.poll(cx)).await
-}

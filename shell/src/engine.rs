@@ -135,6 +135,7 @@ pub struct Driver {
     actions: Vec<Action>,
     hands: Hands,
     next_gauges: Monotonic,
+    gauges_due: bool,
     running: journal::Running,
 }
 
@@ -143,7 +144,12 @@ impl Driver {
     ///
     /// # Errors
     /// [`OpenError`] if what the journal holds cannot be read.
-    pub fn start(config: Config, journal: Journal, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+    pub fn start(
+        config: Config,
+        journal: Journal,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let mut directory = Directory::default();
         journal.load(&mut |record| directory.apply(&record))?;
         let shared = Arc::new(Shared {
@@ -168,12 +174,13 @@ impl Driver {
         };
         Ok(Self {
             engine,
-            clock: Clock::start(),
+            clock,
             hub: Hub::new(config, directory),
             fanout: Fanout::default(),
             actions: Vec::new(),
             hands,
             next_gauges: Monotonic::default(),
+            gauges_due: true,
             running,
         })
     }
@@ -211,8 +218,10 @@ impl Driver {
     /// Handles what has arrived.
     pub fn round(&mut self) -> Round {
         let now = self.clock.now();
-        for _ in 0..ROUND {
+        let mut handled = 0;
+        while handled < ROUND {
             let Ok(event) = self.engine.shared.inbox.pop() else { break };
+            handled += 1;
             let input = match event {
                 Event::Open { conn, proven, mailbox } => {
                     self.hands.place(conn, mailbox);
@@ -234,15 +243,19 @@ impl Driver {
             self.hub.handle(now, Input::Tick, &mut self.actions);
         }
         self.carry_out();
-        if now.mono >= self.next_gauges {
-            // Counting subscriptions walks all channels: once a second is often enough.
+        // Counting subscriptions walks all channels: once a second is often enough, and once more when all is
+        // quiet again.
+        self.gauges_due |= handled > 0;
+        if self.gauges_due && now.mono >= self.next_gauges {
+            self.gauges_due = false;
             self.next_gauges = now.mono + Duration::from_secs(1);
             self.engine.metrics().gauges(&self.hub.gauges(), self.engine.shared.inbox.len());
         }
         if self.hands.drained {
             return Round::Drained;
         }
-        Round::Until(self.hub.next_deadline().map(|at| self.clock.instant(at)))
+        let wake = [self.hub.next_deadline(), self.gauges_due.then_some(self.next_gauges)];
+        Round::Until(wake.into_iter().flatten().min().map(|at| self.clock.instant(at)))
     }
 
     /// Carries out the hub's actions, and what carrying them out led to.

@@ -3,5 +3,10 @@
 pub mod clock;
 pub mod connection;
 pub mod engine;
+mod http;
 pub mod mailbox;
 pub mod metrics;
+pub mod runtime;
+pub mod server;
+pub mod session;
+pub mod tls;

@@ -55,7 +55,8 @@ impl Tls {
         Ok(())
     }
 
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
+    /// What a connection is accepted with now.
+    pub fn current(&self) -> Arc<ServerConfig> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

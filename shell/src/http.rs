@@ -1,22 +1,24 @@
 //! HTTP on the server's port: the upgrade to a WebSocket, `/health`, `/metrics`, and a page for browsers.
 
 use std::convert::Infallible;
+use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::session::Guest;
-use super::socket::Stream;
+use crate::connection::Socket;
+use crate::session::Guest;
 
 const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -31,15 +33,18 @@ connect with the <code>conclave</code> command line or its bridge.</p>\n\
 <p><code>conclave register --server ADDRESS --username YOUR-NAME</code></p>\n";
 
 /// A connection that became a WebSocket.
-pub(super) struct Upgraded {
-    pub(super) stream: Stream,
+pub(crate) struct Upgraded<S> {
+    pub(crate) socket: S,
     /// What was read beyond the upgrade.
-    pub(super) read: Vec<u8>,
-    pub(super) guest: Guest,
+    pub(crate) read: Vec<u8>,
+    pub(crate) guest: Guest,
 }
 
 /// Answers requests until one of them is the upgrade; `None` if the connection ends without one.
-pub(super) async fn upgrade(stream: Stream, guest: Guest) -> Option<Upgraded> {
+pub(crate) async fn upgrade<S: Socket + Unpin + Send + 'static>(
+    socket: S,
+    guest: Guest,
+) -> Option<Upgraded<S>> {
     let guest = Arc::new(Mutex::new(guest));
     let upgrading = Arc::new(Mutex::new(None));
     let service = service_fn(|request: Request<Incoming>| {
@@ -47,19 +52,17 @@ pub(super) async fn upgrade(stream: Stream, guest: Guest) -> Option<Upgraded> {
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(10))
         .max_buf_size(8192)
         .max_headers(64)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(Io(socket), service)
         .with_upgrades()
         .await
         .ok()?;
     let upgrading = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let upgraded: hyper::upgrade::Upgraded = hyper::upgrade::on(upgrading).await.ok()?;
-    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
+    let parts = upgraded.downcast::<Io<S>>().ok()?;
     let guest = Arc::into_inner(guest)?.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Some(Upgraded { stream: parts.io.into_inner(), read: parts.read_buf.into(), guest })
+    Some(Upgraded { socket: parts.io.0, read: parts.read_buf.into(), guest })
 }
 
 fn answer(
@@ -74,20 +77,20 @@ fn answer(
     match request.uri().path() {
         "/health" => text(StatusCode::OK, "ok"),
         "/metrics" => {
-            let mut response = text(StatusCode::OK, guest.context.metrics().encode());
+            let mut response = text(StatusCode::OK, guest.shared.engine.metrics().encode());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             response
         }
         "/" if request.headers().contains_key(UPGRADE) => {
             // An address is named by the header only where a trusted proxy is the peer.
-            let address = forwarded(request.headers()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
-            if let Err(why) = guest.admit(address) {
+            let address = || forwarded(request.headers()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+            if let Err(why) = guest.named(address) {
                 let mut response = text(StatusCode::TOO_MANY_REQUESTS, format!("{why}\n"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
                 return response;
             }
-            websocket(request, &guest.context.server_id, upgrading)
+            websocket(request, &guest.shared.server_id, upgrading)
         }
         "/" => {
             let mut response = text(StatusCode::OK, PAGE);
@@ -133,4 +136,35 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// A runtime's socket as hyper wants it.
+struct Io<S>(S);
+
+impl<S: Socket + Unpin> Read for Io<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 2048];
+        let most = bytes.len().min(buf.remaining());
+        let read = ready!(self.0.poll_read(cx, &mut bytes[..most]))?;
+        buf.put_slice(&bytes[..read]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Socket + Unpin> Write for Io<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
 }

@@ -1,0 +1,158 @@
+//! What a server is on any runtime: its options, what its connections share, the hub's loop, the drain.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use conclave_core::admission::{Admission, AdmissionLimits, NotAdmitted};
+use conclave_core::hub::Config;
+use conclave_core::time::UnixMillis;
+use conclave_store::journal::{Journal, OpenError};
+use event_listener::Event;
+use futures_lite::future::or;
+
+use crate::clock::Clock;
+use crate::connection::Bounds;
+use crate::engine::{Driver, Engine, Round};
+use crate::metrics::Metrics;
+use crate::runtime::Runtime;
+
+/// How often old messages are looked for.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How long a drain waits for connections to read their last word.
+pub const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long a listener rests after it failed: out of file descriptors, it must not spin.
+pub const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// What an operator decides about a server.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Admins and what bounds the hub.
+    pub hub: Config,
+    /// What bounds connections before authentication.
+    pub admission: AdmissionLimits,
+    /// What bounds a connection.
+    pub bounds: Bounds,
+    /// How long messages are kept; `None`: for ever.
+    pub retention: Option<Duration>,
+    /// Proxies whose word on a client's address is taken.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Which clocks the server goes by.
+    pub clock: Clock,
+}
+
+/// A server without its listener: the engine, and what every connection shares.
+pub struct Server {
+    driver: Driver,
+    shared: Arc<Shared>,
+    retention: Option<Duration>,
+}
+
+impl Server {
+    /// Reads what the journal holds.
+    ///
+    /// # Errors
+    /// [`OpenError`] if it cannot be read.
+    pub fn new(journal: Journal, options: Options) -> Result<Self, OpenError> {
+        let metrics = Arc::new(Metrics::default());
+        let driver = Driver::start(options.hub, journal, metrics, options.clock)?;
+        let shared = Arc::new(Shared {
+            engine: driver.engine().clone(),
+            clock: options.clock,
+            admission: Mutex::new(Admission::new(options.admission)),
+            bounds: options.bounds,
+            server_id: driver.server_id().to_owned(),
+            trusted_proxies: options.trusted_proxies,
+        });
+        Ok(Self { driver, shared, retention: options.retention })
+    }
+
+    /// What connections share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The hub's loop: runs until the hub is drained, and gives the engine back to be stopped.
+    pub async fn hub<R: Runtime>(self) -> Driver {
+        let Self { mut driver, shared, retention } = self;
+        let mut next_purge = Instant::now();
+        loop {
+            let Round::Until(mut wake) = driver.round() else { return driver };
+            if let Some(retention) = retention {
+                if Instant::now() >= next_purge {
+                    next_purge = Instant::now() + PURGE_EVERY;
+                    let kept = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+                    driver.purge_older_than(UnixMillis(shared.clock.now().wall.0.saturating_sub(kept)));
+                }
+                wake = Some(wake.map_or(next_purge, |wake| wake.min(next_purge)));
+            }
+            match wake {
+                Some(wake) => or(driver.arrived(), R::sleep_until(wake)).await,
+                None => driver.arrived().await,
+            }
+            // A round that always finds something never waits: let others have their turn.
+            futures_lite::future::yield_now().await;
+        }
+    }
+}
+
+/// What every connection of a server shares.
+pub struct Shared {
+    pub(crate) engine: Engine,
+    clock: Clock,
+    admission: Mutex<Admission>,
+    pub(crate) bounds: Bounds,
+    pub(crate) server_id: String,
+    trusted_proxies: Vec<IpAddr>,
+}
+
+impl Shared {
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether an address is that of a trusted proxy.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.contains(&peer.to_canonical())
+    }
+
+    pub(crate) fn enter(&self, address: IpAddr) -> Result<(), NotAdmitted> {
+        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        admission.enter(self.clock.now(), address)
+    }
+
+    pub(crate) fn leave(&self, address: IpAddr, failed: bool) {
+        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        admission.leave(self.clock.now(), address, failed);
+    }
+}
+
+/// Stops a server from elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<(AtomicBool, Event)>);
+
+impl Stop {
+    /// A handle for a server that is to be run with it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts the drain.
+    pub fn stop(&self) {
+        self.0.0.store(true, Ordering::SeqCst);
+        self.0.1.notify(usize::MAX);
+    }
+
+    /// Ready when the drain has been started.
+    pub async fn stopped(&self) {
+        loop {
+            let listener = self.0.1.listen();
+            if self.0.0.load(Ordering::SeqCst) {
+                return;
+            }
+            listener.await;
+        }
+    }
+}
