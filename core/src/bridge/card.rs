@@ -103,6 +103,9 @@ fn indented(text: &str, limit: usize) -> String {
         shown.push_str("  ");
         shown.push_str(line);
     }
+    if shown.is_empty() {
+        shown.push_str("  (nothing)");
+    }
     if cut.len() < text.len() {
         shown.push_str(&format!(" … ({} bytes more)", text.len() - cut.len()));
     }

@@ -146,6 +146,13 @@ impl Inbox {
         self.bytes
     }
 
+    /// The unread entries, oldest first.
+    pub(super) fn entries(&self) -> Vec<&Entry> {
+        let mut held: Vec<_> = self.sources.values().flat_map(|(_, queue)| queue).collect();
+        held.sort_unstable_by_key(|held| held.order);
+        held.into_iter().map(|held| &held.entry).collect()
+    }
+
     /// Takes in an entry, and gives up others where the limit asks for it.
     pub fn push(&mut self, entry: Entry) {
         let order = self.next;
