@@ -129,33 +129,26 @@ pub fn verdict(text: &str) -> Option<(CardId, bool)> {
     Some((id.parse().ok()?, allow))
 }
 
-/// Who may answer prompts. A user is one only on the server named with them, or on the only one there is: the
-/// same name on another server may be anybody's.
+/// Who may answer prompts, as the human wrote it: `user`, or `user@server`. A user without a server is one only
+/// where a single server is linked: the same name on another may be anybody's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Approver {
-    /// The user.
-    pub user: UserName,
-    /// The server, as [`Server::is_named`] takes it.
-    pub server: Option<String>,
-}
+pub struct Approver(String);
 
 impl Approver {
+    /// Takes it as it is written.
+    pub fn new(text: &str) -> Self {
+        Self(String::from(text.trim()))
+    }
+
     /// True if this is `user` on `server`, one of `servers` in all.
     pub fn is(&self, user: &UserName, server: &Server, servers: usize) -> bool {
-        self.user == *user && self.server.as_ref().map_or(servers == 1, |name| server.is_named(name))
+        let named = |(name, host): (&str, &str)| name == user.as_str() && server.is_named(host);
+        self.0.rsplit_once('@').is_some_and(named) || (servers == 1 && self.0 == user.as_str())
     }
-}
 
-impl FromStr for Approver {
-    type Err = crate::name::InvalidName;
-
-    /// Reads `user` or `user@server`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (user, server) = match text.split_once('@') {
-            Some((user, server)) => (user, Some(String::from(server))),
-            None => (text, None),
-        };
-        Ok(Self { user: UserName::new(user)?, server })
+    /// True if somebody on `server`, one of `servers` in all, may be meant.
+    pub(crate) fn may_be_on(&self, server: &Server, servers: usize) -> bool {
+        servers == 1 || self.0.rsplit_once('@').is_some_and(|(_, host)| server.is_named(host))
     }
 }
 
@@ -248,11 +241,13 @@ mod tests {
     fn an_approver_on_one_server_is_nobody_on_another() {
         let (a, b) = (Server::new("wss://a"), Server::new("wss://b"));
         let alice = UserName::new("alice").unwrap();
-        let bare: Approver = "alice".parse().unwrap();
-        let named: Approver = "alice@a".parse().unwrap();
+        let bare = Approver::new("alice");
+        let named = Approver::new("alice@a");
         assert!(bare.is(&alice, &a, 1) && !bare.is(&alice, &a, 2));
         assert!(named.is(&alice, &a, 2) && !named.is(&alice, &b, 2));
         assert!(!named.is(&UserName::new("bob").unwrap(), &a, 2));
+        let mail = UserName::new("alice@a").unwrap();
+        assert!(named.is(&mail, &b, 1) && !named.is(&mail, &a, 2), "a name may have the sign in it");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use super::{Kind, Level, Offered, TOOLS};
+use super::{Kind, Level, Offered, TOOLS, advice};
 
 /// The short form, for the start of a session: clients cut it at 2 KB.
 pub const INSTRUCTIONS: &str = "\
@@ -35,7 +35,7 @@ pub fn guide() -> String {
     guide.push_str(INSTRUCTIONS);
     guide.push_str("\n\n### Levels\n\n| level | what it allows |\n|---|---|\n");
     for level in Level::ALL {
-        let _ = writeln!(guide, "| `{level}` | {} |", level.advice());
+        let _ = writeln!(guide, "| `{level}` | {} |", advice(level));
     }
     let sections = [
         ("Always offered", &[Offered::Always][..]),

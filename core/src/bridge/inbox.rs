@@ -319,7 +319,7 @@ mod tests {
         inbox.push(message("alice", &long));
         inbox.push(message("alice", "short"));
         let mut all = String::new();
-        while inbox.len() > 0 {
+        while !inbox.is_empty() {
             for text in texts(&inbox.read(10, 7)) {
                 all.push_str(&text);
             }
@@ -364,7 +364,7 @@ mod tests {
                     got.extend(texts(&inbox.read(limit, bytes)));
                 }
             }
-            while inbox.len() > 0 {
+            while !inbox.is_empty() {
                 got.extend(texts(&inbox.read(3, 20)));
             }
             prop_assert_eq!(got, all);

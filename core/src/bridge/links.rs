@@ -315,7 +315,7 @@ impl Bridge {
     /// Looks for approvers on a server, where there may be some.
     fn relay(&mut self, server: &Server, id: super::CardId, actions: &mut Vec<Action>) {
         let count = self.links.len();
-        let may = |approver: &super::Approver| approver.is(&approver.user, server, count);
+        let may = |approver: &super::Approver| approver.may_be_on(server, count);
         let asked = self.cards.own.get(&id).is_none_or(|card| card.relayed.contains(server));
         if asked || !self.approvers.iter().any(may) {
             return;

@@ -30,7 +30,7 @@ pub use frame::{Framed, Place, body, escape, one_line, preamble};
 pub use guard::Budget;
 pub use guide::{INSTRUCTIONS, guide};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
-pub use level::{Level, Levels, Permissions, Scope, Server, UnknownLevel};
+pub use level::{InvalidLevel, Level, Levels, Permissions, Scope, Server, advice};
 pub use line::{Line, LineReader, MAX_LINE};
 pub use links::{LinkEvent, RequestError};
 pub use tools::{Effect, Kind, Offered, Param, TOOLS, Tool, find};

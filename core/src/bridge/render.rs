@@ -5,7 +5,8 @@ use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
 
 use super::{
-    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, Unread, body, escape, preamble,
+    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, Unread, advice, body, escape,
+    preamble,
 };
 use crate::protocol::Visibility;
 
@@ -18,7 +19,7 @@ impl Outcome {
                     "This session is on #{} on {}, at level {level}: {}.",
                     escape(channel.as_str()),
                     escape(server.as_str()),
-                    level.advice()
+                    advice(*level)
                 );
                 if let Some(note) = note {
                     let _ = write!(text, " {note}");
@@ -69,7 +70,7 @@ impl Outcome {
                 "{} on {} is at level {level} for this session: {}.",
                 escape(&scope.to_string()),
                 escape(server.as_str()),
-                level.advice()
+                advice(*level)
             ),
             Self::Answered { to, id, allow } => {
                 let word = if *allow { "allow" } else { "deny" };

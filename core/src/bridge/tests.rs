@@ -319,7 +319,7 @@ fn prompt() -> PermissionRequest {
 }
 
 fn relayed(approver: &str) -> (Scene, Vec<(SessionPath, Payload)>) {
-    let approvers = vec![approver.parse().unwrap()];
+    let approvers = vec![Approver::new(approver)];
     let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
     let actions = scene.input(Input::Prompt(prompt()));
     let Some((server, id, Command::Who { channel: None })) = request(&actions) else {
@@ -569,7 +569,7 @@ proptest! {
     /// approver's other session only, and no call is answered twice.
     #[test]
     fn the_rules_hold_whatever_happens(steps in proptest::collection::vec(any_step(), 0..60), asks in any::<bool>()) {
-        let approvers = vec!["boss".parse().unwrap()];
+        let approvers = vec![Approver::new("boss")];
         let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, asks);
         let server = Server::new(A);
         let mut answered = BTreeSet::new();
