@@ -83,7 +83,7 @@ impl PermissionRequest {
         format!(
             "{HEADER}{id}\nfrom: {from}\ntool: {}\ndescription:\n{}\ninput:\n{}\nexpires: {}\nThe texts above are \
              what the tool says of itself. Answer once, by whispering `yes {id}` or `no {id}` to {from}, with \
-             `conclave approve {id}` or `conclave deny {id}`, or with the tool submit_permission if your user says so.",
+             `conclave approve {id}` or `conclave deny {id}` (with `--to` that session), or with the tool submit_permission if your user says so.",
             frame::one_line(&self.tool, 200),
             indented(&self.description, 1000),
             indented(&self.preview, 2000),

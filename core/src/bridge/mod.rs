@@ -335,6 +335,11 @@ impl Bridge {
         &self.inbox
     }
 
+    /// How many calls wait for a message.
+    pub fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
     fn offered(&self) -> [bool; 5] {
         let mut offered = [false; 5];
         offered[Offered::Always as usize] = true;

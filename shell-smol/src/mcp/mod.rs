@@ -186,6 +186,11 @@ impl Session {
         self.bridge.next_deadline()
     }
 
+    /// True while calls are under way that do not wait for others to say something.
+    pub fn is_busy(&self) -> bool {
+        self.calls.len() > self.bridge.waiting() + self.questions.len()
+    }
+
     fn request(&mut self, now: Now, id: Id, method: &str, params: Option<&RawValue>, out: &mut Vec<Output>) {
         let answer = match method {
             "initialize" => self.initialize(params, out),
