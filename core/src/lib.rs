@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod admission;
+pub mod bridge;
 pub mod directory;
 pub mod fanout;
 pub mod handshake;

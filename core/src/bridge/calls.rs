@@ -1,0 +1,371 @@
+//! The tool calls: each checked against its own target, at the moment it is made.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::guard::{Exhausted, Venue};
+use super::replies::{Pending, What};
+use super::{
+    Action, Bridge, CallId, CardId, DECLINED_FOR, Failure, Level, LinkStatus, MAX_DECLINED, MAX_QUESTIONS,
+    MAX_TEXT, MAX_WAITERS, Outcome, PAGE_BYTES, PAGE_ENTRIES, PROGRESS, QUESTION_LIFETIME, Question,
+    QuestionId, Scope, Server, Status, ToolCall, Waiter, perm_command, verdict,
+};
+use crate::name::{ChannelName, SessionPath};
+use crate::payload::Payload;
+use crate::protocol::{Admin, Command};
+use crate::time::{Now, UnixMillis};
+
+/// How long `wait_for_message` waits unless told, and at most.
+const WAIT: Duration = Duration::from_secs(45);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+
+/// `Ok(None)`: the answer comes later.
+type Answer = Result<Option<Outcome>, Failure>;
+
+impl Bridge {
+    pub(super) fn call(&mut self, now: Now, id: CallId, call: ToolCall, actions: &mut Vec<Action>) {
+        match self.decide(now, id, call, actions) {
+            Ok(None) => {}
+            Ok(Some(outcome)) => actions.push(Action::Answer { call: id, result: Ok(outcome) }),
+            Err(failure) => actions.push(Action::Answer { call: id, result: Err(failure) }),
+        }
+    }
+
+    fn decide(&mut self, now: Now, id: CallId, call: ToolCall, actions: &mut Vec<Action>) -> Answer {
+        match call {
+            ToolCall::Join { server, channel, token, level } => {
+                let server = self.resolve(server.as_deref())?;
+                let command = Command::Join { channel: channel.clone(), token };
+                self.ask(&server, id, command, What::Join { channel, level }, actions)
+            }
+            ToolCall::Leave { server, channel } => {
+                let server = self.resolve(server.as_deref())?;
+                let command = Command::Leave { channel: channel.clone() };
+                self.ask(&server, id, command, What::Leave { channel }, actions)
+            }
+            ToolCall::Send { server, channel, text } => {
+                let server = self.resolve(server.as_deref())?;
+                self.send(now, id, server, channel, text, actions)
+            }
+            ToolCall::Whisper { server, target, text } => {
+                let server = self.resolve(server.as_deref())?;
+                self.whisper(now, id, server, target, text, actions)
+            }
+            ToolCall::ListChannels { server } => {
+                let server = self.resolve(server.as_deref())?;
+                self.ask(&server, id, Command::ListChannels, What::Channels, actions)
+            }
+            ToolCall::Who { server, channel } => {
+                let server = self.resolve(server.as_deref())?;
+                self.ask(&server, id, Command::Who { channel }, What::Who, actions)
+            }
+            ToolCall::CatchUp { server, channel, since } => {
+                let server = self.resolve(server.as_deref())?;
+                let scope = Scope::Channel(channel.clone());
+                if self.levels.level(&server, &scope) == Level::Mute {
+                    return Err(self.too_low(&server, scope, Level::Notify));
+                }
+                let seen = self.links.get(&server).and_then(|link| link.seen.get(&channel)).copied();
+                let since = match since {
+                    Some(since) => since.moment(now.wall),
+                    None => seen.unwrap_or(UnixMillis(0)),
+                };
+                let command = Command::ReadSince { channel: channel.clone(), since };
+                let what = What::CatchUp { channel, since, got: Vec::new(), bytes: 0 };
+                self.ask(&server, id, command, what, actions)
+            }
+            ToolCall::Inbox { limit } => {
+                self.read(id, limit.unwrap_or(PAGE_ENTRIES), actions);
+                Ok(None)
+            }
+            ToolCall::Wait { timeout } => {
+                if self.waiters.len() >= MAX_WAITERS {
+                    return Err(Failure::Busy);
+                }
+                let until = now.mono + timeout.unwrap_or(WAIT).min(MAX_WAIT);
+                let progress = now.mono + PROGRESS;
+                self.waiters.push(Waiter { call: id, since: now.mono, until, progress });
+                Ok(None)
+            }
+            ToolCall::SetLevel { server, scope, level } => {
+                let server = self.resolve(server.as_deref())?;
+                if self.levels.lower(&server, &scope, level) {
+                    return Ok(Some(Outcome::LevelSet { server, scope, level }));
+                }
+                self.ask_human(now, id, server, scope, level, false, actions)?;
+                Ok(None)
+            }
+            ToolCall::Submit { from, id: card, allow } => self.submit(id, from, card, allow, actions),
+            ToolCall::Status => Ok(Some(Outcome::Status(self.status()))),
+            ToolCall::Admin { server, what } => {
+                let server = self.resolve(server.as_deref())?;
+                if self.links.get(&server).is_none_or(|link| !link.admin) {
+                    return Err(Failure::NotAdmin(server));
+                }
+                let then = match &what {
+                    Admin::RenameChannel { name, .. } => What::Rename { from: name.clone() },
+                    Admin::DeleteChannel { name } => What::Delete { channel: name.clone() },
+                    _ => What::Admin,
+                };
+                self.ask(&server, id, Command::Admin(what), then, actions)
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        server: &Server,
+        call: CallId,
+        command: Command,
+        what: What,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        self.request(server, command, Pending::Call { call, what }, actions).map(|()| None)
+    }
+
+    fn send(
+        &mut self,
+        now: Now,
+        call: CallId,
+        server: Server,
+        channel: ChannelName,
+        text: String,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let scope = Scope::Channel(channel.clone());
+        if self.links.get(&server).is_none_or(|link| !link.joined.contains(&channel)) {
+            return Err(Failure::NotJoined(channel));
+        }
+        if !self.levels.level(&server, &scope).may_emit() {
+            return Err(self.too_low(&server, scope, Level::Converse));
+        }
+        check_text(&text)?;
+        let venue = Venue::Channel(server.clone(), channel.clone());
+        self.check_loop(now, &venue, &server, &scope)?;
+        let command = Command::Post { channel, payload: Payload::Plain(text) };
+        let answer = self.ask(&server, call, command, What::Sent { to: scope.to_string() }, actions)?;
+        self.guard.sent(now.mono, venue);
+        Ok(answer)
+    }
+
+    fn whisper(
+        &mut self,
+        now: Now,
+        call: CallId,
+        server: Server,
+        target: SessionPath,
+        text: String,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        if !self.levels.level(&server, &Scope::Whispers).may_emit() {
+            return Err(self.too_low(&server, Scope::Whispers, Level::Converse));
+        }
+        check_text(&text)?;
+        if verdict(&text).is_some() {
+            return Err(Failure::Verdict);
+        }
+        if self.links.get(&server).is_some_and(|link| link.path.as_ref() == Some(&target)) {
+            return Err(Failure::Oneself);
+        }
+        let venue = Venue::Whispers(server.clone(), target.user.clone());
+        self.check_loop(now, &venue, &server, &Scope::Whispers)?;
+        let to = target.to_string();
+        let command = Command::Whisper { target, payload: Payload::Plain(text) };
+        let answer = self.ask(&server, call, command, What::Sent { to }, actions)?;
+        self.guard.sent(now.mono, venue);
+        Ok(answer)
+    }
+
+    fn check_loop(&self, now: Now, venue: &Venue, server: &Server, scope: &Scope) -> Result<(), Failure> {
+        let (sent, how) = match self.guard.check(now.mono, venue) {
+            Ok(()) => return Ok(()),
+            Err(Exhausted::Alone(sent)) => (sent, "in a row were answered by nobody"),
+            Err(Exhausted::Exchange(sent)) => {
+                (sent, "went to the same participants, with nothing new from outside")
+            }
+        };
+        Err(Failure::Loop {
+            sent,
+            how,
+            command: perm_command(server, scope, self.levels.level(server, scope)),
+        })
+    }
+
+    fn too_low(&self, server: &Server, scope: Scope, needed: Level) -> Failure {
+        Failure::Level {
+            server: server.clone(),
+            level: self.levels.level(server, &scope),
+            command: perm_command(server, &scope, needed),
+            scope,
+        }
+    }
+
+    fn submit(
+        &mut self,
+        call: CallId,
+        from: Option<SessionPath>,
+        id: CardId,
+        allow: bool,
+        actions: &mut Vec<Action>,
+    ) -> Answer {
+        let named = |card: &&super::card::Foreign| {
+            card.id == id && from.as_ref().is_none_or(|from| *from == card.from)
+        };
+        let cards: Vec<_> = self.cards.foreign.iter().filter(named).collect();
+        let (server, to) = match cards[..] {
+            [] => return Err(Failure::NoPrompt),
+            [card] => (card.server.clone(), card.from.clone()),
+            _ => return Err(Failure::WhichPrompt(cards.iter().map(|card| card.from.clone()).collect())),
+        };
+        if !self.levels.level(&server, &Scope::Whispers).may_emit() {
+            return Err(self.too_low(&server, Scope::Whispers, Level::Converse));
+        }
+        let text = format!("{} {id}", if allow { "yes" } else { "no" });
+        let command = Command::Whisper { target: to.clone(), payload: Payload::Plain(text) };
+        self.ask(&server, call, command, What::Verdict { to, id, allow }, actions)
+    }
+
+    /// Reads the inbox for a call.
+    pub(super) fn read(&mut self, call: CallId, limit: usize, actions: &mut Vec<Action>) {
+        let page = self.inbox.read(limit.clamp(1, 4 * PAGE_ENTRIES), PAGE_BYTES);
+        let levels = page.entries.iter().map(|unread| self.entry_level(&unread.entry)).collect();
+        self.last_read = Some((call, page.clone()));
+        actions.push(Action::Answer { call, result: Ok(Outcome::Read { page, levels }) });
+    }
+
+    pub(super) fn cancel(&mut self, id: CallId, actions: &mut Vec<Action>) {
+        self.waiters.retain(|waiter| waiter.call != id);
+        if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
+            self.inbox.unread(page);
+        }
+        let asked = self.questions.iter().find(|(_, question)| question.call == id).map(|(id, _)| *id);
+        if let Some(question) = asked {
+            self.questions.remove(&question);
+            actions.push(Action::Withdraw { question });
+        }
+    }
+
+    /// A channel is joined: sets the level that came with it, as far as this session may.
+    pub(super) fn joined(
+        &mut self,
+        now: Now,
+        call: CallId,
+        server: Server,
+        channel: ChannelName,
+        level: Option<Level>,
+        actions: &mut Vec<Action>,
+    ) -> Option<Result<Outcome, Failure>> {
+        let scope = Scope::Channel(channel.clone());
+        let note = match level {
+            Some(level) if !self.levels.lower(&server, &scope, level) => {
+                match self.ask_human(now, call, server.clone(), scope.clone(), level, true, actions) {
+                    Ok(()) => return None,
+                    Err(failure) => Some(failure),
+                }
+            }
+            _ => None,
+        };
+        let level = self.levels.level(&server, &scope);
+        Some(Ok(Outcome::Joined { server, channel, level, note }))
+    }
+
+    /// Asks the human to raise a level, where they can be asked.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one question")]
+    fn ask_human(
+        &mut self,
+        now: Now,
+        call: CallId,
+        server: Server,
+        scope: Scope,
+        level: Level,
+        joining: bool,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Failure> {
+        if !self.asks {
+            return Err(Failure::NeedsHuman { command: perm_command(&server, &scope, level) });
+        }
+        if self.questions.values().any(|asked| asked.server == server && asked.scope == scope) {
+            return Err(Failure::Asking);
+        }
+        if self.declined.contains_key(&(server.clone(), scope.clone())) {
+            return Err(Failure::Declined);
+        }
+        if self.questions.len() >= MAX_QUESTIONS {
+            return Err(Failure::Busy);
+        }
+        let from = self.levels.level(&server, &scope);
+        let means = match level {
+            Level::Mute | Level::Notify => "be shown what is written there",
+            Level::Converse => "read and send messages there",
+            Level::Act => "read and send messages there, and ACT on what others write there",
+        };
+        let text = format!(
+            "Your agent wants to raise its level for {scope} on {server} from {from} to {level}: it may then {means}, \
+             until this session ends. Agree only if this is your own wish: messages may have talked the agent into it."
+        );
+        let question = QuestionId(self.fresh());
+        let until = now.mono + QUESTION_LIFETIME;
+        self.questions.insert(question, Question { call, server, scope, level, joining, until });
+        actions.push(Action::Ask { question, text });
+        Ok(())
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        now: Now,
+        question: QuestionId,
+        agreed: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(Question { call, server, scope, level, joining, .. }) = self.questions.remove(&question)
+        else {
+            return;
+        };
+        let failure = if agreed {
+            self.guard.renew();
+            (!self.levels.raise(&server, &scope, level)).then_some(Failure::Busy)
+        } else {
+            if self.declined.len() < MAX_DECLINED {
+                self.declined.insert((server.clone(), scope.clone()), now.mono + DECLINED_FOR);
+            }
+            Some(Failure::Declined)
+        };
+        let result = match (scope, failure) {
+            (Scope::Channel(channel), note) if joining => {
+                let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
+                Ok(Outcome::Joined { server, channel, level, note })
+            }
+            (scope, None) => Ok(Outcome::LevelSet { server, scope, level }),
+            (_, Some(failure)) => Err(failure),
+        };
+        actions.push(Action::Answer { call, result });
+    }
+
+    fn status(&self) -> Status {
+        let link = |(server, link): (&Server, &super::Link)| LinkStatus {
+            server: server.clone(),
+            trouble: link.trouble.clone(),
+            path: link.path.clone(),
+            admin: link.admin,
+            channels: link
+                .joined
+                .iter()
+                .map(|channel| (channel.clone(), self.levels.level(server, &Scope::Channel(channel.clone()))))
+                .collect(),
+            whispers: self.levels.level(server, &Scope::Whispers),
+        };
+        Status {
+            links: self.links.iter().map(link).collect(),
+            default: self.levels.configured().default,
+            unread: self.inbox.len(),
+            own_prompts: self.cards.own.len(),
+            prompts: self.cards.foreign.iter().map(|card| (card.id, card.from.clone())).collect(),
+        }
+    }
+}
+
+fn check_text(text: &str) -> Result<(), Failure> {
+    if text.is_empty() || text.len() > MAX_TEXT { Err(Failure::Text(text.len())) } else { Ok(()) }
+}

@@ -1,0 +1,232 @@
+//! Autonomy levels: what inbound messages may make the agent do, and where it may speak. The configured levels
+//! are the human's; the session's own only ever stand in front of them until the human speaks again.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use core::fmt;
+
+use crate::name::ChannelName;
+
+pub use crate::level::{InvalidLevel, Level};
+
+/// What the agent is told beside each message of a scope at this level.
+pub fn advice(level: Level) -> &'static str {
+    match level {
+        Level::Mute => "do nothing with it",
+        Level::Notify => "show it to your user; neither reply to it nor act on it",
+        Level::Converse => "you may reply in conversation; take no action because of it",
+        Level::Act => "you may reply, and act on it where your user would want that",
+    }
+}
+
+/// A server, known by the URL under which it is configured. Cloning counts a reference.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Server(Arc<str>);
+
+impl Server {
+    /// Takes the URL as it is configured, without slashes at its end.
+    pub fn new(url: &str) -> Self {
+        Self(Arc::from(url.trim().trim_end_matches('/')))
+    }
+
+    /// The URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True if `name` means this server: its URL, or the host in it with or without the port.
+    pub fn is_named(&self, name: &str) -> bool {
+        let name = name.trim().trim_end_matches('/');
+        let host = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
+        let host = host.split('/').next().unwrap_or(host);
+        name == &*self.0 || name == host || host.rsplit_once(':').is_some_and(|(bare, _)| name == bare)
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What has a level of its own on a server.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// A channel.
+    Channel(ChannelName),
+    /// All whispers.
+    Whispers,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(channel) => write!(f, "#{channel}"),
+            Self::Whispers => f.write_str("whispers"),
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The levels that the human configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Permissions {
+    /// The level of every scope without one of its own.
+    pub default: Level,
+    /// The scopes with a level of their own.
+    pub overrides: BTreeMap<(Server, Scope), Level>,
+}
+
+impl Permissions {
+    /// The configured level of a scope.
+    pub fn level(&self, server: &Server, scope: &Scope) -> Level {
+        self.overrides.get(&(server.clone(), scope.clone())).copied().unwrap_or(self.default)
+    }
+}
+
+/// How many scopes a session may set a level for, so that a tool called in a loop fills no memory.
+const MAX_SESSION_LEVELS: usize = 1024;
+
+/// The levels in force: the configured ones, with the session's own before them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Levels {
+    configured: Permissions,
+    session: BTreeMap<(Server, Scope), Level>,
+}
+
+impl Levels {
+    /// Starts with the configured levels alone.
+    pub fn new(configured: Permissions) -> Self {
+        Self { configured, session: BTreeMap::new() }
+    }
+
+    /// The level in force.
+    pub fn level(&self, server: &Server, scope: &Scope) -> Level {
+        let own = self.session.get(&(server.clone(), scope.clone())).copied();
+        own.unwrap_or_else(|| self.configured.level(server, scope))
+    }
+
+    /// Lowers a scope's level for this session. False, and nothing is changed, if that would raise it: raising
+    /// is [`Levels::raise`], for which the human was asked. False also past 1,024 scopes.
+    #[must_use]
+    pub fn lower(&mut self, server: &Server, scope: &Scope, level: Level) -> bool {
+        level <= self.level(server, scope) && self.set(server, scope, level)
+    }
+
+    /// Sets a scope's level for this session to one that the human has just agreed to. False past 1,024 scopes.
+    #[must_use]
+    pub fn raise(&mut self, server: &Server, scope: &Scope, level: Level) -> bool {
+        self.set(server, scope, level)
+    }
+
+    fn set(&mut self, server: &Server, scope: &Scope, level: Level) -> bool {
+        let key = (server.clone(), scope.clone());
+        if self.configured.level(server, scope) == level {
+            self.session.remove(&key);
+            return true;
+        }
+        if self.session.len() >= MAX_SESSION_LEVELS && !self.session.contains_key(&key) {
+            return false;
+        }
+        self.session.insert(key, level);
+        true
+    }
+
+    /// Takes over what the human wrote anew. Where the configured level or its entry changed, the session's own
+    /// ends. A level that the session raised ends in any case: which scope the human meant cannot be seen when
+    /// the text stays the same, and forgetting a raise is the safe side.
+    pub fn configure(&mut self, configured: Permissions) {
+        let before = core::mem::replace(&mut self.configured, configured);
+        let after = &self.configured;
+        self.session.retain(|key, own| {
+            let (server, scope) = key;
+            before.overrides.get(key) == after.overrides.get(key)
+                && before.level(server, scope) == after.level(server, scope)
+                && *own < after.level(server, scope)
+        });
+    }
+
+    /// The configured levels.
+    pub fn configured(&self) -> &Permissions {
+        &self.configured
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ops() -> (Server, Scope) {
+        (Server::new("wss://a/"), Scope::Channel(ChannelName::new("ops").unwrap()))
+    }
+
+    #[test]
+    fn a_session_lowers_freely_and_raises_never() {
+        let (server, ops) = ops();
+        let mut levels = Levels::default();
+        assert!(!levels.lower(&server, &ops, Level::Converse));
+        assert_eq!(levels.level(&server, &ops), Level::Notify);
+        assert!(levels.lower(&server, &ops, Level::Mute));
+        assert!(!levels.lower(&server, &ops, Level::Notify), "back up is a raise too");
+        assert_eq!(levels.level(&server, &Scope::Whispers), Level::Notify);
+    }
+
+    #[test]
+    fn what_the_human_writes_stands_before_what_the_session_set() {
+        let (server, ops) = ops();
+        let mut levels = Levels::default();
+        assert!(levels.lower(&server, &ops, Level::Mute));
+        let mut written = Permissions::default();
+        written.overrides.insert((server.clone(), ops.clone()), Level::Act);
+        levels.configure(written.clone());
+        assert_eq!(levels.level(&server, &ops), Level::Act);
+        assert!(levels.lower(&server, &ops, Level::Notify));
+        levels.configure(written);
+        assert_eq!(levels.level(&server, &ops), Level::Notify, "nothing was written about it");
+    }
+
+    #[test]
+    fn a_raise_ends_when_the_human_writes_anything() {
+        let (server, ops) = ops();
+        let mut levels = Levels::default();
+        assert!(levels.raise(&server, &ops, Level::Act));
+        levels.configure(Permissions::default());
+        assert_eq!(levels.level(&server, &ops), Level::Notify);
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_url_or_host() {
+        let server = Server::new("wss://conclave.example:4390/");
+        for name in ["wss://conclave.example:4390", "conclave.example:4390", "conclave.example"] {
+            assert!(server.is_named(name), "{name}");
+        }
+        assert!(!server.is_named("example"));
+        assert!(!server.is_named(""));
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_of_lowering_ever_raises(default in 0..4_usize, steps in proptest::collection::vec(0..4_usize, 0..20)) {
+            let (server, ops) = ops();
+            let mut levels = Levels::new(Permissions { default: Level::ALL[default], ..Permissions::default() });
+            let mut last = levels.level(&server, &ops);
+            for step in steps {
+                let _ = levels.lower(&server, &ops, Level::ALL[step]);
+                prop_assert!(levels.level(&server, &ops) <= last);
+                last = levels.level(&server, &ops);
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What the links bring: their ups and downs, messages, verdicts and cards.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+
+use super::card::card_id;
+use super::guard::Venue;
+use super::{
+    Action, Bridge, Entry, Framed, Level, Message, PUSH_BYTES, PermissionRequest, Place, Push, RequestId,
+    Scope, Server, body, escape, one_line, preamble, verdict,
+};
+use crate::name::{ChannelName, Handle, SessionPath};
+use crate::payload::Payload;
+use crate::protocol::{Command, Reply};
+use crate::time::{Now, UnixMillis};
+
+use super::card::CARD_LIFETIME;
+use super::replies::Pending;
+
+/// What a link says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It is up; its channels are joined again by itself.
+    Up {
+        /// The session's name.
+        path: SessionPath,
+    },
+    /// Whether the user is an admin.
+    Role {
+        /// True for an admin of the server.
+        admin: bool,
+    },
+    /// It is down, and tries again.
+    Down {
+        /// What is the matter.
+        why: String,
+    },
+    /// It is down for good.
+    Disabled {
+        /// What is the matter, and what to do.
+        why: String,
+    },
+    /// A message, handed on once and in order.
+    Message {
+        /// The channel; `None` for a whisper.
+        channel: Option<ChannelName>,
+        /// Who wrote it.
+        from: SessionPath,
+        /// When the server took it, where that is known.
+        at: Option<UnixMillis>,
+        /// What it says.
+        payload: Payload,
+    },
+    /// The answer to a request.
+    Reply {
+        /// Which.
+        id: RequestId,
+        /// The server's reply, or why there is none.
+        result: Result<Reply, RequestError>,
+    },
+    /// A joined channel could not be joined again.
+    Lost {
+        /// Which.
+        channel: ChannelName,
+        /// What the server said.
+        why: String,
+    },
+    /// Messages may be missing on a channel, in spite of all.
+    Gap {
+        /// Where.
+        channel: ChannelName,
+    },
+    /// The session has another handle from now on, since its own was in use.
+    Renamed {
+        /// Which.
+        handle: Handle,
+    },
+    /// Something that the human should know about.
+    Trouble {
+        /// What.
+        text: String,
+    },
+}
+
+/// Why a request has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// It was not sent.
+    Unsent,
+    /// It was sent, and the link broke.
+    Uncertain,
+    /// It was sent, and nothing came back in time.
+    TimedOut,
+}
+
+/// Approvers' sessions that a card is whispered to.
+const MAX_RELAYED: usize = 16;
+/// Bytes of a server's or a network's reason that are shown.
+const MAX_REASON: usize = 300;
+
+impl Bridge {
+    pub(super) fn link_event(
+        &mut self,
+        now: Now,
+        server: &Server,
+        event: LinkEvent,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.links.contains_key(server) {
+            return;
+        }
+        match event {
+            LinkEvent::Up { path } => self.up(server, path, actions),
+            LinkEvent::Down { why } => {
+                let why = one_line(&why, MAX_REASON);
+                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
+                    link.trouble = Some(why.clone());
+                    if !core::mem::replace(&mut link.told, true) {
+                        let text =
+                            format!("The link to {server} is down: {why}. It is tried again and again.");
+                        self.notify(server, text, actions);
+                    }
+                }
+            }
+            LinkEvent::Disabled { why } => {
+                let why = one_line(&why, MAX_REASON);
+                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
+                    link.trouble = Some(why.clone());
+                    link.disabled = true;
+                    link.admin = false;
+                    self.notify(server, format!("The link to {server} is switched off: {why}"), actions);
+                }
+            }
+            LinkEvent::Role { admin } => {
+                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
+                    link.admin = admin;
+                }
+            }
+            LinkEvent::Message { channel, from, at, payload } => {
+                let server = server.clone();
+                self.message(now, Message { server, channel, from, at, payload }, actions);
+            }
+            LinkEvent::Reply { id, result } => self.reply(now, server, id, result, actions),
+            LinkEvent::Lost { channel, why } => {
+                let Some(link) = self.links.get_mut(server) else { return };
+                if link.joined.remove(&channel) {
+                    let why = one_line(&why, MAX_REASON);
+                    let text = format!("This session is no longer on #{channel} on {server}: {why}");
+                    self.notify(server, text, actions);
+                }
+            }
+            LinkEvent::Gap { channel } => {
+                let text =
+                    format!("Messages on #{channel} on {server} may be missing. catch_up reads its history.");
+                self.notify(server, text, actions);
+            }
+            LinkEvent::Renamed { handle } => {
+                let text = format!(
+                    "Another session uses this one's name on {server}; from now on this session is called {handle} there."
+                );
+                self.notify(server, text, actions);
+            }
+            LinkEvent::Trouble { text } => self.notify(server, one_line(&text, 2 * MAX_REASON), actions),
+        }
+    }
+
+    fn up(&mut self, server: &Server, path: SessionPath, actions: &mut Vec<Action>) {
+        let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) else { return };
+        link.trouble = None;
+        link.named(path.clone());
+        if core::mem::replace(&mut link.told, false) {
+            self.notify(
+                server,
+                format!("The link to {server} is up again; this session is {path}."),
+                actions,
+            );
+        }
+        let open: Vec<_> = self.cards.own.keys().copied().collect();
+        for id in open {
+            self.relay(server, id, actions);
+        }
+    }
+
+    fn message(&mut self, now: Now, message: Message, actions: &mut Vec<Action>) {
+        let Some(link) = self.links.get_mut(&message.server) else { return };
+        // What this session wrote comes back with the history; it needs no telling.
+        if link.paths.contains(&message.from) {
+            return;
+        }
+        if let (Some(channel), Some(at)) = (&message.channel, message.at)
+            && link.joined.contains(channel)
+        {
+            let seen = link.seen.entry(channel.clone()).or_insert(at);
+            *seen = at.max(*seen);
+        }
+        if message.channel.is_none() && self.take_verdict(&message, actions) {
+            return;
+        }
+        let level = self.inbound_level(&message);
+        if level == Level::Mute {
+            return;
+        }
+        let venue = match &message.channel {
+            Some(channel) => Venue::Channel(message.server.clone(), channel.clone()),
+            None => Venue::Whispers(message.server.clone(), message.from.user.clone()),
+        };
+        self.guard.heard(now.mono, &venue, &message.from);
+        if let (None, Payload::Plain(text)) = (&message.channel, &message.payload)
+            && let Some(id) = card_id(text)
+        {
+            self.cards.receive(now.mono, &message.server, &message.from, id);
+        }
+        self.deliver(Entry::Message(message), actions);
+    }
+
+    /// The level at which a message arrives. A channel that this session did not join under that name has no more
+    /// than the default: the human's trust in a name is not handed to a channel renamed to it.
+    pub(super) fn inbound_level(&self, message: &Message) -> Level {
+        let Some(channel) = &message.channel else {
+            return self.levels.level(&message.server, &Scope::Whispers);
+        };
+        let level = self.levels.level(&message.server, &Scope::Channel(channel.clone()));
+        let joined = self.links.get(&message.server).is_some_and(|link| link.joined.contains(channel));
+        if joined { level } else { level.min(Level::Notify) }
+    }
+
+    /// The level of an entry that is a message.
+    pub(super) fn entry_level(&self, entry: &Entry) -> Option<Level> {
+        match entry {
+            Entry::Message(message) => Some(self.inbound_level(message)),
+            Entry::Notice(_) => None,
+        }
+    }
+
+    pub(super) fn push(&self, entry: &Entry) -> Push {
+        let message = match entry {
+            Entry::Notice(notice) => {
+                let mut meta = Vec::from([("kind", String::from("notice"))]);
+                if let Some(server) = &notice.server {
+                    meta.push(("server", escape(server.as_str()).into_owned()));
+                }
+                return Push { content: escape(&notice.text).into_owned(), meta };
+            }
+            Entry::Message(message) => message,
+        };
+        let level = self.inbound_level(message);
+        let text = body(&message.payload);
+        let shown = &text[..text.floor_char_boundary(PUSH_BYTES)];
+        let framed = Framed {
+            server: &message.server,
+            place: message
+                .channel
+                .as_ref()
+                .map_or(Place::Whisper, |channel| Place::Channel(channel.as_str())),
+            from: &message.from,
+            at: message.at,
+            text: shown,
+            around: (0, text.len() - shown.len()),
+        };
+        let mut content = format!("{}\n{}", preamble(level), framed.tag());
+        if shown.len() < text.len() {
+            content.push_str("\nThe rest of it is in the inbox.");
+        }
+        let kind = match (&message.channel, &message.payload) {
+            (Some(_), _) => "message",
+            (None, Payload::Plain(text)) if card_id(text).is_some() => "permission_request",
+            (None, _) => "whisper",
+        };
+        let mut meta = Vec::from([
+            ("kind", String::from(kind)),
+            ("from", escape(&message.from.to_string()).into_owned()),
+            ("server", escape(message.server.as_str()).into_owned()),
+            ("level", String::from(level.as_str())),
+        ]);
+        if let Some(channel) = &message.channel {
+            meta.push(("channel", escape(channel.as_str()).into_owned()));
+        }
+        if let Some(at) = message.at {
+            meta.push(("at", at.rfc3339()));
+        }
+        Push { content, meta }
+    }
+
+    /// Takes a whisper as the verdict on an open prompt of this session's client. False if it is none.
+    fn take_verdict(&mut self, message: &Message, actions: &mut Vec<Action>) -> bool {
+        let Payload::Plain(text) = &message.payload else { return false };
+        let Some((id, allow)) = verdict(text) else { return false };
+        if !self.approves(&message.from, &message.server) || self.cards.own.remove(&id).is_none() {
+            return false;
+        }
+        actions.push(Action::Verdict { id, allow });
+        true
+    }
+
+    /// True for a session, not this one, of an approver.
+    fn approves(&self, path: &SessionPath, server: &Server) -> bool {
+        let own = self.links.get(server).is_none_or(|link| link.paths.contains(path));
+        !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.links.len()))
+    }
+
+    pub(super) fn prompt(&mut self, now: Now, request: PermissionRequest, actions: &mut Vec<Action>) {
+        let id = request.id;
+        let lifetime = i64::try_from(CARD_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+        let expires = UnixMillis(now.wall.0.saturating_add(lifetime));
+        if self.approvers.is_empty() || !self.cards.open(now.mono, expires, request) {
+            return;
+        }
+        let servers: Vec<_> = self.links.keys().cloned().collect();
+        for server in &servers {
+            self.relay(server, id, actions);
+        }
+    }
+
+    /// Looks for approvers on a server, where there may be some.
+    fn relay(&mut self, server: &Server, id: super::CardId, actions: &mut Vec<Action>) {
+        let count = self.links.len();
+        let may = |approver: &super::Approver| approver.may_be_on(server, count);
+        let asked = self.cards.own.get(&id).is_none_or(|card| card.relayed.contains(server));
+        if asked || !self.approvers.iter().any(may) {
+            return;
+        }
+        let who = Command::Who { channel: None };
+        if self.request(server, who, Pending::Approvers { id }, actions).is_ok()
+            && let Some(card) = self.cards.own.get_mut(&id)
+        {
+            card.relayed.insert(server.clone());
+        }
+    }
+
+    /// Whispers a card to the approvers among `sessions`.
+    pub(super) fn whisper_card<'a>(
+        &mut self,
+        server: &Server,
+        id: super::CardId,
+        sessions: impl Iterator<Item = &'a SessionPath>,
+        actions: &mut Vec<Action>,
+    ) {
+        let own = self.links.get(server).and_then(|link| link.path.clone());
+        let (Some(own), Some(card)) = (own, self.cards.own.get(&id)) else { return };
+        let text = card.request.card(&own, card.expires);
+        let targets: Vec<_> =
+            sessions.filter(|path| self.approves(path, server)).take(MAX_RELAYED).cloned().collect();
+        for target in targets {
+            let whisper = Command::Whisper { target, payload: Payload::Plain(text.clone()) };
+            // An approver out of reach is one who does not answer: the client's own human still can.
+            let _ = self.request(server, whisper, Pending::Silent, actions);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Outcomes as the agent reads them.
+
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use core::fmt::Write as _;
+
+use super::{
+    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, Unread, advice, body, escape,
+    preamble,
+};
+use crate::protocol::Visibility;
+
+impl Outcome {
+    /// The outcome as text: what others wrote stands framed and escaped in it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Joined { server, channel, level, note } => {
+                let mut text = format!(
+                    "This session is on #{} on {}, at level {level}: {}.",
+                    escape(channel.as_str()),
+                    escape(server.as_str()),
+                    advice(*level)
+                );
+                if let Some(note) = note {
+                    let _ = write!(text, " {note}");
+                }
+                text
+            }
+            Self::Left { server, channel } => {
+                format!("This session has left #{} on {}.", escape(channel.as_str()), escape(server.as_str()))
+            }
+            Self::Sent { to, .. } => format!("Sent to {}.", escape(to)),
+            Self::Channels { server, channels } if channels.is_empty() => {
+                format!("There are no channels to be seen on {}.", escape(server.as_str()))
+            }
+            Self::Channels { channels, .. } => lines(channels, |(info, level)| {
+                let joined = level.map(|level| format!(", joined at {level}")).unwrap_or_default();
+                let member = if info.member { ", member" } else { "" };
+                format!("#{} ({}{member}{joined})", escape(info.name.as_str()), visibility(info.visibility))
+            }),
+            Self::Presence { sessions, .. } if sessions.is_empty() => String::from("Nobody is there."),
+            Self::Presence { sessions, own, .. } => lines(sessions, |path| {
+                let this = if own.as_ref() == Some(&**path) { " (this session)" } else { "" };
+                format!("{}{this}", escape(&path.to_string()))
+            }),
+            Self::History { messages, .. } if messages.is_empty() => {
+                String::from("Nothing was posted since then.")
+            }
+            Self::History { server, channel, level, messages, more } => {
+                let mut text = preamble(*level);
+                for message in messages {
+                    let framed = Framed {
+                        server,
+                        place: Place::Channel(channel.as_str()),
+                        from: &message.from,
+                        at: Some(message.ts),
+                        text: &body(&message.payload),
+                        around: (0, 0),
+                    };
+                    let _ = write!(text, "\n{}", framed.tag());
+                }
+                if let Some(since) = more {
+                    let _ = write!(text, "\nThere is more: continue with since={}.", since.0);
+                }
+                text
+            }
+            Self::Read { page, levels } => read(page, levels),
+            Self::Nothing { waited } => format!("Nothing arrived in {} seconds.", waited.as_secs()),
+            Self::LevelSet { server, scope, level } => format!(
+                "{} on {} is at level {level} for this session: {}.",
+                escape(&scope.to_string()),
+                escape(server.as_str()),
+                advice(*level)
+            ),
+            Self::Answered { to, id, allow } => {
+                let word = if *allow { "allow" } else { "deny" };
+                format!("{} was told to {word} {id}.", escape(&to.to_string()))
+            }
+            Self::Status(status) => status_text(status),
+            Self::Done { what, .. } => format!("Done: {}.", escape(&super::one_line(what, 500))),
+            Self::Users { users, .. } if users.is_empty() => String::from("Nobody."),
+            Self::Users { users, .. } => lines(users, |user| escape(user.as_str()).into_owned()),
+            Self::Invites { invites, .. } if invites.is_empty() => String::from("There are no invites."),
+            Self::Invites { invites, .. } => lines(invites, |invite| {
+                let uses =
+                    invite.uses.map_or(String::from("any number of uses"), |uses| format!("{uses} uses"));
+                let end = invite
+                    .expires
+                    .map_or(String::from("until revoked"), |at| format!("until {}", at.rfc3339()));
+                format!("{} ({uses}, {end})", escape(invite.token.expose()))
+            }),
+            Self::Invite { token, .. } => {
+                format!("The invite's token, for whom it is meant only: {}", escape(token.expose()))
+            }
+        }
+    }
+}
+
+/// A tier's name, as it is typed.
+pub(crate) fn visibility(visibility: Visibility) -> &'static str {
+    match visibility {
+        Visibility::Public => "public",
+        Visibility::Unlisted => "unlisted",
+        Visibility::Private => "private",
+    }
+}
+
+impl Unread {
+    /// The text, or the part of it, that this read is about: as it came.
+    pub fn text(&self) -> String {
+        match &self.entry {
+            Entry::Notice(notice) => String::from(&notice.text[self.part.clone()]),
+            Entry::Message(message) => String::from(&body(&message.payload)[self.part.clone()]),
+        }
+    }
+
+    /// What stands before and after that part, in bytes.
+    pub fn around(&self) -> (usize, usize) {
+        let length = match &self.entry {
+            Entry::Notice(notice) => notice.text.len(),
+            Entry::Message(message) => body(&message.payload).len(),
+        };
+        (self.part.start, length - self.part.end)
+    }
+}
+
+impl Source {
+    /// The source, for a sentence.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Notices => String::from("notices of the bridge"),
+            Self::Channel(server, channel) => format!("messages of #{channel} on {server}"),
+            Self::Whispers(server, user) => format!("whispers of {user} on {server}"),
+        }
+    }
+}
+
+fn read(page: &Page, levels: &[Option<Level>]) -> String {
+    let mut text = String::new();
+    for (source, count) in &page.dropped {
+        let _ = writeln!(
+            text,
+            "{count} {} were lost unread, since the inbox was full; catch_up still has what was posted to channels.",
+            escape(&source.shown())
+        );
+    }
+    if page.entries.is_empty() {
+        text.push_str("Nothing is unread.");
+        return text;
+    }
+    let mut said = None;
+    for (unread, level) in page.entries.iter().zip(levels) {
+        let Entry::Message(Message { server, channel, from, at, .. }) = &unread.entry else {
+            let _ = writeln!(text, "Notice of the bridge: {}", escape(&unread.text()));
+            continue;
+        };
+        let level = level.unwrap_or_default();
+        if said != Some(level) {
+            let _ = writeln!(text, "{}", preamble(level));
+            said = Some(level);
+        }
+        let place = channel.as_ref().map_or(Place::Whisper, |channel| Place::Channel(channel.as_str()));
+        let framed = Framed { server, place, from, at: *at, text: &unread.text(), around: unread.around() };
+        let _ = writeln!(text, "{}", framed.tag());
+    }
+    let _ = match page.remaining {
+        0 => write!(text, "That is all."),
+        more => write!(text, "{more} more unread: call inbox again."),
+    };
+    text
+}
+
+fn status_text(status: &Status) -> String {
+    let mut text = String::new();
+    if status.links.is_empty() {
+        text.push_str("No server is configured: conclave register --server URL --username NAME\n");
+    }
+    for link in &status.links {
+        let state = match (&link.trouble, &link.path) {
+            (Some(trouble), _) => format!("not connected ({})", escape(trouble)),
+            (None, Some(path)) => format!("connected as {}", escape(&path.to_string())),
+            (None, None) => String::from("connected"),
+        };
+        let admin = if link.admin { ", admin" } else { "" };
+        let _ = writeln!(text, "{}: {state}{admin}", escape(link.server.as_str()));
+        for (channel, level) in &link.channels {
+            let _ = writeln!(text, "  #{} at {level}", escape(channel.as_str()));
+        }
+        let _ = writeln!(text, "  whispers at {}", link.whispers);
+    }
+    let _ = write!(text, "Default level: {}. Unread: {}.", status.default, status.unread);
+    if status.own_prompts > 0 {
+        let _ = write!(text, " Own permission requests with approvers: {}.", status.own_prompts);
+    }
+    for (id, from) in &status.prompts {
+        let _ =
+            write!(text, "\nPermission request {id} of {} waits for your user.", escape(&from.to_string()));
+    }
+    text
+}
+
+fn lines<T>(items: &[T], each: impl Fn(&T) -> String) -> String {
+    let mut text = String::new();
+    for item in items {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&each(item));
+    }
+    text
+}

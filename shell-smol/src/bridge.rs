@@ -1,0 +1,158 @@
+//! The loop: lines, link events, settings and deadlines go into the session; what comes out is carried out.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use conclave_core::bridge::{Bridge, Line, LinkEvent, RequestId, Server, Settings};
+use conclave_core::link::{Config, Link};
+use conclave_core::name::{Handle, sanitize};
+use conclave_core::protocol::Command;
+use conclave_core::time::Monotonic;
+use conclave_store::config::{ConfigFile, ServerUrl};
+use conclave_store::keystore;
+use smol::channel::{Receiver, Sender, bounded, unbounded};
+use smol::future::FutureExt as _;
+use smol::{LocalExecutor, Timer};
+
+use crate::clock::Clock;
+use crate::dial::Dialer;
+use crate::link::{Driver, Registry, State};
+use crate::mcp::{Output, Session};
+use crate::settings::{servers, settings, watch};
+use crate::stdio::Out;
+use crate::{Error, Options, log, stdio, tls};
+
+/// What happens to the bridge.
+pub(crate) enum Event {
+    Line(Line),
+    Link(Server, LinkEvent),
+    Settings(Settings),
+    /// The client is gone.
+    Ended,
+}
+
+/// How long calls under way may still take when the input has ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+type Links = BTreeMap<Server, Sender<(RequestId, Command)>>;
+
+pub(crate) fn run(
+    options: &Options,
+    input: Box<dyn Read + Send>,
+    output: Box<dyn Write + Send>,
+) -> Result<(), Error> {
+    let clock = Clock::start();
+    let file = ConfigFile::in_folder(&options.folder);
+    let config = file.load()?;
+    let servers = servers(options, &config);
+    let settings = settings(options, &config, &servers);
+    let relays = !settings.approvers.is_empty();
+    let (events, happened) = bounded(64);
+    let executor = LocalExecutor::new();
+    let links = start_links(options, clock, &servers, &executor, &events)?;
+    if links.is_empty() {
+        log("no server is configured: conclave register --server URL --username NAME");
+    }
+    let out = stdio::start(input, output, events.clone())?;
+    let names = servers.iter().map(|(server, _)| server.clone()).collect();
+    let bridge = Bridge::new(conclave_core::bridge::Options::new(names), settings);
+    executor.spawn(watch(file, options.clone(), servers, events)).detach();
+    let session = Session::new(bridge, relays);
+    smol::block_on(executor.run(drive(session, clock, &happened, &links, &out)));
+    out.finish();
+    Ok(())
+}
+
+fn start_links<'a>(
+    options: &Options,
+    clock: Clock,
+    servers: &[(Server, ServerUrl)],
+    executor: &LocalExecutor<'a>,
+    events: &Sender<Event>,
+) -> Result<Links, Error> {
+    let mut links = Links::new();
+    if servers.is_empty() {
+        return Ok(links);
+    }
+    let key = keystore::load(&options.folder)?;
+    let secure = servers.iter().any(|(_, url)| url.is_secure());
+    let tls = if secure { Some(tls::connector(options.ca.as_deref())?) } else { None };
+    let registry =
+        Registry { names: servers.iter().map(|(server, _)| server.clone()).collect(), ..Registry::default() };
+    let registry = Rc::new(RefCell::new(registry));
+    for (number, (server, url)) in servers.iter().enumerate() {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+        let config = Config {
+            handle: options.handle.clone().map_or_else(default_handle, Ok)?,
+            defaulted: options.handle.is_none(),
+            key: key.clone(),
+            seed,
+        };
+        let (requests, asked) = unbounded();
+        let driver = Driver {
+            number,
+            server: server.clone(),
+            link: Link::new(config),
+            dialer: Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) },
+            clock,
+            registry: Rc::clone(&registry),
+            requests: asked,
+            events: events.clone(),
+            state: State::default(),
+        };
+        executor.spawn(driver.run()).detach();
+        links.insert(server.clone(), requests);
+    }
+    Ok(links)
+}
+
+/// The working directory's name, as far as it can be one.
+fn default_handle() -> Result<Handle, Error> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Handle::new(&sanitize(&name, "agent")).map_err(|error| Error::Io(std::io::Error::other(error)))
+}
+
+async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {
+    let mut outputs = Vec::new();
+    let mut end: Option<Monotonic> = None;
+    while end.is_none_or(|end| session.is_busy() && clock.now().mono < end) {
+        let deadline = session.next_deadline().into_iter().chain(end).min();
+        let next = async { happened.recv().await.ok() };
+        let event = match deadline {
+            None => next.await,
+            Some(deadline) => {
+                let due = async {
+                    Timer::after(clock.until(deadline)).await;
+                    None
+                };
+                next.or(due).await
+            }
+        };
+        let now = clock.now();
+        match event {
+            Some(Event::Line(line)) => session.line(now, &line, &mut outputs),
+            Some(Event::Link(server, event)) => session.link(now, server, event, &mut outputs),
+            Some(Event::Settings(settings)) => session.configure(now, settings, &mut outputs),
+            Some(Event::Ended) => end = Some(end.unwrap_or(now.mono + GRACE)),
+            None => session.tick(now, &mut outputs),
+        }
+        for output in outputs.drain(..) {
+            match output {
+                Output::Line(line) => out.line(line),
+                Output::Hint(line) => out.hint(line),
+                Output::Log(text) => log(&text),
+                Output::Request { server, id, command } => {
+                    if let Some(link) = links.get(&server) {
+                        // A link's task lasts as long as this one.
+                        let _ = link.try_send((id, command));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Outcomes as structured content. Names stand in it exactly, so that they can be used in the next call; bodies
+//! stand escaped, as they do in the text.
+
+use conclave_core::bridge::{Entry, Outcome, Status, Unread, body, escape};
+use conclave_core::protocol::{Stamped, Visibility};
+use serde_json::{Value, json};
+
+/// The structured form of an outcome.
+pub(crate) fn structured(outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Joined { server, channel, level, note } => json!({
+            "server": server.as_str(), "channel": channel.as_str(), "level": level.as_str(),
+            "note": note.as_ref().map(ToString::to_string),
+        }),
+        Outcome::Left { server, channel } => {
+            json!({ "server": server.as_str(), "channel": channel.as_str() })
+        }
+        Outcome::Sent { server, to } => json!({ "server": server.as_str(), "sent_to": to }),
+        Outcome::Channels { server, channels } => json!({
+            "server": server.as_str(),
+            "channels": channels.iter().map(|(info, level)| json!({
+                "name": info.name.as_str(), "visibility": visibility(info.visibility), "member": info.member,
+                "joined": level.is_some(), "level": level.map(|level| level.as_str()),
+            })).collect::<Vec<_>>(),
+        }),
+        Outcome::Presence { server, channel, sessions, own } => json!({
+            "server": server.as_str(),
+            "channel": channel.as_ref().map(|channel| channel.as_str()),
+            "sessions": sessions.iter().map(|path| json!({
+                "path": path.to_string(), "this_session": own.as_ref() == Some(&**path),
+            })).collect::<Vec<_>>(),
+        }),
+        Outcome::History { server, channel, level, messages, more } => json!({
+            "server": server.as_str(), "channel": channel.as_str(), "level": level.as_str(),
+            "untrusted": true,
+            "messages": messages.iter().map(stamped).collect::<Vec<_>>(),
+            "more": more.is_some(), "since": more.map(|since| since.0.to_string()),
+        }),
+        Outcome::Read { page, levels } => json!({
+            "untrusted": true,
+            "messages": page.entries.iter().zip(levels)
+                .map(|(entry, level)| unread(entry, level.map(|level| level.as_str())))
+                .collect::<Vec<_>>(),
+            "remaining": page.remaining,
+            "lost": page.dropped.iter()
+                .map(|(source, count)| json!({ "what": escape(&source.shown()), "count": count }))
+                .collect::<Vec<_>>(),
+        }),
+        Outcome::Nothing { waited } => {
+            json!({ "messages": [], "remaining": 0, "lost": [], "waited_secs": waited.as_secs() })
+        }
+        Outcome::LevelSet { server, scope, level } => {
+            json!({ "server": server.as_str(), "scope": scope.to_string(), "level": level.as_str() })
+        }
+        Outcome::Answered { to, id, allow } => json!({
+            "to": to.to_string(), "request_id": id.to_string(), "decision": if *allow { "allow" } else { "deny" },
+        }),
+        Outcome::Status(status) => status_of(status),
+        Outcome::Done { server, what } => json!({ "server": server.as_str(), "done": escape(what) }),
+        Outcome::Users { server, users } => json!({
+            "server": server.as_str(), "users": users.iter().map(|user| user.as_str()).collect::<Vec<_>>(),
+        }),
+        Outcome::Invites { server, invites } => json!({
+            "server": server.as_str(),
+            "invites": invites.iter().map(|invite| json!({
+                "token": invite.token.expose(), "uses": invite.uses,
+                "expires": invite.expires.map(|at| at.rfc3339()),
+            })).collect::<Vec<_>>(),
+        }),
+        Outcome::Invite { server, token } => json!({ "server": server.as_str(), "token": token.expose() }),
+    }
+}
+
+fn visibility(visibility: Visibility) -> &'static str {
+    match visibility {
+        Visibility::Public => "public",
+        Visibility::Unlisted => "unlisted",
+        Visibility::Private => "private",
+    }
+}
+
+fn stamped(message: &Stamped) -> Value {
+    json!({
+        "from": message.from.to_string(), "at": message.ts.rfc3339(), "text": escape(&body(&message.payload)),
+    })
+}
+
+fn unread(unread: &Unread, level: Option<&str>) -> Value {
+    let text = unread.text();
+    let message = match &unread.entry {
+        Entry::Notice(notice) => {
+            let server = notice.server.as_ref().map(|server| server.as_str());
+            return json!({ "kind": "notice", "server": server, "text": escape(&text) });
+        }
+        Entry::Message(message) => message,
+    };
+    let mut value = json!({
+        "kind": if message.channel.is_some() { "message" } else { "whisper" },
+        "server": message.server.as_str(),
+        "channel": message.channel.as_ref().map(|channel| channel.as_str()),
+        "from": message.from.to_string(),
+        "at": message.at.map(|at| at.rfc3339()),
+        "level": level,
+        "text": escape(&text),
+    });
+    let (before, after) = unread.around();
+    if (before, after) != (0, 0) {
+        value["part"] =
+            json!({ "from_byte": before, "to_byte": before + text.len(), "of": before + text.len() + after });
+    }
+    value
+}
+
+fn status_of(status: &Status) -> Value {
+    json!({
+        "servers": status.links.iter().map(|link| json!({
+            "server": link.server.as_str(),
+            "connected": link.trouble.is_none(),
+            "trouble": link.trouble.as_deref().map(escape),
+            "path": link.path.as_ref().map(ToString::to_string),
+            "admin": link.admin,
+            "channels": link.channels.iter()
+                .map(|(name, level)| json!({ "name": name.as_str(), "level": level.as_str() }))
+                .collect::<Vec<_>>(),
+            "whispers": link.whispers.as_str(),
+        })).collect::<Vec<_>>(),
+        "default_level": status.default.as_str(),
+        "unread": status.unread,
+        "own_permission_requests": status.own_prompts,
+        "permission_requests": status.prompts.iter()
+            .map(|(id, from)| json!({ "request_id": id.to_string(), "from": from.to_string() }))
+            .collect::<Vec<_>>(),
+    })
+}

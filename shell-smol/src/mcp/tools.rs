@@ -1,0 +1,330 @@
+//! The tool table as MCP lists it, and a call's arguments as the bridge takes them.
+
+use std::time::Duration;
+
+use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Since, Tool, ToolCall, find};
+use conclave_core::name::{ChannelName, InvalidName, SessionPath, UserName};
+use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
+use serde_json::{Map, Value, json};
+
+use super::rpc::{Object, Scalar};
+
+/// A tool as `tools/list` shows it.
+pub(crate) fn listed(tool: &Tool) -> Value {
+    let properties: Map<_, _> =
+        tool.params.iter().map(|param| (param.name.to_owned(), schema(param))).collect();
+    let required: Vec<_> =
+        tool.params.iter().filter(|param| param.required).map(|param| param.name).collect();
+    let mut input = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+    if !required.is_empty() {
+        input["required"] = json!(required);
+    }
+    let destroys = matches!(tool.effect, Effect::Destroys | Effect::Decides);
+    let mut listed = json!({
+        "name": tool.name,
+        "title": tool.title,
+        "description": tool.about,
+        "inputSchema": input,
+        "annotations": {
+            "title": tool.title,
+            "readOnlyHint": tool.effect == Effect::Reads,
+            "destructiveHint": destroys,
+            "idempotentHint": matches!(tool.effect, Effect::Reads | Effect::Destroys),
+            "openWorldHint": tool.effect != Effect::Session,
+        },
+    });
+    if tool.eager {
+        listed["_meta"] = json!({ "anthropic/alwaysLoad": true });
+    }
+    if tool.effect == Effect::Decides {
+        listed["_meta"] = json!({ "anthropic/requiresUserInteraction": true });
+    }
+    listed
+}
+
+fn schema(param: &Param) -> Value {
+    let mut schema = match param.kind {
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::OneOf(words) => json!({ "type": "string", "enum": words }),
+    };
+    schema["description"] = json!(param.about);
+    schema
+}
+
+/// Why arguments make no call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BadCall {
+    /// They do not have the tool's schema.
+    Schema(String),
+    /// They have, but mean nothing.
+    Value(String),
+}
+
+struct Arguments {
+    tool: &'static Tool,
+    given: Vec<(String, Scalar)>,
+}
+
+/// The call that `name` with `arguments` is.
+pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
+    let Some(tool) = find(name) else { return Err(BadCall::Schema("unknown tool".to_owned())) };
+    let args = Arguments { tool, given: arguments.0 };
+    args.check()?;
+    let server = args.text("server");
+    Ok(match tool.name {
+        "join_channel" => ToolCall::Join {
+            server,
+            channel: args.channel("channel")?,
+            token: args.text("token").map(|token| Token::new(&token)),
+            level: args.text("perm").and_then(|level| level.parse().ok()),
+        },
+        "leave_channel" => ToolCall::Leave { server, channel: args.channel("channel")? },
+        "send_channel" => {
+            ToolCall::Send { server, channel: args.channel("channel")?, text: args.need("text")? }
+        }
+        "whisper" => ToolCall::Whisper { server, target: args.path("target")?, text: args.need("text")? },
+        "list_channels" => ToolCall::ListChannels { server },
+        "who" => ToolCall::Who { server, channel: args.optional("channel", ChannelName::new)? },
+        "catch_up" => ToolCall::CatchUp {
+            server,
+            channel: args.channel("channel")?,
+            since: args.optional("since", str::parse::<Since>)?,
+        },
+        "inbox" => ToolCall::Inbox { limit: args.number("limit").map(|limit| limit as usize) },
+        "wait_for_message" => {
+            ToolCall::Wait { timeout: args.number("timeout_secs").map(Duration::from_secs) }
+        }
+        "set_perm" => {
+            let level = args.optional("level", str::parse::<Level>)?.unwrap_or_default();
+            let scope = match (args.optional("channel", ChannelName::new)?, args.flag("whisper")) {
+                (Some(channel), false) => Scope::Channel(channel),
+                (None, true) => Scope::Whispers,
+                _ => return Err(BadCall::Value("Say either which channel, or whisper: true".to_owned())),
+            };
+            ToolCall::SetLevel { server, scope, level }
+        }
+        "submit_permission" => ToolCall::Submit {
+            from: args.optional("from", str::parse::<SessionPath>)?,
+            id: args.parse("request_id", str::parse::<CardId>)?,
+            allow: args.text("decision").as_deref() == Some("allow"),
+        },
+        "status" => ToolCall::Status,
+        _ => ToolCall::Admin { server, what: args.admin()? },
+    })
+}
+
+impl Arguments {
+    /// Holds them against the tool's parameters.
+    fn check(&self) -> Result<(), BadCall> {
+        let bad = |name: &str, why: &str| Err(BadCall::Schema(format!("`{name}` {why}")));
+        for (name, value) in &self.given {
+            let Some(param) = self.tool.params.iter().find(|param| param.name == name) else {
+                let shown: String = name.chars().take(40).collect();
+                return bad(&shown, "is no parameter of this tool");
+            };
+            match (param.kind, value) {
+                (Kind::OneOf(words), Scalar::Text(word)) if !words.contains(&&**word) => {
+                    return bad(param.name, &format!("must be one of {}", words.join(", ")));
+                }
+                (Kind::Number(least, most), Scalar::Number(number))
+                    if number.fract() != 0.0 || *number < least as f64 || *number > most as f64 =>
+                {
+                    return bad(param.name, &format!("must be a whole number from {least} to {most}"));
+                }
+                (_, Scalar::Null) if !param.required => {}
+                (Kind::Text | Kind::OneOf(_), Scalar::Text(_))
+                | (Kind::Number(..), Scalar::Number(_))
+                | (Kind::Flag, Scalar::Flag(_)) => {}
+                (Kind::Text | Kind::OneOf(_), _) => return bad(param.name, "must be a text"),
+                (Kind::Number(..), _) => return bad(param.name, "must be a whole number"),
+                (Kind::Flag, _) => return bad(param.name, "must be true or false"),
+            }
+        }
+        let missing = |param: &&Param| param.required && self.get(param.name).is_none();
+        match self.tool.params.iter().find(missing) {
+            Some(param) => bad(param.name, "is missing"),
+            None => Ok(()),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Scalar> {
+        let found = self.given.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+        found.filter(|value| **value != Scalar::Null)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        match self.get(name) {
+            Some(Scalar::Text(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn need(&self, name: &'static str) -> Result<String, BadCall> {
+        self.text(name).ok_or_else(|| BadCall::Schema(format!("`{name}` is missing")))
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        match self.get(name) {
+            // Checked against its range, which no number loses anything in.
+            Some(Scalar::Number(number)) => Some(*number as u64),
+            _ => None,
+        }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Scalar::Flag(true)))
+    }
+
+    fn parse<T, E: ToString>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, BadCall> {
+        parse(&self.need(name)?).map_err(|error| BadCall::Value(format!("{name}: {}", error.to_string())))
+    }
+
+    fn optional<T, E: ToString>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, BadCall> {
+        if self.get(name).is_none() { Ok(None) } else { self.parse(name, parse).map(Some) }
+    }
+
+    fn channel(&self, name: &'static str) -> Result<ChannelName, BadCall> {
+        self.parse(name, ChannelName::new)
+    }
+
+    fn path(&self, name: &'static str) -> Result<SessionPath, BadCall> {
+        self.parse(name, str::parse)
+    }
+
+    fn user(&self) -> Result<UserName, BadCall> {
+        self.parse("user", UserName::new)
+    }
+
+    fn visibility(&self) -> Visibility {
+        match self.text("visibility").as_deref() {
+            Some("public") => Visibility::Public,
+            Some("unlisted") => Visibility::Unlisted,
+            _ => Visibility::Private,
+        }
+    }
+
+    fn admin(&self) -> Result<Admin, BadCall> {
+        Ok(match self.tool.name {
+            "create_channel" => {
+                Admin::CreateChannel { name: self.channel("name")?, visibility: self.visibility() }
+            }
+            "delete_channel" => Admin::DeleteChannel { name: self.channel("name")? },
+            "rename_channel" => {
+                Admin::RenameChannel { name: self.channel("name")?, new_name: self.channel("new_name")? }
+            }
+            "set_visibility" => {
+                Admin::SetVisibility { name: self.channel("name")?, visibility: self.visibility() }
+            }
+            "acl_add" => Admin::AclAdd { channel: self.channel("channel")?, user: self.user()? },
+            "acl_remove" => Admin::AclRemove { channel: self.channel("channel")?, user: self.user()? },
+            "acl_list" => Admin::AclList { channel: self.channel("channel")? },
+            "invite_create" => Admin::InviteCreate {
+                channel: self.channel("channel")?,
+                uses: self.number("uses").and_then(|uses| u32::try_from(uses).ok()),
+                lifetime: self.number("expires_in_secs").map(Duration::from_secs),
+            },
+            "invite_revoke" => Admin::InviteRevoke { token: Token::new(&self.need("token")?) },
+            "invite_list" => Admin::InviteList { channel: self.channel("channel")? },
+            "kick" => Admin::Kick {
+                channel: self.channel("channel")?,
+                target: self.parse("target", |text| -> Result<_, InvalidName> {
+                    Ok(match text.parse::<SessionPath>() {
+                        Ok(path) => KickTarget::Session(path),
+                        Err(_) => KickTarget::User(UserName::new(text)?),
+                    })
+                })?,
+            },
+            "ban" => Admin::Ban { channel: self.channel("channel")?, user: self.user()? },
+            "unban" => Admin::Unban { channel: self.channel("channel")?, user: self.user()? },
+            "ban_list" => Admin::BanList { channel: self.channel("channel")? },
+            _ => return Err(BadCall::Schema("unknown tool".to_owned())),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conclave_core::bridge::TOOLS;
+
+    fn read(text: &str) -> Object {
+        serde_json::from_str(text).unwrap()
+    }
+
+    /// Arguments that a tool's own schema asks for.
+    fn sample(tool: &Tool, all: bool) -> Object {
+        let value = |param: &Param| match (param.name, param.kind) {
+            ("target" | "from", _) => Scalar::Text("a/b/c".into()),
+            ("since", _) => Scalar::Text("2h".into()),
+            ("request_id", _) => Scalar::Text("abcde".into()),
+            (_, Kind::Text) => Scalar::Text("x".into()),
+            (_, Kind::Number(least, _)) => Scalar::Number(least as f64),
+            (_, Kind::Flag) => Scalar::Flag(false),
+            (_, Kind::OneOf(words)) => Scalar::Text(words[0].into()),
+        };
+        let given = tool.params.iter().filter(|param| all || param.required);
+        Object(given.map(|param| (param.name.to_owned(), value(param))).collect())
+    }
+
+    #[test]
+    fn every_tool_of_the_table_is_called_with_what_its_schema_says() {
+        for tool in &TOOLS {
+            assert!(call(tool.name, sample(tool, true)).is_ok(), "{}", tool.name);
+            let least = call(tool.name, sample(tool, false));
+            assert!(least.is_ok() || tool.name == "set_perm", "{}: {least:?}", tool.name);
+            for param in tool.params.iter().filter(|param| param.required) {
+                let mut less = sample(tool, true);
+                less.0.retain(|(name, _)| name != param.name);
+                assert!(
+                    matches!(call(tool.name, less), Err(BadCall::Schema(_))),
+                    "{} {}",
+                    tool.name,
+                    param.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_of_another_shape_are_refused() {
+        for (tool, arguments) in [
+            ("inbox", r#"{"limit":0}"#),
+            ("inbox", r#"{"limit":1.5}"#),
+            ("inbox", r#"{"limit":"1"}"#),
+            ("inbox", r#"{"limit":1e300}"#),
+            ("inbox", r#"{"limt":1}"#),
+            ("join_channel", r#"{"channel":["ops"]}"#),
+            ("join_channel", r#"{"channel":null}"#),
+            ("join_channel", r#"{"channel":"ops","perm":"root"}"#),
+            ("set_perm", r#"{"level":"act","whisper":"yes"}"#),
+            ("rm", "{}"),
+        ] {
+            assert!(matches!(call(tool, read(arguments)), Err(BadCall::Schema(_))), "{tool} {arguments}");
+        }
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_explained() {
+        for (tool, arguments) in [
+            ("join_channel", r#"{"channel":""}"#),
+            ("join_channel", r#"{"channel":"a/b"}"#),
+            ("whisper", r#"{"target":"bob","text":"x"}"#),
+            ("catch_up", r#"{"channel":"ops","since":"yesterday"}"#),
+            ("set_perm", r#"{"level":"mute"}"#),
+            ("set_perm", r#"{"level":"mute","channel":"ops","whisper":true}"#),
+            ("submit_permission", r#"{"request_id":"hello","decision":"allow"}"#),
+        ] {
+            assert!(matches!(call(tool, read(arguments)), Err(BadCall::Value(_))), "{tool} {arguments}");
+        }
+    }
+}

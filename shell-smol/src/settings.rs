@@ -1,0 +1,77 @@
+//! What `config.toml` says, as the bridge takes it, and how a change of it is noticed.
+
+use std::time::Duration;
+
+use conclave_core::bridge::{Approver, Permissions, Scope, Server, Settings};
+use conclave_store::config::{self, Config, ConfigFile, ServerUrl};
+use smol::Timer;
+use smol::channel::Sender;
+
+use crate::bridge::Event;
+use crate::{Options, log};
+
+/// How often the file is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The servers to link with, each under its URL as it is shown.
+pub(crate) fn servers(options: &Options, config: &Config) -> Vec<(Server, ServerUrl)> {
+    let mut servers: Vec<(Server, ServerUrl)> = Vec::new();
+    let mut add = |url: &ServerUrl| {
+        if !servers.iter().any(|(_, known)| known == url) {
+            servers.push((Server::new(url.as_str()), url.clone()));
+        }
+    };
+    match options.servers[..] {
+        [] => config.servers.iter().for_each(|server| add(&server.url)),
+        [..] => options.servers.iter().for_each(add),
+    }
+    servers
+}
+
+/// The levels and approvers, for those servers.
+pub(crate) fn settings(options: &Options, config: &Config, servers: &[(Server, ServerUrl)]) -> Settings {
+    let mut permissions = Permissions { default: config.default_permission, ..Permissions::default() };
+    for said in &config.overrides {
+        let scope = match &said.scope {
+            config::Scope::Channel(channel) => Scope::Channel(channel.clone()),
+            config::Scope::Whisper => Scope::Whispers,
+        };
+        for (server, _) in servers.iter().filter(|(_, url)| *url == said.server) {
+            permissions.overrides.insert((server.clone(), scope.clone()), said.level);
+        }
+    }
+    let approvers = if options.approvers.is_empty() {
+        config.approvers.iter().map(|user| Approver::new(user.as_str())).collect()
+    } else {
+        options.approvers.iter().map(|text| Approver::new(text)).collect()
+    };
+    Settings { permissions, approvers }
+}
+
+/// Looks at the file for ever, and says when it says something else. A file that cannot be read changes nothing:
+/// what it said last stands.
+pub(crate) async fn watch(
+    file: ConfigFile,
+    options: Options,
+    servers: Vec<(Server, ServerUrl)>,
+    events: Sender<Event>,
+) {
+    let mut stamp = file.stamp();
+    loop {
+        Timer::after(INTERVAL).await;
+        let seen = file.stamp();
+        if seen == stamp {
+            continue;
+        }
+        stamp = seen;
+        match file.load() {
+            Ok(config) => {
+                let settings = settings(&options, &config, &servers);
+                if events.send(Event::Settings(settings)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => log(&format!("{error}: {}; the levels stay as they were", error.advice())),
+        }
+    }
+}

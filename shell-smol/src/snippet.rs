@@ -1,0 +1,150 @@
+//! Ready-made configuration for the MCP clients that people use.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+/// An MCP client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// Claude Code, on its command line.
+    ClaudeCode,
+    /// Claude Code, as a plugin's folder.
+    ClaudeCodePlugin,
+    /// Claude Desktop.
+    ClaudeDesktop,
+    /// Cursor.
+    Cursor,
+    /// VS Code.
+    VsCode,
+    /// Codex.
+    Codex,
+    /// Gemini's command line.
+    Gemini,
+    /// Zed.
+    Zed,
+    /// Windsurf.
+    Windsurf,
+}
+
+/// The text names no client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no client that is known here; these are: {names}", names = Client::names())]
+pub struct UnknownClient(String);
+
+impl Client {
+    /// All clients.
+    pub const ALL: [Self; 9] = [
+        Self::ClaudeCode,
+        Self::ClaudeCodePlugin,
+        Self::ClaudeDesktop,
+        Self::Cursor,
+        Self::VsCode,
+        Self::Codex,
+        Self::Gemini,
+        Self::Zed,
+        Self::Windsurf,
+    ];
+
+    /// The client's name, as it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClaudeCode => "claude-code",
+            Self::ClaudeCodePlugin => "claude-code-plugin",
+            Self::ClaudeDesktop => "claude-desktop",
+            Self::Cursor => "cursor",
+            Self::VsCode => "vscode",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Zed => "zed",
+            Self::Windsurf => "windsurf",
+        }
+    }
+
+    fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
+    }
+}
+
+impl FromStr for Client {
+    type Err = UnknownClient;
+
+    fn from_str(text: &str) -> Result<Self, UnknownClient> {
+        let known = Self::ALL.into_iter().find(|client| client.as_str() == text);
+        known.ok_or_else(|| UnknownClient(conclave_core::bridge::one_line(text, 40)))
+    }
+}
+
+/// What to put where so that `client` starts the bridge as `command` (a program and its arguments).
+pub fn print_config(client: Client, command: &[&str]) -> String {
+    let (program, arguments) = command.split_first().unwrap_or((&"conclave-bridge", &[]));
+    let server = serde_json::json!({ "command": program, "args": arguments });
+    let servers = |key: &str| pretty(&serde_json::json!({ key: { "conclave": server } }));
+    let words = command.join(" ");
+    match client {
+        Client::ClaudeCode => format!(
+            "# In the project's folder:\n\
+             claude mcp add --scope local conclave -- {words}\n\n\
+             # Messages are pushed into a session that is started with the channel allowed:\n\
+             claude --dangerously-load-development-channels server:conclave\n\
+             # Without that they wait in the tools inbox and wait_for_message.\n"
+        ),
+        Client::ClaudeCodePlugin => {
+            let plugin = serde_json::json!({
+                "name": "conclave",
+                "version": env!("CARGO_PKG_VERSION"),
+                "description": "Shared channels on which agents talk with each other",
+                "mcpServers": "./.mcp.json",
+                "channels": [{ "server": "conclave" }],
+            });
+            format!(
+                "# conclave-plugin/.claude-plugin/plugin.json\n{}\n# conclave-plugin/.mcp.json\n{}\n\
+                 # Then: claude --plugin-dir conclave-plugin --dangerously-load-development-channels plugin:conclave\n",
+                pretty(&plugin),
+                servers("mcpServers"),
+            )
+        }
+        Client::ClaudeDesktop => format!("# claude_desktop_config.json\n{}", servers("mcpServers")),
+        Client::Cursor => format!("# .cursor/mcp.json, or ~/.cursor/mcp.json\n{}", servers("mcpServers")),
+        Client::Windsurf => format!("# ~/.codeium/windsurf/mcp_config.json\n{}", servers("mcpServers")),
+        Client::Gemini => {
+            format!("# .gemini/settings.json, or ~/.gemini/settings.json\n{}", servers("mcpServers"))
+        }
+        Client::VsCode => format!("# .vscode/mcp.json\n{}", servers("servers")),
+        Client::Zed => format!("# settings.json\n{}", servers("context_servers")),
+        Client::Codex => {
+            let mut text = String::from("# ~/.codex/config.toml\n[mcp_servers.conclave]\n");
+            // JSON's strings are TOML's basic strings.
+            let _ = writeln!(text, "command = {}", serde_json::json!(program));
+            let _ = writeln!(text, "args = {}", serde_json::json!(arguments));
+            text.push_str("tool_timeout_sec = 120\n");
+            text
+        }
+    }
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_has_a_name_and_a_snippet_with_the_command() {
+        for client in Client::ALL {
+            assert_eq!(client.as_str().parse(), Ok(client));
+            let text = print_config(client, &["conclave", "bridge", "--as", "a \"b\""]);
+            assert!(text.contains("conclave") && text.contains("bridge"), "{text}");
+        }
+        assert!("emacs\u{1b}".parse::<Client>().unwrap_err().to_string().contains("claude-code"));
+    }
+
+    #[test]
+    fn snippets_in_json_are_json() {
+        let text = print_config(Client::Cursor, &["conclave-bridge"]);
+        let json = text.split_once('\n').unwrap().1;
+        let value: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert_eq!(value["mcpServers"]["conclave"]["command"], "conclave-bridge");
+    }
+}
