@@ -8,6 +8,8 @@ mod clock;
 mod dial;
 mod link;
 pub mod mcp;
+#[cfg(feature = "server")]
+pub mod server;
 mod settings;
 mod snippet;
 mod stdio;

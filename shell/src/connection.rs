@@ -148,11 +148,6 @@ impl<S: Socket> Connection<S> {
         self.part(&reason);
     }
 
-    /// Why the handshake failed counts against its address; this tells whether it did.
-    pub fn is_session(&self) -> bool {
-        self.engaged.is_some() && !self.edge.is_opening()
-    }
-
     /// Drives the connection until something about it changes.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
         let (was_opening, was) = (self.edge.is_opening(), self.state);
@@ -360,16 +355,8 @@ impl<S: Socket> Connection<S> {
     }
 
     fn leave(&mut self) {
-        if let Some(engaged) = self.engaged.take() {
-            self.engine.leave(engaged);
-        }
-    }
-}
-
-impl<S> Drop for Connection<S> {
-    fn drop(&mut self) {
-        if let Some(engaged) = self.engaged.take() {
-            self.engine.leave(engaged);
+        if let Some(engaged) = &mut self.engaged {
+            engaged.leave();
         }
     }
 }

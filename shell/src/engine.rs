@@ -19,6 +19,7 @@ use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, UnixMillis};
 use conclave_store::journal::{self, Journal, OpenError};
 use concurrent_queue::ConcurrentQueue;
+use event_listener::Event;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
@@ -36,31 +37,52 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Shared {
-    inbox: ConcurrentQueue<Event>,
+    inbox: ConcurrentQueue<Arrival>,
     waker: AtomicWaker,
     slots: Mutex<Slots>,
     engaged: AtomicUsize,
+    left: Event,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
-enum Event {
+enum Arrival {
     Open { conn: ConnId, proven: Proven, mailbox: Arc<Mailbox> },
     Input(Input),
     Left { conn: ConnId },
     Stored(journal::Event),
 }
 
-/// A connection that the hub knows. Give it back with [`Engine::leave`].
+/// A connection that the hub knows; it is let go when this is dropped.
 #[derive(Debug)]
 pub struct Engaged {
     conn: ConnId,
+    engine: Engine,
+    left: bool,
 }
 
 impl Engaged {
     /// The connection's number.
     pub fn conn(&self) -> ConnId {
         self.conn
+    }
+
+    /// Tells the hub that the session has ended, even if the connection still says its last word.
+    pub fn leave(&mut self) {
+        if !self.left {
+            self.left = true;
+            self.engine.send(Arrival::Left { conn: self.conn });
+        }
+    }
+}
+
+impl Drop for Engaged {
+    fn drop(&mut self) {
+        self.leave();
+        let shared = &self.engine.shared;
+        if shared.engaged.fetch_sub(1, Ordering::SeqCst) == 1 {
+            shared.left.notify(usize::MAX);
+        }
     }
 }
 
@@ -85,24 +107,30 @@ impl Engine {
                 ConnId(u64::from(slots.used - 1))
             })
         };
-        self.shared.engaged.fetch_add(1, Ordering::Relaxed);
-        self.send(Event::Open { conn, proven, mailbox: mailbox.clone() });
-        Engaged { conn }
+        self.shared.engaged.fetch_add(1, Ordering::SeqCst);
+        self.send(Arrival::Open { conn, proven, mailbox: mailbox.clone() });
+        Engaged { conn, engine: self.clone(), left: false }
     }
 
     /// Hands the hub an input.
     pub fn submit(&self, input: Input) {
-        self.send(Event::Input(input));
-    }
-
-    /// Tells the hub that a connection has ended.
-    pub fn leave(&self, engaged: Engaged) {
-        self.send(Event::Left { conn: engaged.conn });
+        self.send(Arrival::Input(input));
     }
 
     /// Connections that the hub knows and that have not ended.
     pub fn engaged(&self) -> usize {
-        self.shared.engaged.load(Ordering::Relaxed)
+        self.shared.engaged.load(Ordering::SeqCst)
+    }
+
+    /// Ready when no connection is left that the hub knew.
+    pub async fn all_left(&self) {
+        loop {
+            let listener = self.shared.left.listen();
+            if self.engaged() == 0 {
+                return;
+            }
+            listener.await;
+        }
     }
 
     /// What is counted.
@@ -110,9 +138,9 @@ impl Engine {
         &self.shared.metrics
     }
 
-    fn send(&self, event: Event) {
+    fn send(&self, arrival: Arrival) {
         // The queue is unbounded and never closed: each connection is bounded at its edge.
-        let _ = self.shared.inbox.push(event);
+        let _ = self.shared.inbox.push(arrival);
         self.shared.waker.wake();
     }
 }
@@ -157,11 +185,12 @@ impl Driver {
             waker: AtomicWaker::new(),
             slots: Mutex::default(),
             engaged: AtomicUsize::new(0),
+            left: Event::new(),
             metrics,
         });
         let engine = Engine { shared };
         let teller = engine.clone();
-        let running = journal.start(move |event| teller.send(Event::Stored(event)))?;
+        let running = journal.start(move |event| teller.send(Arrival::Stored(event)))?;
         let hands = Hands {
             engine: engine.clone(),
             writer: running.writer(),
@@ -220,19 +249,19 @@ impl Driver {
         let now = self.clock.now();
         let mut handled = 0;
         while handled < ROUND {
-            let Ok(event) = self.engine.shared.inbox.pop() else { break };
+            let Ok(arrival) = self.engine.shared.inbox.pop() else { break };
             handled += 1;
-            let input = match event {
-                Event::Open { conn, proven, mailbox } => {
+            let input = match arrival {
+                Arrival::Open { conn, proven, mailbox } => {
                     self.hands.place(conn, mailbox);
                     Input::Open { conn, proven }
                 }
-                Event::Input(input) => input,
-                Event::Left { conn } => {
+                Arrival::Input(input) => input,
+                Arrival::Left { conn } => {
                     self.hands.release(conn);
                     Input::Closed { conn }
                 }
-                Event::Stored(event) => match self.stored(event) {
+                Arrival::Stored(event) => match self.stored(event) {
                     Some(input) => input,
                     None => continue,
                 },
@@ -333,9 +362,8 @@ impl Hands {
             *place = None;
         }
         let again = ConnId(conn.0.wrapping_add(1 << 32));
-        let shared = &self.engine.shared;
-        shared.slots.lock().unwrap_or_else(PoisonError::into_inner).free.push(again);
-        shared.engaged.fetch_sub(1, Ordering::Relaxed);
+        let slots = &self.engine.shared.slots;
+        slots.lock().unwrap_or_else(PoisonError::into_inner).free.push(again);
     }
 }
 
