@@ -55,6 +55,19 @@ pub struct Serve {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<IpAddr>,
+    /// The runtime that carries it; they behave alike
+    #[arg(long, value_name = "NAME", env = "CONCLAVE_RUNTIME", default_value = "tokio")]
+    pub runtime: Runtime,
+}
+
+/// What carries a server's sockets and tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Runtime {
+    /// tokio
+    Tokio,
+    /// smol
+    #[cfg(feature = "smol-server")]
+    Smol,
 }
 
 /// A server admin: a name, perhaps pinned to a key.

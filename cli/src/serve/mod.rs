@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use conclave_core::hub;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
 use conclave_store::journal::{self, Journal};
-use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
 use crate::{Context, Failure, args};
@@ -51,25 +50,68 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|why| {
-        Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
-    })?;
-    runtime.block_on(async {
-        let listener = TcpListener::bind(serve.bind).await.map_err(|why| {
-            Failure::new(
-                format!("{} cannot be listened on: {why}", serve.bind),
-                "stop what listens there, or choose another address with --bind",
-            )
-        })?;
+    let begun = Begun { bind: serve.bind, tls, journal, options, kept };
+    match serve.runtime {
+        args::Runtime::Tokio => begun.on_tokio(context),
+        #[cfg(feature = "smol-server")]
+        args::Runtime::Smol => begun.on_smol(context),
+    }
+}
+
+/// A server that has all but a runtime.
+struct Begun {
+    bind: SocketAddr,
+    tls: Option<Tls>,
+    journal: Journal,
+    options: Options,
+    kept: String,
+}
+
+impl Begun {
+    fn on_tokio(self, context: &Context) -> Result<(), Failure> {
+        let Self { bind, tls, journal, options, kept } = self;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, &why))?;
+            let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+            greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
+            let stop = Stop::new();
+            let signals = tokio::spawn(signals(stop.clone(), tls));
+            server.run(stop).await;
+            signals.abort();
+            Ok(())
+        })
+    }
+
+    #[cfg(feature = "smol-server")]
+    fn on_smol(self, context: &Context) -> Result<(), Failure> {
+        use conclave_shell_smol::server::Server;
+        let Self { bind, tls, journal, options, kept } = self;
+        let listener = std::net::TcpListener::bind(bind)
+            .and_then(conclave_shell_smol::server::listener)
+            .map_err(|why| not_bound(bind, &why))?;
         let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
-        let address = server.address().unwrap_or(serve.bind);
-        greet(context, address, tls.is_some(), &kept);
+        greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
         let stop = Stop::new();
-        let signals = tokio::spawn(signals(stop.clone(), tls));
-        server.run(stop).await;
-        signals.abort();
+        // Signals are tokio's on either runtime: a thread waits for them.
+        let waiting =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
+        let stopping = stop.clone();
+        std::thread::spawn(move || waiting.block_on(signals(stopping, tls)));
+        server.run(&stop);
         Ok(())
-    })
+    }
+}
+
+fn no_threads(why: std::io::Error) -> Failure {
+    Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
+}
+
+fn not_bound(bind: SocketAddr, why: &std::io::Error) -> Failure {
+    Failure::new(
+        format!("{bind} cannot be listened on: {why}"),
+        "stop what listens there, or choose another address with --bind",
+    )
 }
 
 /// Where a server's data is if nobody says otherwise: the platform's folder for data.

@@ -33,6 +33,14 @@ impl Runtime for Smol {
     }
 }
 
+/// A listener that a server can take.
+///
+/// # Errors
+/// The system's.
+pub fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    TcpListener::try_from(listener)
+}
+
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
