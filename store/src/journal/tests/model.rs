@@ -347,7 +347,16 @@ proptest! {
         }
         rig.running.stop();
         let connection = Connection::open(home::database(dir.path())).unwrap();
-        let rows: i64 = connection.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
-        prop_assert_eq!(rows as usize, model.messages.values().map(Vec::len).sum::<usize>());
+        let rows = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize
+        };
+        let channels = || model.directory.channels().map(|(_, channel)| channel);
+        prop_assert_eq!(rows("messages"), model.messages.values().map(Vec::len).sum::<usize>());
+        prop_assert_eq!(rows("machines"), model.machines.len());
+        prop_assert_eq!(rows("members"), channels().map(|channel| channel.members.len()).sum::<usize>());
+        prop_assert_eq!(rows("bans"), channels().map(|channel| channel.banned.len()).sum::<usize>());
+        prop_assert_eq!(rows("invites"), model.invites.len());
+        prop_assert_eq!(rows("deleted_channels"), 0);
     }
 }
