@@ -52,17 +52,17 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(bytes, key)| Body::Encrypted(bytes, key)),
     ];
     prop_oneof![
-        3 => (0..8_u8).prop_map(Op::AddUser),
-        1 => i().prop_map(Op::RemoveUser),
+        6 => (0..8_u8).prop_map(Op::AddUser),
+        3 => i().prop_map(Op::RemoveUser),
         2 => (i(), 0..20_u8).prop_map(|(user, key)| Op::AddMachine(user, key)),
         1 => i().prop_map(Op::RemoveMachine),
-        3 => (i(), 0..6_u8).prop_map(|(user, name)| Op::CreateChannel(user, name)),
+        5 => (i(), 0..6_u8).prop_map(|(user, name)| Op::CreateChannel(user, name)),
         1 => i().prop_map(Op::DeleteChannel),
         1 => (i(), 0..6_u8).prop_map(|(channel, name)| Op::Rename(channel, name)),
         1 => (i(), 0..3_u8).prop_map(|(channel, tier)| Op::SetVisibility(channel, tier)),
         2 => (i(), i()).prop_map(|(channel, user)| Op::Admit(channel, user)),
         1 => (i(), i()).prop_map(|(channel, user)| Op::Dismiss(channel, user)),
-        1 => (i(), i()).prop_map(|(channel, user)| Op::Ban(channel, user)),
+        4 => (i(), i()).prop_map(|(channel, user)| Op::Ban(channel, user)),
         1 => (i(), i()).prop_map(|(channel, user)| Op::Unban(channel, user)),
         2 => (i(), prop::option::of(1..4_u32), prop::option::of(any::<i64>()))
             .prop_map(|(channel, uses, expires)| Op::Invite(channel, uses, expires)),
