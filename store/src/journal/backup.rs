@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::OpenError;
+use super::error::{OpenError, StoreError};
 use super::home::{self, Home};
 use super::schema;
 
@@ -87,8 +87,13 @@ fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
     let mut target = schema::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     {
         let backup = Backup::new(&source, &mut target).map_err(failed)?;
-        // All pages in one step are one moment of the source.
+        // All pages in one step are one moment of the source. Who opens or closes it keeps it for a moment.
+        let mut tries = 0;
         while backup.step(-1).map_err(failed)? != StepResult::Done {
+            tries += 1;
+            if tries == 500 {
+                return Err(OpenError::Store { file: from.into(), source: StoreError::Busy });
+            }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }

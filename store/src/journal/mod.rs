@@ -120,7 +120,7 @@ impl Journal {
         let Self { connection, file, options, home, server_id } = self;
         let readers = reader::Pool::start(&file, options.readers, &on_event)?;
         let writing = writer::Writing::start(connection, &file, &options, &on_event)?;
-        Ok(Running { writing, readers, server_id, home })
+        Ok(Running { readers, writing, server_id, home })
     }
 }
 
@@ -128,8 +128,9 @@ type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// A journal at work. Dropping it does as [`Running::stop`] does.
 pub struct Running {
-    writing: writer::Writing,
+    // Dropped in this order: the last connection to close tidies the log up, and one that only reads cannot.
     readers: reader::Pool,
+    writing: writer::Writing,
     server_id: String,
     home: Home,
 }

@@ -49,8 +49,8 @@ impl Purge {
 
     /// Also removes the messages of channels that no longer are.
     pub(super) fn channels(&mut self, deleted: Vec<ChannelId>) {
+        self.paused &= deleted.is_empty();
         self.deleted.extend(deleted.into_iter().map(|channel| i64::try_from(channel.0).unwrap_or(i64::MAX)));
-        self.paused = false;
     }
 
     /// Also removes the messages older than `cutoff`.
@@ -93,10 +93,14 @@ impl Purge {
                 return Ok(Step::Swept { rows });
             };
             if ts < sweep.cutoff {
-                sweep.rows += remove(connection, options, channel, sweep.cutoff)?;
-                return Ok(Step::More);
+                let removed = remove(connection, options, channel, sweep.cutoff)?;
+                sweep.rows += removed;
+                if removed > 0 {
+                    return Ok(Step::More);
+                }
             }
-            sweep.behind = channel;
+            // In a damaged database this comes to an end, too.
+            sweep.behind = sweep.behind.saturating_add(1).max(channel);
         }
         Ok(Step::More)
     }

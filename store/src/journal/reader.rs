@@ -151,21 +151,24 @@ fn page(connection: &Connection, request: Request) -> rusqlite::Result<(Vec<Stam
     let channel = i64::try_from(request.channel.0).unwrap_or(i64::MAX);
     let mut rows = statement.query([channel, request.since.0])?;
     let mut senders = Senders::default();
-    let mut page = Vec::new();
+    let mut page: Vec<Stamped> = Vec::new();
+    let mut last = request.since;
     let mut unreadable = 0;
     let mut bytes = 0_usize;
     while page.len() < request.max_rows
         && let Some(row) = rows.next()?
     {
         match message(row, &mut senders)? {
-            Some((message, size)) => {
+            // Out of order they are damaged, and who pages by them would come back for ever.
+            Some((message, size)) if message.ts > last => {
                 bytes = bytes.saturating_add(size);
                 if bytes > request.max_bytes && !page.is_empty() {
                     break;
                 }
+                last = message.ts;
                 page.push(message);
             }
-            None => unreadable += 1,
+            _ => unreadable += 1,
         }
     }
     Ok((page, unreadable))

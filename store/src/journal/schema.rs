@@ -87,6 +87,9 @@ fn set_up_writer(connection: &Connection, options: &Options) -> rusqlite::Result
     set("page_size", PAGE_SIZE as i64)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", synchronous(options))?;
+    // Where the system's fsync leaves data in the disk's own memory (macOS), this is what does not.
+    set("fullfsync", i64::from(!options.ephemeral))?;
+    set("checkpoint_fullfsync", i64::from(!options.ephemeral))?;
     set("cache_size", -64 * 1024)?;
     // The log is seen to elsewhere.
     set("wal_autocheckpoint", 0)?;

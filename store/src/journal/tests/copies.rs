@@ -49,6 +49,37 @@ fn a_backup_taken_while_posts_go_on_is_one_moment_of_them() {
     }
 }
 
+const DIR: &str = "CONCLAVE_TEST_BACKUP_DIR";
+
+#[test]
+fn another_process_takes_a_backup_and_the_server_goes_on() {
+    let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let rig = Rig::open(dir.path());
+    rig.persist(0, vec![user(0), channel(0), post(0, 1, "before")]).unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "journal::tests::copies::child_that_takes_a_backup"])
+        .env(DIR, dir.path())
+        .env("CONCLAVE_TEST_BACKUP_TO", place.path().join("copy"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    rig.persist(1, vec![post(0, 2, "after")]).unwrap();
+    rig.running.stop();
+    assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 2);
+    let other = tempfile::tempdir().unwrap();
+    restore(&place.path().join("copy"), other.path(), Replace::No).unwrap();
+    assert_eq!(Rig::open(other.path()).page(0, 0), [(10, "before".into())]);
+}
+
+#[test]
+#[ignore = "run by the test above, as another process"]
+fn child_that_takes_a_backup() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let to = std::env::var_os("CONCLAVE_TEST_BACKUP_TO").unwrap();
+    assert!(matches!(Journal::open(Path::new(&dir), Options::default()), Err(OpenError::InUse { .. })));
+    backup(Path::new(&dir), Path::new(&to)).unwrap();
+}
+
 #[test]
 fn a_backup_overwrites_nothing_and_leaves_nothing_half_done() {
     let dir = tempfile::tempdir().unwrap();

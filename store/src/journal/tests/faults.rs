@@ -44,6 +44,37 @@ fn a_batch_that_contradicts_what_is_stored_leaves_nothing() {
 }
 
 #[test]
+fn batches_that_waited_together_fail_together_and_the_next_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, events) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let running = open(dir.path())
+        .start(move |event| {
+            sender.send(event).unwrap();
+            // Holds the writer until all that is to wait together does.
+            let _ = held.lock().unwrap().recv();
+        })
+        .unwrap();
+    let writer = running.writer();
+    let outcome = || match events.recv().unwrap() {
+        Event::Persisted { batch, result } => (batch, result.is_ok()),
+        event => panic!("{event:?}"),
+    };
+    writer.persist(0, vec![post(0, 1, "one")]).unwrap();
+    assert_eq!(outcome(), (0, true));
+    writer.persist(1, vec![post(0, 2, "two")]).unwrap();
+    writer.persist(2, vec![post(0, 1, "one again")]).unwrap();
+    writer.persist(3, vec![post(0, 3, "three")]).unwrap();
+    drop(release);
+    assert_eq!([outcome(), outcome(), outcome()], [(1, false), (2, false), (3, false)]);
+    writer.persist(4, vec![post(0, 2, "two")]).unwrap();
+    assert_eq!(outcome(), (4, true));
+    drop(running);
+    assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 2);
+}
+
+#[test]
 fn no_error_shows_what_was_posted() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::open(dir.path());

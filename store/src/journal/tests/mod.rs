@@ -181,6 +181,18 @@ fn everything_queued_is_answered_before_the_end_and_nothing_after_it() {
 }
 
 #[test]
+fn a_journal_that_was_stopped_is_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    rig.persist(0, vec![user(0)]).unwrap();
+    rig.running.stop();
+    let mut files: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["conclave.db", "conclave.lock"]);
+}
+
+#[test]
 fn an_ephemeral_journal_leaves_nothing_behind() {
     let elsewhere = Path::new("/nowhere/at/all");
     let journal = Journal::open(elsewhere, Options { ephemeral: true, ..Options::default() }).unwrap();
