@@ -202,17 +202,14 @@ impl Channel {
         self.settle_at = None;
     }
 
-    /// A channel too busy for its end to be found has still a cursor if the last message read was also delivered:
-    /// what was delivered after it was handed on. Otherwise it is joined anew.
+    /// A channel too busy for its end to be found has still a cursor, if that is certainly newer than the subscription:
+    /// whatever was delivered was handed on, and some of it is behind the cursor. Otherwise it is joined anew.
     fn give_up_probe(&mut self, now: Now) {
-        let last = self.tail.back().map(|seen| seen.hash);
-        if let Some(at) = self.recent.iter().rposition(|&hash| Some(hash) == last) {
+        if self.probe.as_ref().is_some_and(Probe::passed_the_end) {
             self.probe = None;
-            for hash in self.recent.split_off(at + 1) {
-                self.remember(hash, now.mono);
-                self.handed_on += 1;
-                self.unanchored.push_back(hash);
-            }
+            self.handed_on += self.recent.len() as u64;
+            self.unanchored = core::mem::take(&mut self.recent);
+            self.tail = self.unanchored.iter().map(|&hash| Seen { hash, at: now.mono }).collect();
             return;
         }
         self.probe = Some(Probe::new(now.wall.0));
