@@ -257,6 +257,11 @@ impl Channel {
         self.caught_up
     }
 
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.bytes()
+    }
+
     /// When [`Channel::tick`] has something to do.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         let hold = self.hold.filter(|_| self.plan != Plan::Nothing && self.reading.is_none());
