@@ -14,7 +14,7 @@ use crate::text::visible;
 use crate::time::{Monotonic, UnixMillis};
 
 /// Who a link is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The session's handle.
     pub handle: Handle,
@@ -27,7 +27,7 @@ pub struct Config {
 }
 
 /// What happens to a link.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Input<'a> {
     /// Begin.
     Start,
@@ -75,7 +75,7 @@ pub enum Input<'a> {
 }
 
 /// What a shell must do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Action {
     /// Make a connection, and answer with [`Input::Dialed`] or [`Input::DialFailed`].
     Dial,

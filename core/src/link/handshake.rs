@@ -4,6 +4,7 @@
 //! [`ClientHandshake::new`] gives the first frame; each frame of the server goes to
 //! [`ClientHandshake::on_frame`], which consumes the machine: an error leaves nothing half open behind.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -79,7 +80,7 @@ pub struct ClientHandshake(State);
 
 #[derive(Clone, Debug)]
 enum State {
-    Challenge { key: SecretKey, registration: Option<Registration> },
+    Challenge { key: Box<SecretKey>, registration: Option<Registration> },
     Established,
     ServerInfo { path: SessionPath },
 }
@@ -88,7 +89,7 @@ impl ClientHandshake {
     /// Begins; returns the first frame to send, too.
     pub fn new(key: SecretKey, handle: &Handle, registration: Option<Registration>) -> (Self, Vec<u8>) {
         let hello = Frame::Hello { protocol_version: VERSION, session: handle.as_str() };
-        (Self(State::Challenge { key, registration }), hello.to_bytes())
+        (Self(State::Challenge { key: Box::new(key), registration }), hello.to_bytes())
     }
 
     /// Takes the next message of the server.

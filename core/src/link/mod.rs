@@ -11,6 +11,7 @@
 mod api;
 mod backoff;
 mod channel;
+mod debug;
 mod handshake;
 mod identity;
 mod refusal;
@@ -76,7 +77,7 @@ enum State {
     Idle,
     Waiting { until: Monotonic },
     Dialing { until: Monotonic },
-    Handshaking { handshake: Box<ClientHandshake>, until: Monotonic },
+    Handshaking { handshake: ClientHandshake, until: Monotonic },
     Up(Box<Session>),
     Ended,
 }
@@ -123,7 +124,7 @@ impl Link {
             }
             Input::Message(bytes) => match core::mem::replace(&mut self.state, State::Ended) {
                 State::Handshaking { handshake, until } => {
-                    self.shake(now, *handshake, until, bytes, actions);
+                    self.shake(now, handshake, until, bytes, actions);
                 }
                 State::Up(session) => {
                     self.state = State::Up(session);
@@ -211,7 +212,7 @@ impl Link {
         self.server_id = server_id.map(cut);
         let (handshake, hello) = ClientHandshake::new(self.key.clone(), self.identity.handle(), None);
         actions.push(Action::Send(hello));
-        self.state = State::Handshaking { handshake: Box::new(handshake), until: now.mono + OPENING };
+        self.state = State::Handshaking { handshake, until: now.mono + OPENING };
     }
 
     fn shake(
@@ -225,7 +226,7 @@ impl Link {
         match handshake.on_frame(bytes) {
             Step::Continue { handshake, send } => {
                 actions.extend(send.into_iter().map(Action::Send));
-                self.state = State::Handshaking { handshake: Box::new(handshake), until };
+                self.state = State::Handshaking { handshake, until };
             }
             Step::Done(established) => self.up(now, established, actions),
             Step::Failed(error) => match refusal::fatal(&error) {

@@ -30,9 +30,10 @@ pub(super) fn may_pass(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Internal(_) => true,
         Refusal::Unauthorized(text) => {
-            let hints =
-                ["try again", "too many", "rate limit", "shutting down", "timed out", "superseded", "idle"];
-            hints.iter().any(|hint| text.contains(hint))
+            let begins = ["rate limit", "too many", "server shutting down", "handshake timed out"];
+            // Only the server's own words count: what stands in quotes was chosen by somebody.
+            let own = text.rsplit('\'').next().unwrap_or(text);
+            begins.iter().any(|begin| text.starts_with(begin)) || own.contains("try again")
         }
         Refusal::Malformed(_) | Refusal::NotFound(_) => false,
     }
@@ -40,13 +41,23 @@ pub(super) fn may_pass(refusal: &Refusal) -> bool {
 
 /// Whether trying the handshake again cannot help.
 pub(super) fn fatal(error: &HandshakeError) -> Option<Fatal> {
-    match error {
-        HandshakeError::VersionMismatch { .. } => Some(Fatal::Refused(error.clone())),
-        HandshakeError::Refused(refusal) if may_pass(refusal) => None,
-        HandshakeError::Refused(Refusal::Malformed(_)) => Some(Fatal::Refused(error.clone())),
-        HandshakeError::Refused(_) => Some(Fatal::Key(error.clone())),
-        HandshakeError::Challenge(_) | HandshakeError::Unexpected(_) | HandshakeError::Malformed => None,
+    let HandshakeError::Refused(refusal) = error else {
+        let version = matches!(error, HandshakeError::VersionMismatch { .. });
+        return version.then(|| Fatal::Refused(error.clone()));
+    };
+    match refusal {
+        refusal if may_pass(refusal) => None,
+        Refusal::Unauthorized(text) => {
+            // A full house empties, a lost session comes back, and what ends a session is no verdict on its key.
+            let passes = text.starts_with("at most") || ending(text).is_some_and(|_| !is_gone(text));
+            (!passes).then(|| Fatal::Key(error.clone()))
+        }
+        _ => Some(Fatal::Refused(error.clone())),
     }
+}
+
+fn is_gone(text: &str) -> bool {
+    matches!(text, "machine key revoked" | "user removed")
 }
 
 #[cfg(test)]
@@ -79,12 +90,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_in_a_refusal_promises_nothing() {
+        let refusal = |text: &str| Refusal::Unauthorized(String::from(text));
+        assert!(may_pass(&refusal("rate limit: try again in 20 ms")));
+        assert!(!may_pass(&refusal("this session is not in 'try again': join it first")));
+    }
+
+    #[test]
     fn only_what_cannot_pass_is_fatal() {
         let unauthorized = |text: &str| HandshakeError::Refused(Refusal::Unauthorized(String::from(text)));
         assert!(matches!(fatal(&unauthorized("unknown key")), Some(Fatal::Key(_))));
         assert!(matches!(fatal(&HandshakeError::VersionMismatch { theirs: 2 }), Some(Fatal::Refused(_))));
-        for text in ["server shutting down", "handshake timed out", "too many failures, try again in 5 s"] {
+        for text in [
+            "server shutting down",
+            "handshake timed out",
+            "too many failed authentications from this address: try again in a minute",
+            "at most 64 live sessions of a user: remove one first",
+            "session superseded by a newer connection with the same path",
+        ] {
             assert_eq!(fatal(&unauthorized(text)), None, "{text}");
+        }
+        for text in ["machine key revoked", "user removed"] {
+            assert!(matches!(fatal(&unauthorized(text)), Some(Fatal::Key(_))), "{text}");
         }
         assert_eq!(fatal(&HandshakeError::Refused(Refusal::Internal(String::new()))), None);
         assert_eq!(fatal(&HandshakeError::Malformed), None);

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::name::ChannelName;
 use crate::protocol::{Admin, Command, Reply};
@@ -121,12 +122,22 @@ struct Sent {
     at: Monotonic,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Waiting {
     id: RequestId,
     deadline: Monotonic,
     expect: Expect,
     frame: Vec<u8>,
+}
+
+// The frame has what no log may show.
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("id", &self.id)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is sent and unanswered, and what waits for a connection.

@@ -159,6 +159,12 @@ impl Link {
         self.subscriptions.names()
     }
 
+    /// The bytes of deliveries that wait for the history.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.subscriptions.buffered()
+    }
+
     /// Who the session is, while it lives.
     pub fn path(&self) -> Option<&SessionPath> {
         match &self.state {

@@ -276,6 +276,11 @@ impl Subscriptions {
         self.touch(&name, here.now.mono);
     }
 
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.channels.values().map(|subscription| subscription.channel.buffered()).sum()
+    }
+
     fn current(&mut self, name: &ChannelName, generation: u64) -> Option<&mut Subscription> {
         self.channels.get_mut(name).filter(|subscription| subscription.generation == generation)
     }

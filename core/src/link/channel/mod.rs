@@ -95,7 +95,6 @@ pub(super) struct Channel {
     tail: VecDeque<Seen>,
     /// What was handed on live and not yet found in the history.
     unanchored: VecDeque<u64>,
-    handed_on: u64,
     /// There is no cursor yet.
     probe: Option<Probe>,
 
@@ -113,8 +112,8 @@ pub(super) struct Channel {
 
     plan: Plan,
     reading: Option<Reading>,
-    /// What had been handed on when the reading began.
-    goal: u64,
+    /// How many of the unanchored the reading has still to find.
+    to_anchor: usize,
     /// The witness was there in this reading.
     contiguous: bool,
     hold: Option<Monotonic>,
@@ -152,7 +151,6 @@ impl Channel {
             witnesses: Vec::new(),
             tail: VecDeque::new(),
             unanchored: VecDeque::new(),
-            handed_on: 0,
             probe,
             subscribed: false,
             ready: false,
@@ -163,7 +161,7 @@ impl Channel {
             caught_up: false,
             plan: Plan::Nothing,
             reading: None,
-            goal: 0,
+            to_anchor: 0,
             contiguous: false,
             hold: None,
             anchor_at: None,
@@ -202,17 +200,13 @@ impl Channel {
         self.settle_at = None;
     }
 
-    /// A channel too busy for its end to be found has still a cursor if the last message read was also delivered:
-    /// what was delivered after it was handed on. Otherwise it is joined anew.
+    /// A channel too busy for its end to be found has still a cursor, if that is certainly newer than the subscription:
+    /// whatever was delivered was handed on, and some of it is behind the cursor. Otherwise it is joined anew.
     fn give_up_probe(&mut self, now: Now) {
-        let last = self.tail.back().map(|seen| seen.hash);
-        if let Some(at) = self.recent.iter().rposition(|&hash| Some(hash) == last) {
+        if self.probe.as_ref().is_some_and(Probe::passed_the_end) {
             self.probe = None;
-            for hash in self.recent.split_off(at + 1) {
-                self.remember(hash, now.mono);
-                self.handed_on += 1;
-                self.unanchored.push_back(hash);
-            }
+            self.unanchored = core::mem::take(&mut self.recent);
+            self.tail = self.unanchored.iter().map(|&hash| Seen { hash, at: now.mono }).collect();
             return;
         }
         self.probe = Some(Probe::new(now.wall.0));
@@ -232,7 +226,7 @@ impl Channel {
             (Plan::Nothing, _) => return None,
             (_, Some(probe)) => probe.next(),
             (Plan::Begin, None) => {
-                self.goal = self.handed_on;
+                self.to_anchor = self.unanchored.len();
                 self.contiguous = false;
                 witness = (!self.witnesses.is_empty()).then_some(self.cursor);
                 self.cursor.saturating_sub(i64::from(witness.is_some()))
@@ -261,6 +255,11 @@ impl Channel {
     /// on, and nothing posted after it will be lost, whatever drops.
     pub(super) fn caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.bytes()
     }
 
     /// When [`Channel::tick`] has something to do.
@@ -344,8 +343,7 @@ impl Channel {
         self.plan = Plan::After(last);
         self.hand_on_page(reading, messages, here);
         // A reading that only anchors need not go on to the end.
-        let anchored = self.handed_on - self.unanchored.len() as u64;
-        if self.caught_up && self.alignment.exact() == Some(0) && anchored >= self.goal {
+        if self.caught_up && self.alignment.exact() == Some(0) && self.to_anchor == 0 {
             self.finish(here);
         }
         Ok(())
@@ -382,7 +380,6 @@ impl Channel {
             if ts.0 <= self.skip {
                 continue;
             }
-            self.handed_on += 1;
             self.tell(Message { from, payload, ts: Some(ts) }, here);
         }
     }
@@ -403,12 +400,14 @@ impl Channel {
         match self.unanchored.iter().position(|&handed_on| handed_on == hash) {
             Some(at) => {
                 self.unanchored.drain(..=at);
+                self.to_anchor = self.to_anchor.saturating_sub(at + 1);
                 true
             }
             None => {
                 if !self.contiguous {
                     // They came before this one, and are purged.
                     self.unanchored.clear();
+                    self.to_anchor = 0;
                 }
                 false
             }
@@ -428,8 +427,8 @@ impl Channel {
             return;
         }
         // What was handed on before the reading and is not in it will not be found any more.
-        let newer = usize::try_from(self.handed_on - self.goal).unwrap_or(usize::MAX);
-        self.unanchored.drain(..self.unanchored.len().saturating_sub(newer));
+        self.unanchored.drain(..self.to_anchor);
+        self.to_anchor = 0;
         self.plan = Plan::After(self.cursor);
         if during > REMEMBERED as i64 {
             return;
@@ -524,7 +523,6 @@ impl Channel {
                 let missing = usize::try_from(-shift).unwrap_or(0);
                 for hash in self.recent.split_off(self.recent.len().saturating_sub(missing)) {
                     self.remember(hash, now);
-                    self.handed_on += 1;
                     self.unanchored.push_back(hash);
                 }
                 self.alignment = Alignment::Among(alloc::vec![0]);
@@ -557,7 +555,6 @@ impl Channel {
 
     fn hand_on_live(&mut self, hash: u64, message: Message, here: &mut Context<'_>) {
         self.remember(hash, here.now.mono);
-        self.handed_on += 1;
         self.unanchored.push_back(hash);
         self.tell(message, here);
         self.anchor_later(here);

@@ -21,6 +21,8 @@ pub(super) struct Probe {
     found: Option<i64>,
     /// Nothing was newer than this when it was asked.
     empty_above: Option<i64>,
+    /// The history once ended before this.
+    ended: Option<i64>,
     /// All messages from here to the newest known were read in a row.
     row_since: Option<i64>,
     /// The end is near: page by page from here on.
@@ -36,6 +38,7 @@ impl Probe {
             next: wall.saturating_sub(10 * MINUTE),
             found: None,
             empty_above: None,
+            ended: None,
             row_since: None,
             closing: false,
             back: 24 * 60 * MINUTE,
@@ -54,6 +57,11 @@ impl Probe {
         self.pages
     }
 
+    /// Whether the newest message known was posted after the search began.
+    pub(super) fn passed_the_end(&self) -> bool {
+        self.found.is_some_and(|found| self.ended.is_some_and(|ended| found > ended))
+    }
+
     /// Nothing was found after `since`. True if that is the end.
     pub(super) fn nothing(&mut self, since: i64) -> bool {
         if self.found.is_none() && since == i64::MIN {
@@ -68,6 +76,7 @@ impl Probe {
             }
             return end;
         }
+        self.ended = Some(self.ended.map_or(since, |ended| ended.min(since)));
         self.empty_above = Some(since);
         match self.found {
             Some(found) => self.next = between(found, since),

@@ -106,7 +106,11 @@ proptest! {
     ) {
         let mut world = World::new(page, seed);
         for number in 0..before {
-            world.post(&name(usize::from(number % 2)), "a", i64::from(number % 2) * 1_000_000);
+            world.post(&name(usize::from(number % 2)), "a", i64::from(number < 4) * 1_000_000);
+            if number < 4 {
+                // Posted long ago.
+                world.deliver();
+            }
         }
         world.input(super::super::Input::Start);
         world.join(JoinFrom::Live);

@@ -1,4 +1,6 @@
+mod channels;
 mod gaps;
 mod model;
 mod robustness;
 mod rules;
+mod scripted;

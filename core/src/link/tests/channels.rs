@@ -1,0 +1,342 @@
+//! The rules of followed channels, one by one.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::super::*;
+use super::scripted::{BOB, OWN, Scripted, bodies, kinds, ops};
+use crate::protocol::Token;
+use crate::time::UnixMillis;
+use crate::wire::v1::{self, Frame, ProtocolError};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn sent(actions: &[Action]) -> Vec<Frame<'_>> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Send(bytes) => Frame::decode(bytes).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+fn since(actions: &[Action]) -> Option<i64> {
+    sent(actions).into_iter().find_map(|frame| match frame {
+        Frame::ReadSince { since_ms, .. } => Some(since_ms),
+        _ => None,
+    })
+}
+
+#[test]
+fn history_is_read_to_its_end_before_the_channel_is_live() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(10_000)));
+    assert_eq!(since(&pair.say(&Frame::Joined { channel: "ops" })), Some(8_000));
+    let actions = pair.history(&[(9_000, "old"), (11_000, "a"), (11_001, "b")]);
+    assert_eq!(bodies(&actions), ["a", "b"]);
+    assert_eq!(since(&actions), Some(11_001));
+    assert_eq!(kinds(&pair.history(&[])), ["CaughtUp"]);
+}
+
+#[test]
+fn live_messages_are_handed_on_at_once_and_without_a_read() {
+    let mut pair = Scripted::joined();
+    for number in 0..200 {
+        let body = format!("{number}");
+        let actions = pair.deliver(&body);
+        assert_eq!(kinds(&actions), ["Deliver"]);
+        assert_eq!(bodies(&actions), [body]);
+    }
+}
+
+#[test]
+fn equal_texts_cost_no_read_in_a_channel_that_was_empty() {
+    let mut pair = Scripted::joined();
+    for _ in 0..100 {
+        assert_eq!(kinds(&pair.deliver("tick")), ["Deliver"]);
+    }
+}
+
+#[test]
+fn equal_texts_cost_no_read_after_a_pause() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(5, "tick"), (6, "tick")]);
+    pair.history(&[]);
+    // Two seconds later one reading settles what is still to come.
+    let (time, actions) = pair.wait();
+    assert_eq!((time, since(&actions)), (2 * SECOND, Some(5)));
+    pair.history(&[(6, "tick")]);
+    pair.history(&[]);
+    for _ in 0..50 {
+        assert_eq!(kinds(&pair.deliver("tick")), ["Deliver"]);
+    }
+}
+
+#[test]
+fn a_text_that_may_be_a_repetition_is_looked_up() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(5, "tick")]);
+    pair.history(&[]);
+    let actions = pair.deliver("tick");
+    assert_eq!((bodies(&actions).len(), since(&actions)), (0, Some(4)));
+    assert_eq!(bodies(&pair.history(&[(5, "tick"), (7, "tick")])), ["tick"]);
+    assert!(bodies(&pair.history(&[])).is_empty());
+    // Another text ends the doubt.
+    assert_eq!(kinds(&pair.deliver("tock")), ["Deliver"]);
+    assert_eq!(kinds(&pair.deliver("tick")), ["Deliver"]);
+}
+
+#[test]
+fn many_live_messages_are_anchored_in_the_background() {
+    let mut pair = Scripted::joined();
+    let texts: Vec<_> = (0..300).map(|number| format!("{number}")).collect();
+    let mut read = None;
+    for text in &texts {
+        let actions = pair.deliver(text);
+        assert_eq!(bodies(&actions), [text.as_str()], "nothing waits for the reading");
+        read = read.or(since(&actions));
+    }
+    // Nothing was in the history before, so the reading begins where the joining did.
+    assert_eq!(read, Some(-2000));
+    let page: Vec<_> = texts.iter().zip(1..).map(|(text, ts)| (ts, text.as_str())).take(256).collect();
+    assert!(
+        pair.history(&page).is_empty(),
+        "nothing is handed on twice, and what is anchored needs no more reads"
+    );
+    // A minute or two later the rest follows, from one millisecond before the cursor.
+    let mut actions = Vec::new();
+    while since(&actions).is_none() {
+        actions = pair.wait().1;
+        if kinds(&actions) == ["Ping"] {
+            pair.say(&Frame::Pong);
+        }
+    }
+    assert_eq!(since(&actions), Some(255));
+}
+
+#[test]
+fn a_gap_is_filled_without_what_was_handed_on_live() {
+    let mut pair = Scripted::joined();
+    assert_eq!(bodies(&pair.deliver("a")), ["a"]);
+    assert_eq!(bodies(&pair.deliver("a")), ["a"]);
+    pair.drop_connection();
+    assert_eq!(kinds(&pair.reconnect()), ["Up", "Join"]);
+    assert_eq!(since(&pair.say(&Frame::Joined { channel: "ops" })), Some(-2000));
+    let actions = pair.history(&[(1, "a"), (2, "a"), (3, "a"), (4, "b")]);
+    assert_eq!(bodies(&actions), ["a", "b"]);
+    assert_eq!(kinds(&pair.history(&[])), ["CaughtUp"]);
+}
+
+#[test]
+fn an_empty_channel_that_is_joined_live_misses_no_first_message() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Live);
+    let mut actions = pair.say(&Frame::Joined { channel: "ops" });
+    while since(&actions).is_some() {
+        actions = pair.history(&[]);
+    }
+    assert_eq!(kinds(&actions), ["CaughtUp"]);
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(bodies(&pair.history(&[(5, "first")])), ["first"]);
+}
+
+#[test]
+fn a_channel_joined_live_hands_on_no_history() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Live);
+    let mut actions = pair.say(&Frame::Joined { channel: "ops" });
+    let log = [(1_699_999_000_000, "old"), (1_699_999_999_000, "older than the join")];
+    while let Some(since) = since(&actions) {
+        let page: Vec<_> = log.into_iter().filter(|&(ts, _)| ts > since).collect();
+        actions = pair.history(&page);
+        assert!(bodies(&actions).is_empty());
+    }
+    assert_eq!(kinds(&actions), ["CaughtUp"]);
+    assert_eq!(bodies(&pair.deliver("new")), ["new"]);
+    pair.drop_connection();
+    pair.reconnect();
+    assert_eq!(since(&pair.say(&Frame::Joined { channel: "ops" })), Some(1_699_999_998_999));
+}
+
+#[test]
+fn own_messages_are_not_handed_on() {
+    let mut pair = Scripted::joined();
+    let own = |ts_ms| v1::HistoryMessage { from: OWN, ts_ms, payload: v1::Payload::Plain("mine") };
+    let message = Frame::ChannelMsg { channel: "ops", from: OWN, payload: v1::Payload::Plain("mine") };
+    assert!(pair.say(&message).is_empty());
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    let actions = pair.say(&Frame::History { channel: "ops", messages: alloc::vec![own(5), own(6)] });
+    assert!(bodies(&actions).is_empty());
+    assert_eq!(since(&actions), Some(6), "but the cursor moves on");
+}
+
+#[test]
+fn a_refused_join_is_told_and_not_repeated() {
+    let mut pair = Scripted::joined();
+    pair.drop_connection();
+    pair.reconnect();
+    let actions = pair.say(&Frame::Error(ProtocolError::NotFound("no channel 'ops'")));
+    assert_eq!(kinds(&actions), ["Lost"]);
+    pair.drop_connection();
+    assert_eq!(kinds(&pair.reconnect()), ["Up"]);
+}
+
+#[test]
+fn a_join_or_read_over_the_rate_limit_is_repeated_later() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    assert!(pair.refuse("rate limit: try again in 20 ms").is_empty());
+    assert_eq!(kinds(&pair.wait().1), ["Join"]);
+    pair.say(&Frame::Joined { channel: "ops" });
+    let mut last = Duration::ZERO;
+    for _ in 0..4 {
+        assert!(pair.refuse("rate limit: try again in 20 ms").is_empty());
+        let (wait, actions) = pair.wait();
+        assert_eq!(since(&actions), Some(-2000));
+        assert!(wait > last / 2);
+        last = wait;
+    }
+    assert_eq!(bodies(&pair.history(&[(1, "a")])), ["a"]);
+}
+
+#[test]
+fn a_read_refused_for_good_means_that_the_subscription_is_gone() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(kinds(&pair.refuse("this session is not in 'ops': join it first")), ["Lost"]);
+}
+
+#[test]
+fn an_invite_is_given_until_the_first_answer_only() {
+    let mut pair = Scripted::up();
+    let token = Some(Token::new("secret"));
+    let actions = pair.input(Input::Join { channel: ops(), token, from: JoinFrom::Since(UnixMillis(0)) });
+    assert!(matches!(sent(&actions)[..], [Frame::Join { token: Some("secret"), .. }]));
+    pair.drop_connection();
+    assert!(matches!(sent(&pair.reconnect())[..], [Frame::Join { token: Some("secret"), .. }]));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.drop_connection();
+    assert!(matches!(sent(&pair.reconnect())[..], [Frame::Join { token: None, .. }]));
+}
+
+#[test]
+fn a_channel_left_and_joined_again_starts_anew() {
+    let mut pair = Scripted::joined();
+    assert_eq!(kinds(&pair.input(Input::Leave { channel: ops() })), ["Leave"]);
+    assert!(pair.join(JoinFrom::Since(UnixMillis(0))).is_empty(), "the old subscription has to end first");
+    assert!(pair.deliver("old").is_empty());
+    assert_eq!(kinds(&pair.say(&Frame::Ack { detail: Some("ops") })), ["Join"]);
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(bodies(&pair.history(&[(5, "old")])), ["old"]);
+}
+
+#[test]
+fn a_page_for_a_channel_left_meanwhile_is_nobodys() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.input(Input::Leave { channel: ops() });
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    assert!(pair.history(&[(1, "a")]).is_empty());
+    assert_eq!(kinds(&pair.say(&Frame::Ack { detail: Some("ops") })), ["Join"]);
+}
+
+#[test]
+fn a_message_of_an_unknown_channel_is_told_of_once() {
+    let mut pair = Scripted::up();
+    let message = |channel| Frame::ChannelMsg { channel, from: BOB, payload: v1::Payload::Plain("x") };
+    assert_eq!(kinds(&pair.say(&message("renamed"))), ["Stray"]);
+    assert!(pair.say(&message("renamed")).is_empty());
+    let names: Vec<String> = (0..100).map(|number| format!("{number}")).collect();
+    let told: usize = names.iter().map(|name| pair.say(&message(name)).len()).sum();
+    assert!(told < 20, "a server cannot make the link remember without bound");
+}
+
+#[test]
+fn history_that_breaks_its_rules_breaks_the_connection() {
+    let pages: [&[(i64, &str)]; 4] = [
+        &[(5, "a"), (4, "b")],
+        &[(-2000, "at the cursor, which is exclusive")],
+        &[(-3000, "a")],
+        &[(6, "a"), (5, "a")],
+    ];
+    for page in pages {
+        let mut pair = Scripted::up();
+        pair.join(JoinFrom::Since(UnixMillis(0)));
+        pair.say(&Frame::Joined { channel: "ops" });
+        assert_eq!(kinds(&pair.history(page)), ["Hangup", "Down"]);
+    }
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    let actions = pair.say(&Frame::History { channel: "other", messages: alloc::vec![] });
+    assert_eq!(kinds(&actions), ["Hangup", "Down"]);
+}
+
+#[test]
+fn a_server_that_stamps_two_messages_alike_makes_nothing_loop_or_repeat() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    let actions = pair.history(&[(5, "a"), (5, "b")]);
+    assert_eq!(bodies(&actions), ["a", "b"]);
+    assert_eq!(since(&actions), Some(5));
+    pair.history(&[]);
+    pair.drop_connection();
+    pair.reconnect();
+    assert_eq!(since(&pair.say(&Frame::Joined { channel: "ops" })), Some(4));
+    // A third of the same stamp, written after the first two were read, is not lost either.
+    assert_eq!(bodies(&pair.history(&[(5, "a"), (5, "b"), (5, "c")])), ["c"]);
+    pair.history(&[]);
+}
+
+#[test]
+fn a_delivery_that_the_history_does_not_know_is_believed() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(5, "a")]);
+    pair.history(&[]);
+    pair.pass(3 * SECOND);
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert!(bodies(&pair.deliver("purged at once")).is_empty());
+    pair.history(&[(5, "a")]);
+    assert_eq!(bodies(&pair.history(&[])), ["purged at once"]);
+    assert_eq!(bodies(&pair.deliver("b")), ["b"]);
+}
+
+#[test]
+fn many_channels_do_not_read_all_at_once() {
+    let mut pair = Scripted::up();
+    let names: Vec<String> = (0..20).map(|number| format!("c{number:02}")).collect();
+    for name in &names {
+        let channel = crate::name::ChannelName::new(name).unwrap();
+        pair.input(Input::Join { channel, token: None, from: JoinFrom::Since(UnixMillis(0)) });
+    }
+    let mut reads = 0;
+    for name in &names {
+        reads += usize::from(since(&pair.say(&Frame::Joined { channel: name })).is_some());
+    }
+    assert_eq!(reads, 4);
+    // Each answer lets the next one ask; in the end every channel has caught up.
+    let mut caught_up = 0;
+    for name in &names {
+        let actions = pair.say(&Frame::History { channel: name, messages: alloc::vec![] });
+        caught_up += kinds(&actions).iter().filter(|kind| *kind == "CaughtUp").count();
+    }
+    assert_eq!(caught_up, 20);
+}
