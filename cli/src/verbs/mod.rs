@@ -7,6 +7,7 @@ mod message;
 mod perm;
 mod skill;
 mod status;
+mod tail;
 
 use conclave_core::name::UserName;
 use serde_json::json;
@@ -26,6 +27,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Server(action) => local::server(action, context),
         Verb::Status(net) => status::run(&net, context),
         Verb::Join(it) => channel::join(it, context),
+        Verb::Tail(it) => tail::run(it, context),
         Verb::Send(it) => message::send(it, context),
         Verb::Whisper(it) => message::whisper(it, context),
         Verb::Who(it) => message::who(it, context),
@@ -47,7 +49,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Man(man) => local::man(&man, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Demo(_) | Verb::Doctor(_) | Verb::Tail(_) | Verb::Bridge(_) => {
+        Verb::Demo(_) | Verb::Doctor(_) | Verb::Bridge(_) => {
             Err(Failure::new("this build cannot do that yet", ""))
         }
     }
