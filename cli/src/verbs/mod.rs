@@ -2,6 +2,7 @@
 
 mod account;
 mod channel;
+mod demo;
 mod local;
 mod message;
 mod perm;
@@ -21,6 +22,7 @@ use crate::{Context, Failure};
 /// Why it was not carried out.
 pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
     match verb {
+        Verb::Demo(it) => demo::run(&it, context),
         Verb::Key => local::key(context),
         Verb::Register(it) => account::register(it, context),
         Verb::Machine(action) => account::machine(action, context),
@@ -49,9 +51,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Man(man) => local::man(&man, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Demo(_) | Verb::Doctor(_) | Verb::Bridge(_) => {
-            Err(Failure::new("this build cannot do that yet", ""))
-        }
+        Verb::Doctor(_) | Verb::Bridge(_) => Err(Failure::new("this build cannot do that yet", "")),
     }
 }
 
