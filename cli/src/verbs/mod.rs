@@ -3,6 +3,7 @@
 mod account;
 mod channel;
 mod demo;
+mod doctor;
 mod local;
 mod message;
 mod perm;
@@ -23,6 +24,7 @@ use crate::{Context, Failure};
 pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
     match verb {
         Verb::Demo(it) => demo::run(&it, context),
+        Verb::Doctor(it) => doctor::run(&it, context),
         Verb::Key => local::key(context),
         Verb::Register(it) => account::register(it, context),
         Verb::Machine(action) => account::machine(action, context),
@@ -51,7 +53,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Man(man) => local::man(&man, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Doctor(_) | Verb::Bridge(_) => Err(Failure::new("this build cannot do that yet", "")),
+        Verb::Bridge(_) => Err(Failure::new("this build cannot do that yet", "")),
     }
 }
 
