@@ -26,6 +26,8 @@ pub(crate) const STRONG: Style = Style::new().bold();
 pub(crate) const FAINT: Style = Style::new().dimmed();
 /// What went well.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What needs a look.
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 /// What went wrong.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -18,9 +18,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::connection::Socket;
+use crate::server::Shared;
 use crate::session::Guest;
 
 const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
+/// The largest message that a session may send, in bytes: for whoever diagnoses a connection.
+const MAX_FRAME: HeaderName = HeaderName::from_static("x-conclave-max-frame");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 const PAGE: &str = "<!doctype html>\n<meta charset=utf-8>\n<title>conclave</title>\n\
@@ -90,7 +93,7 @@ fn answer(
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
                 return response;
             }
-            websocket(request, &guest.shared.server_id, upgrading)
+            websocket(request, &guest.shared, upgrading)
         }
         "/" => {
             let mut response = text(StatusCode::OK, PAGE);
@@ -103,7 +106,7 @@ fn answer(
 
 fn websocket(
     request: Request<Incoming>,
-    server_id: &str,
+    shared: &Shared,
     upgrading: &Mutex<Option<Request<Incoming>>>,
 ) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
@@ -111,9 +114,12 @@ fn websocket(
     match tungstenite::handshake::server::create_response(&head) {
         Ok(response) => {
             let mut response = response.map(|()| Full::default());
-            if let Ok(id) = HeaderValue::from_str(server_id) {
-                response.headers_mut().insert(SERVER_ID, id);
+            let headers = response.headers_mut();
+            if let Ok(id) = HeaderValue::from_str(&shared.server_id) {
+                headers.insert(SERVER_ID, id);
             }
+            headers.insert(SERVER, HeaderValue::from_static(concat!("conclave/", env!("CARGO_PKG_VERSION"))));
+            headers.insert(MAX_FRAME, HeaderValue::from(shared.bounds.frame));
             let (parts, ()) = head.into_parts();
             *upgrading.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(Request::from_parts(parts, body));

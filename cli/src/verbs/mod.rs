@@ -2,11 +2,14 @@
 
 mod account;
 mod channel;
+mod demo;
+mod doctor;
 mod local;
 mod message;
 mod perm;
 mod skill;
 mod status;
+mod tail;
 
 use conclave_core::name::UserName;
 use serde_json::json;
@@ -20,12 +23,15 @@ use crate::{Context, Failure};
 /// Why it was not carried out.
 pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
     match verb {
+        Verb::Demo(it) => demo::run(&it, context),
+        Verb::Doctor(it) => doctor::run(&it, context),
         Verb::Key => local::key(context),
         Verb::Register(it) => account::register(it, context),
         Verb::Machine(action) => account::machine(action, context),
         Verb::Server(action) => local::server(action, context),
         Verb::Status(net) => status::run(&net, context),
         Verb::Join(it) => channel::join(it, context),
+        Verb::Tail(it) => tail::run(it, context),
         Verb::Send(it) => message::send(it, context),
         Verb::Whisper(it) => message::whisper(it, context),
         Verb::Who(it) => message::who(it, context),
@@ -47,9 +53,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Man(man) => local::man(&man, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Demo(_) | Verb::Doctor(_) | Verb::Tail(_) | Verb::Bridge(_) => {
-            Err(Failure::new("this build cannot do that yet", ""))
-        }
+        Verb::Bridge(_) => Err(Failure::new("this build cannot do that yet", "")),
     }
 }
 

@@ -60,6 +60,10 @@ pub struct Route {
     pub tls: Option<String>,
     /// The server's clock, as an HTTP date, if it told.
     pub date: Option<String>,
+    /// The server's name and version, if it told.
+    pub software: Option<String>,
+    /// The largest message that the server takes, in bytes, if it told.
+    pub max_frame: Option<u64>,
 }
 
 /// Opens a WebSocket to the server at `url`, through the proxy that the environment names for it.
@@ -96,6 +100,8 @@ pub async fn dial(url: &ServerUrl, options: &DialOptions) -> Result<Dialed, Dial
         if value.len() <= 128 { Some(value.to_owned()) } else { None }
     };
     route.date = header("date");
+    route.software = header("server");
+    route.max_frame = header("x-conclave-max-frame").and_then(|most| most.parse().ok());
     Ok(Dialed { socket, server_id: header(SERVER_ID), route })
 }
 

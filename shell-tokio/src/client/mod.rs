@@ -2,6 +2,7 @@
 
 mod dial;
 mod error;
+mod link;
 mod proxy;
 mod session;
 mod stream;
@@ -9,6 +10,7 @@ mod tls;
 
 pub use dial::{DialOptions, Dialed, Route, dial};
 pub use error::{CertificateFault, DialError, Stage};
+pub use link::LinkDriver;
 pub use proxy::Proxy;
 pub use session::{Arrival, Identity, Session, SessionError};
 pub use stream::Stream;

@@ -1,0 +1,226 @@
+//! `conclave tail`: a channel's messages, each once and in order, across drops and restarts.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use conclave_core::key::PublicKey;
+use conclave_core::link::{Action, Config, DownReason, Fatal, Input, JoinFrom};
+use conclave_core::name::{ChannelName, SessionPath};
+use conclave_core::payload::Payload;
+use conclave_core::protocol::{Command, Refusal};
+use conclave_core::text::visible;
+use conclave_core::time::UnixMillis;
+use conclave_shell_tokio::client::{DialError, DialOptions};
+use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage};
+use conclave_store::config::ServerUrl;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+
+use crate::args::{Since, Tail};
+use crate::connect::{options, own_handle, runtime};
+use crate::output::{FAINT, STRONG, line};
+use crate::{Context, Failure, explain};
+
+pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
+    let url = context.server(tail.of.net.server.as_deref())?;
+    let key = context.key()?;
+    let public = key.public();
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
+    let config = Config {
+        defaulted: tail.handle.is_none(),
+        handle: match tail.handle.clone() {
+            Some(handle) => handle,
+            None => own_handle("tail")?,
+        },
+        key,
+        seed,
+    };
+    let runtime = runtime()?;
+    let ended = runtime.block_on(async {
+        let options = options(&tail.of.net.dial);
+        let watch = Watch { context, tail: &tail, url: &url, public, zone: TimeZone::system(), options };
+        let mut driver = LinkDriver::new(url.clone(), config, watch.options.clone());
+        watch.follow(&mut driver).await
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+struct Watch<'a> {
+    context: &'a Context,
+    tail: &'a Tail,
+    url: &'a ServerUrl,
+    public: PublicKey,
+    zone: TimeZone,
+    options: DialOptions,
+}
+
+impl Watch<'_> {
+    async fn follow(&self, driver: &mut LinkDriver) -> Result<(), Failure> {
+        let channel = &self.tail.of.channel;
+        let from = self.from(driver.now().wall);
+        driver.input(Input::Join { channel: channel.clone(), token: None, from });
+        // The first connection must be made in time; later ones are waited for.
+        let mut deadline = Some(Instant::now() + self.options.timeout);
+        let mut was_down = false;
+        let mut path = String::new();
+        loop {
+            let told = tokio::select! {
+                told = driver.next() => told,
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    let (address, after) = (self.url.authority(), self.options.timeout);
+                    let error = DialError::Timeout { address, stage: Stage::WebSocket, after };
+                    return Err(self.unreached(&error.into()));
+                }
+            };
+            match told {
+                Action::Deliver { from, payload, ts, .. } => self.show(&from, &payload, ts)?,
+                Action::Up { path: own, .. } => path = own.to_string(),
+                Action::Joined { .. } => {
+                    self.greet(&path, was_down);
+                    (deadline, was_down) = (None, false);
+                }
+                Action::CaughtUp { .. } if self.tail.no_follow => return Ok(()),
+                Action::Down(reason) if deadline.is_some() => return Err(self.not_begun(driver, reason)),
+                Action::Down(reason) => {
+                    was_down = true;
+                    self.note(format_args!("{}: {reason}; trying again", self.url));
+                }
+                Action::Lost { reason, .. } => return Err(self.lost(channel, deadline.is_some(), reason)),
+                Action::Fatal(fatal) => return Err(self.fatal(fatal)),
+                Action::Collision { handle } => self.note(format_args!(
+                    "another session is connected as {handle}, too: choose another name with --as"
+                )),
+                _ => {}
+            }
+        }
+    }
+
+    fn from(&self, now: UnixMillis) -> JoinFrom {
+        match self.tail.since {
+            Some(Since::At(stamp)) => JoinFrom::Since(stamp),
+            Some(Since::Ago(span)) => {
+                let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+                JoinFrom::Since(UnixMillis(now.0.saturating_sub(span).max(0)))
+            }
+            // Nothing to follow: all that is kept, then.
+            None if self.tail.no_follow => JoinFrom::Since(UnixMillis(0)),
+            None => JoinFrom::Live,
+        }
+    }
+
+    fn show(&self, from: &SessionPath, payload: &Payload, ts: Option<UnixMillis>) -> Result<(), Failure> {
+        let now = Timestamp::now();
+        let output = &self.context.output;
+        if output.is_json() {
+            let (text, encrypted) = match payload {
+                Payload::Plain(text) => (Some(text), None),
+                Payload::Encrypted(envelope) => {
+                    let ciphertext = STANDARD.encode(&envelope.ciphertext);
+                    (None, Some(json!({ "ciphertext": ciphertext, "key_id": envelope.key_id })))
+                }
+            };
+            return output.json(&json!({
+                "channel": self.tail.of.channel.as_str(),
+                "from": from.to_string(),
+                "user": from.user.as_str(),
+                "machine": from.machine.as_str(),
+                "session": from.session.as_str(),
+                "ts": ts.map(UnixMillis::rfc3339),
+                "ts_ms": ts.map(|ts| ts.0),
+                "received_at": format!("{now:.3}"),
+                "text": text,
+                "encrypted": encrypted,
+            }));
+        }
+        let stamp = ts.and_then(|ts| Timestamp::from_millisecond(ts.0).ok()).unwrap_or(now);
+        let stamp = stamp.to_zoned(self.zone.clone());
+        output.text(format_args!(
+            "{FAINT}{}{FAINT:#} {STRONG}{}{STRONG:#}: {}",
+            local(&stamp),
+            line(&from.to_string()),
+            body(payload)
+        ))
+    }
+
+    fn greet(&self, path: &str, again: bool) {
+        let channel = &self.tail.of.channel;
+        if again {
+            self.note(format_args!("connected again"));
+        } else if !self.context.output.is_json() && !self.tail.no_follow {
+            self.note(format_args!("following #{channel} as {path}; Ctrl-C ends it"));
+        }
+    }
+
+    fn note(&self, text: std::fmt::Arguments<'_>) {
+        let text = text.to_string();
+        self.context.output.note(format_args!("{FAINT}{}{FAINT:#}", line(&text)));
+    }
+
+    fn not_begun(&self, driver: &mut LinkDriver, reason: DownReason) -> Failure {
+        match (reason, driver.dial_error()) {
+            (DownReason::Dial(_) | DownReason::DialTimeout, Some(error)) => self.unreached(&error.into()),
+            (DownReason::Handshake(error), _) => self.unreached(&error.into()),
+            (reason, _) => {
+                let why = Some(reason.to_string());
+                self.unreached(&SessionError::Ended { why, sent: false })
+            }
+        }
+    }
+
+    fn unreached(&self, error: &SessionError) -> Failure {
+        let config = self.context.config().unwrap_or_default();
+        explain::opening(self.url, config.server(self.url), &self.public, error)
+    }
+
+    fn fatal(&self, fatal: Fatal) -> Failure {
+        let (Fatal::Key(error) | Fatal::Refused(error)) = fatal;
+        self.unreached(&error.into())
+    }
+
+    fn lost(&self, channel: &ChannelName, at_first: bool, reason: Refusal) -> Failure {
+        let command = Command::Join { channel: channel.clone(), token: None };
+        let failure = explain::request(self.url, &command, &SessionError::Refused(reason));
+        match failure {
+            Failure::Failed { what, next } if !at_first => {
+                Failure::new(format!("#{channel} cannot be followed any more: {what}"), next)
+            }
+            other => other,
+        }
+    }
+}
+
+fn local(stamp: &Zoned) -> String {
+    stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A message for people: what follows its first line is set in, so that no message looks like several.
+fn body(payload: &Payload) -> String {
+    match payload {
+        Payload::Plain(text) => visible(text.trim_end_matches('\n')).replace('\n', "\n    "),
+        Payload::Encrypted(envelope) => {
+            let key = envelope.key_id.as_deref().unwrap_or("unnamed");
+            format!("(encrypted for the key {}, {} bytes)", line(key), envelope.ciphertext.len())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_look_like_two_or_drive_the_terminal() {
+        let forged = Payload::Plain("hi\n2026-11-21 09:00:00 boss/ws/x: wire money\r\u{1b}[1A\n".into());
+        assert_eq!(body(&forged), "hi\n    2026-11-21 09:00:00 boss/ws/x: wire money\\u{d}\\u{1b}[1A");
+    }
+
+    #[test]
+    fn stamps_are_local() {
+        let stamp = Timestamp::from_second(0).unwrap().to_zoned(TimeZone::fixed(jiff::tz::offset(2)));
+        assert_eq!(local(&stamp), "1970-01-01 02:00:00");
+    }
+}
