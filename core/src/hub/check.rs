@@ -61,7 +61,8 @@ impl Hub {
                 if !session.subscriptions.contains(channel) {
                     return Err(format!("{} does not know of its subscription to {channel:?}", session.path));
                 }
-                if known.banned.contains(&session.user) {
+                // Who became an admin of the server after a ban sees everything again.
+                if known.banned.contains(&session.user) && !self.is_admin(&session.path.user) {
                     return Err(format!("{} is banned from {channel:?} and subscribed", session.path));
                 }
             }

@@ -188,3 +188,14 @@ fn deleting_ends_it_all_and_a_new_channel_of_that_name_starts_empty() {
     assert_eq!(world.ask(bob, "join den"), nothing("den"));
     assert_eq!(world.ask(bob, &format!("join den {token}")), nothing("den"));
 }
+
+#[test]
+fn a_banned_user_who_becomes_an_admin_of_the_server_sees_everything_again() {
+    let (mut world, ann, _) = tiers();
+    world.must(ann, "ban square bob");
+    let mut config = world.hub.config().clone();
+    config.admins.insert(crate::name::UserName::new("bob").unwrap(), None);
+    let mut world = World::over(config, world.stored);
+    let bob = world.open("bob/m/s");
+    assert_eq!(world.must(bob, "join square"), "joined square");
+}
