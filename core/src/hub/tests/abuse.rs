@@ -99,6 +99,31 @@ fn a_reconnect_does_not_refill_the_users_rate() {
 }
 
 #[test]
+fn a_refused_request_takes_nothing_and_waiting_as_told_is_enough() {
+    let (mut world, ann, _) = talkers(|limits| {
+        limits.session.posts = Rate::new(3, 3);
+        limits.session.bytes = Rate::new(7, 20);
+        limits.user.bytes = Rate::new(5, 30);
+    });
+    let post = format!("post c {}", "x".repeat(13));
+    for _ in 0..20 {
+        let mut told = None;
+        while let Some(ms) = wait(&world.ask(ann, &post)) {
+            // Asking again and again makes nobody wait longer.
+            assert!(told.is_none_or(|before| ms <= before));
+            told = Some(ms);
+            if world.now.mono.0 % 2 == 0 {
+                world.pass(Duration::from_millis(ms));
+                world.must(ann, "ping");
+                world.must(ann, &post);
+                break;
+            }
+            world.pass(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
 fn posts_that_are_refused_for_another_reason_count_too() {
     let (mut world, ann, _) = talkers(|limits| limits.session.posts = Rate::new(1, 5));
     assert_eq!(exhaust(&mut world, ann, "post no-such x").0, 5);
