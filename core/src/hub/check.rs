@@ -29,8 +29,8 @@ impl Hub {
             if !self.users.get(&session.user).is_some_and(|live| live.conns.contains(conn)) {
                 return Err(format!("{} is not found by its user", session.path));
             }
-            if self.liveness.iter().filter(|(_, other)| other == conn).count() != 1 {
-                return Err(format!("{} has not exactly one time to be looked at", session.path));
+            if !self.liveness.contains(&(session.look, *conn)) {
+                return Err(format!("{} has no time to be looked at", session.path));
             }
             for channel in &session.subscriptions {
                 if !self.subscribers.get(channel).is_some_and(|list| list.contains(conn)) {
