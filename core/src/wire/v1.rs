@@ -398,6 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_of_the_largest_size_decodes_and_a_larger_one_does_not() {
+        let name = "n".repeat(100);
+        let mut users = alloc::vec![name.as_str(); 166_000];
+        let rest =
+            "r".repeat(codec::MAX_FRAME - Frame::UserList { users: users.clone() }.to_bytes().len() - 3);
+        users.push(&rest);
+        let frame = Frame::UserList { users };
+        let mut bytes = frame.to_bytes();
+        assert_eq!(bytes.len(), codec::MAX_FRAME);
+        assert_eq!(Frame::decode(&bytes), Ok(frame));
+        bytes.push(0);
+        assert_eq!(Frame::decode(&bytes), Err(Malformed));
+    }
+
+    #[test]
     fn a_length_that_lies_is_malformed() {
         // Tag 7 (Who), Some, and a text that claims to be 2^60 bytes long: what aborted an earlier server.
         let bytes = [7, 1, 253, 0, 0, 0, 0, 0, 0, 0, 16];
