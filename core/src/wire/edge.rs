@@ -35,6 +35,8 @@ const MAX_UNDER_WAY: usize = 256;
 const MAX_BYTES_UNDER_WAY: usize = 1 << 20;
 /// A list is cut to fit a frame: no page is larger than what a client accepts.
 const MAX_LIST: usize = super::MAX_FRAME - 4096;
+/// The largest payload: its delivery and its page of history, with the longest names, fit a frame.
+const MAX_PAYLOAD: usize = super::MAX_FRAME - 4096;
 
 /// One connection's edge.
 #[derive(Clone, Debug)]
@@ -364,6 +366,9 @@ fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
         Frame::Who { channel } => {
             channel.map(ChannelName::new).transpose().map(|channel| Command::Who { channel })
         }
+        Frame::ChannelMsg { payload, .. } | Frame::Whisper { payload, .. } if size(payload) > MAX_PAYLOAD => {
+            return Ok(Err(Refusal::Malformed(alloc::format!("a message has at most {MAX_PAYLOAD} bytes"))));
+        }
         Frame::ChannelMsg { channel, payload, .. } => {
             ChannelName::new(channel).map(|channel| Command::Post { channel, payload: payload.into() })
         }
@@ -381,6 +386,13 @@ fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
         _ => return Err(CloseReason::Malformed("a client does not send this frame here")),
     };
     Ok(translated.map_err(Refusal::from))
+}
+
+fn size(payload: &v1::Payload<'_>) -> usize {
+    match payload {
+        v1::Payload::Plain(text) => text.len(),
+        v1::Payload::Encrypted(envelope) => envelope.ciphertext.len() + envelope.key_id.map_or(0, str::len),
+    }
 }
 
 fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
@@ -488,3 +500,6 @@ impl From<v1::Visibility> for Visibility {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
