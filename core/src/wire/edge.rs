@@ -130,7 +130,7 @@ impl Edge {
                 if bytes.len() > MAX_HANDSHAKE_FRAME {
                     return Err(CloseReason::Malformed("frame too large before authentication"));
                 }
-                let frame = Frame::decode(bytes).map_err(|_| CloseReason::Malformed("malformed frame"))?;
+                let frame = decode(bytes)?;
                 match handshake.on_frame(&frame) {
                     Step::Challenge(next) => {
                         send(out, &Frame::Challenge { nonce: next.nonce() });
@@ -146,7 +146,7 @@ impl Edge {
                 Ok(None)
             }
             Phase::Open => {
-                let frame = Frame::decode(bytes).map_err(|_| CloseReason::Malformed("malformed frame"))?;
+                let frame = decode(bytes)?;
                 let translated = command(&frame)?;
                 self.phase = Phase::Open;
                 let overtakes = matches!(translated, Ok(Command::Post { .. }) | Err(_));
@@ -248,6 +248,10 @@ impl Edge {
 pub fn encode_delivery(channel: &ChannelName, from: &SessionPath, payload: &Payload, out: &mut Vec<u8>) {
     let frame = Frame::ChannelMsg { channel: channel.as_str(), from: from.into(), payload: payload.into() };
     send(out, &frame);
+}
+
+fn decode(bytes: &[u8]) -> Result<Frame<'_>, CloseReason> {
+    Frame::decode_from_client(bytes).map_err(|_| CloseReason::Malformed("not a frame that a client sends"))
 }
 
 fn send(out: &mut Vec<u8>, frame: &Frame<'_>) {

@@ -332,6 +332,19 @@ impl<'a> Frame<'a> {
         codec::decode(bytes)
     }
 
+    /// Reads the frame that a client sent as `bytes`. Frames that only a server sends are malformed here and not
+    /// looked into: they hold lists, whose elements take more room than their bytes. So what a client sends
+    /// allocates nothing.
+    ///
+    /// # Errors
+    /// [`Malformed`] if they are no frame of a client.
+    pub fn decode_from_client(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        match bytes.first() {
+            Some(0 | 2 | 4..=10 | 13 | 18 | 21 | 23 | 26) => Self::decode(bytes),
+            _ => Err(Malformed),
+        }
+    }
+
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         codec::encode(self, out);
