@@ -29,8 +29,8 @@ impl Hub {
             if !self.users.get(&session.user).is_some_and(|live| live.conns.contains(conn)) {
                 return Err(format!("{} is not found by its user", session.path));
             }
-            if self.liveness.iter().filter(|(_, other)| other == conn).count() != 1 {
-                return Err(format!("{} has not exactly one time to be looked at", session.path));
+            if !self.liveness.contains(&(session.look, *conn)) {
+                return Err(format!("{} has no time to be looked at", session.path));
             }
             for channel in &session.subscriptions {
                 if !self.subscribers.get(channel).is_some_and(|list| list.contains(conn)) {
@@ -61,7 +61,8 @@ impl Hub {
                 if !session.subscriptions.contains(channel) {
                     return Err(format!("{} does not know of its subscription to {channel:?}", session.path));
                 }
-                if known.banned.contains(&session.user) {
+                // Who became an admin of the server after a ban sees everything again.
+                if known.banned.contains(&session.user) && !self.is_admin(&session.path.user) {
                     return Err(format!("{} is banned from {channel:?} and subscribed", session.path));
                 }
             }

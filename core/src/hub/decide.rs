@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::commit::{Change, Post, Then, Waiting};
-use super::limit::Cost;
+use super::limit::{Cost, both};
 use super::{Action, ConnId, Hub, Lifecycle, RequestId, refuse, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
@@ -57,9 +57,13 @@ impl Hub {
             _ => Cost::Control,
         };
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        session.buckets.take(&self.config.limits.session, now.mono, cost)?;
         let Some(user) = self.users.get_mut(&session.user) else { return Ok(()) };
-        user.buckets.take(&self.config.limits.user, now.mono, cost)
+        // Both or none: who is refused for one rate and asks again must not use up the other.
+        let (mut own, mut shared) = (session.buckets, user.buckets);
+        let limits = &self.config.limits;
+        both(own.take(&limits.session, now.mono, cost), shared.take(&limits.user, now.mono, cost))?;
+        (session.buckets, user.buckets) = (own, shared);
+        Ok(())
     }
 
     /// Decides a request against the durable state.

@@ -80,7 +80,7 @@ impl Rates {
 }
 
 /// The buckets of a session or of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Buckets {
     posts: Bucket,
     whispers: Bucket,
@@ -97,15 +97,15 @@ pub(super) enum Cost {
 }
 
 impl Buckets {
+    /// Takes what a request costs. On an error, which tells the longest wait, some of it may be taken: take
+    /// from a copy.
     pub(super) fn take(&mut self, rates: &Rates, now: Monotonic, cost: Cost) -> Result<(), Duration> {
         match cost {
             Cost::Post(bytes) => {
-                self.posts.take(rates.posts, now, 1)?;
-                self.bytes.take(rates.bytes, now, bytes)
+                both(self.posts.take(rates.posts, now, 1), self.bytes.take(rates.bytes, now, bytes))
             }
             Cost::Whisper(bytes) => {
-                self.whispers.take(rates.whispers, now, 1)?;
-                self.bytes.take(rates.bytes, now, bytes)
+                both(self.whispers.take(rates.whispers, now, 1), self.bytes.take(rates.bytes, now, bytes))
             }
             Cost::Control => self.control.take(rates.control, now, 1),
         }
@@ -114,6 +114,11 @@ impl Buckets {
     pub(super) fn are_full(&self, now: Monotonic) -> bool {
         [self.posts, self.whispers, self.bytes, self.control].iter().all(|bucket| bucket.is_full(now))
     }
+}
+
+/// Granted if both are, or the longer wait.
+pub(super) fn both(one: Result<(), Duration>, other: Result<(), Duration>) -> Result<(), Duration> {
+    one.err().max(other.err()).map_or(Ok(()), Err)
 }
 
 /// Everything that bounds a hub. The defaults are such that a busy agent never meets them.

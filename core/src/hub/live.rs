@@ -26,6 +26,8 @@ pub(super) struct Session {
     pub(super) subscriptions: BTreeSet<ChannelId>,
     pub(super) buckets: Buckets,
     pub(super) heard: Monotonic,
+    /// Under which time it stands in `Hub::liveness`.
+    pub(super) look: Monotonic,
 }
 
 /// A user with sessions, or one that had some lately.
@@ -107,7 +109,8 @@ impl Hub {
         }
         live.conns.push(conn);
         self.paths.insert(path.clone(), conn);
-        self.liveness.insert((now.mono + self.config.limits.idle, conn));
+        let look = now.mono + self.config.limits.idle;
+        self.liveness.insert((look, conn));
         self.sessions.insert(
             conn,
             Session {
@@ -117,6 +120,7 @@ impl Hub {
                 subscriptions: BTreeSet::new(),
                 buckets: Buckets::default(),
                 heard: now.mono,
+                look,
             },
         );
         actions.push(Action::Established { conn, path, admin });
@@ -133,11 +137,12 @@ impl Hub {
             && at <= now.mono
         {
             self.liveness.remove(&(at, conn));
-            let Some(session) = self.sessions.get(&conn) else { continue };
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
             let due = session.heard + self.config.limits.idle;
             if due <= now.mono {
                 self.close(now, conn, CloseReason::Idle, actions);
             } else {
+                session.look = due;
                 self.liveness.insert((due, conn));
             }
         }
@@ -170,11 +175,7 @@ impl Hub {
             self.drop_subscriber(*channel, conn);
         }
         self.paths.remove(&session.path);
-        // At most one entry stands for a session, somewhere at or behind its last sign of life.
-        let due = session.heard + self.config.limits.idle;
-        if !self.liveness.remove(&(due, conn)) {
-            self.liveness.retain(|(_, other)| *other != conn);
-        }
+        self.liveness.remove(&(session.look, conn));
         if let Some(live) = self.users.get_mut(&session.user) {
             live.conns.retain(|other| *other != conn);
             if live.conns.is_empty() {

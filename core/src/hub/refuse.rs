@@ -41,7 +41,8 @@ pub(super) fn full(what: &str, most: usize) -> Refusal {
 }
 
 pub(super) fn too_fast(wait: Duration) -> Refusal {
-    let wait = wait.as_millis().max(1);
+    // Rounded up: who waits as long as it was told has waited enough.
+    let wait = wait.as_nanos().div_ceil(1_000_000);
     Refusal::Unauthorized(format!("rate limit: try again in {wait} ms"))
 }
 

@@ -21,8 +21,10 @@ pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 #[error("malformed frame")]
 pub struct Malformed;
 
-const DECODE: Configuration<LittleEndian, Varint, Limit<MAX_FRAME>> =
-    bincode::config::standard().with_limit::<MAX_FRAME>();
+/// bincode counts a number at its full width, however short it was written: eight bytes for one.
+const LIMIT: usize = 8 * MAX_FRAME;
+const DECODE: Configuration<LittleEndian, Varint, Limit<LIMIT>> =
+    bincode::config::standard().with_limit::<LIMIT>();
 const ENCODE: Configuration<LittleEndian, Varint> = bincode::config::standard();
 
 /// Reads one value that takes all of `bytes`.

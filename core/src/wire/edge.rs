@@ -35,6 +35,8 @@ const MAX_UNDER_WAY: usize = 256;
 const MAX_BYTES_UNDER_WAY: usize = 1 << 20;
 /// A list is cut to fit a frame: no page is larger than what a client accepts.
 const MAX_LIST: usize = super::MAX_FRAME - 4096;
+/// The largest payload: its delivery and its page of history, with the longest names, fit a frame.
+const MAX_PAYLOAD: usize = super::MAX_FRAME - 4096;
 
 /// One connection's edge.
 #[derive(Clone, Debug)]
@@ -128,7 +130,7 @@ impl Edge {
                 if bytes.len() > MAX_HANDSHAKE_FRAME {
                     return Err(CloseReason::Malformed("frame too large before authentication"));
                 }
-                let frame = Frame::decode(bytes).map_err(|_| CloseReason::Malformed("malformed frame"))?;
+                let frame = decode(bytes)?;
                 match handshake.on_frame(&frame) {
                     Step::Challenge(next) => {
                         send(out, &Frame::Challenge { nonce: next.nonce() });
@@ -144,7 +146,7 @@ impl Edge {
                 Ok(None)
             }
             Phase::Open => {
-                let frame = Frame::decode(bytes).map_err(|_| CloseReason::Malformed("malformed frame"))?;
+                let frame = decode(bytes)?;
                 let translated = command(&frame)?;
                 self.phase = Phase::Open;
                 let overtakes = matches!(translated, Ok(Command::Post { .. }) | Err(_));
@@ -246,6 +248,10 @@ impl Edge {
 pub fn encode_delivery(channel: &ChannelName, from: &SessionPath, payload: &Payload, out: &mut Vec<u8>) {
     let frame = Frame::ChannelMsg { channel: channel.as_str(), from: from.into(), payload: payload.into() };
     send(out, &frame);
+}
+
+fn decode(bytes: &[u8]) -> Result<Frame<'_>, CloseReason> {
+    Frame::decode_from_client(bytes).map_err(|_| CloseReason::Malformed("not a frame that a client sends"))
 }
 
 fn send(out: &mut Vec<u8>, frame: &Frame<'_>) {
@@ -364,6 +370,9 @@ fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
         Frame::Who { channel } => {
             channel.map(ChannelName::new).transpose().map(|channel| Command::Who { channel })
         }
+        Frame::ChannelMsg { payload, .. } | Frame::Whisper { payload, .. } if size(payload) > MAX_PAYLOAD => {
+            return Ok(Err(Refusal::Malformed(alloc::format!("a message has at most {MAX_PAYLOAD} bytes"))));
+        }
         Frame::ChannelMsg { channel, payload, .. } => {
             ChannelName::new(channel).map(|channel| Command::Post { channel, payload: payload.into() })
         }
@@ -381,6 +390,13 @@ fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
         _ => return Err(CloseReason::Malformed("a client does not send this frame here")),
     };
     Ok(translated.map_err(Refusal::from))
+}
+
+fn size(payload: &v1::Payload<'_>) -> usize {
+    match payload {
+        v1::Payload::Plain(text) => text.len(),
+        v1::Payload::Encrypted(envelope) => envelope.ciphertext.len() + envelope.key_id.map_or(0, str::len),
+    }
 }
 
 fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
@@ -488,3 +504,6 @@ impl From<v1::Visibility> for Visibility {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -332,6 +332,19 @@ impl<'a> Frame<'a> {
         codec::decode(bytes)
     }
 
+    /// Reads the frame that a client sent as `bytes`. Frames that only a server sends are malformed here and not
+    /// looked into: they hold lists, whose elements take more room than their bytes. So what a client sends
+    /// allocates nothing.
+    ///
+    /// # Errors
+    /// [`Malformed`] if they are no frame of a client.
+    pub fn decode_from_client(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        match bytes.first() {
+            Some(0 | 2 | 4..=10 | 13 | 18 | 21 | 23 | 26) => Self::decode(bytes),
+            _ => Err(Malformed),
+        }
+    }
+
     /// Appends the frame's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         codec::encode(self, out);
@@ -395,6 +408,21 @@ mod tests {
         bytes.push(0);
         assert_eq!(Frame::decode(&bytes), Err(Malformed));
         assert_eq!(Frame::decode(&[]), Err(Malformed));
+    }
+
+    #[test]
+    fn a_frame_of_the_largest_size_decodes_and_a_larger_one_does_not() {
+        let name = "n".repeat(100);
+        let mut users = alloc::vec![name.as_str(); 166_000];
+        let rest =
+            "r".repeat(codec::MAX_FRAME - Frame::UserList { users: users.clone() }.to_bytes().len() - 3);
+        users.push(&rest);
+        let frame = Frame::UserList { users };
+        let mut bytes = frame.to_bytes();
+        assert_eq!(bytes.len(), codec::MAX_FRAME);
+        assert_eq!(Frame::decode(&bytes), Ok(frame));
+        bytes.push(0);
+        assert_eq!(Frame::decode(&bytes), Err(Malformed));
     }
 
     #[test]

@@ -1,0 +1,12 @@
+//! The hub's rules, one test each, grouped by theme. A test speaks the small language of [`world`].
+
+mod abuse;
+mod admin;
+mod channels;
+mod durability;
+mod end;
+mod identity;
+mod invites;
+mod messages;
+mod presence;
+mod world;

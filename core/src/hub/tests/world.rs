@@ -1,0 +1,428 @@
+//! A hub with a clock and a store to play with. Requests and replies are written as short texts, so that a test
+//! reads as a conversation.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::directory::Directory;
+use crate::handshake::{Claim, Proven};
+use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, RequestId};
+use crate::key::PublicKey;
+use crate::name::{ChannelName, Handle, MachineName, UserName};
+use crate::payload::Payload;
+use crate::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Stamped, Token, Visibility};
+use crate::record::{ChannelId, Record, Stamp};
+use crate::time::{Monotonic, Now, UnixMillis};
+
+/// A page of history that the hub wants to have read.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) conn: ConnId,
+    pub(super) request: RequestId,
+    pub(super) channel: ChannelId,
+    pub(super) since: UnixMillis,
+    pub(super) max_rows: usize,
+    pub(super) max_bytes: usize,
+}
+
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) now: Now,
+    /// What is on the disk, as the fold that a restart would make of it.
+    pub(super) stored: Directory,
+    /// Every record on the disk, in order.
+    pub(super) records: Vec<Record>,
+    pub(super) in_flight: Option<(BatchId, Vec<Record>)>,
+    pub(super) reads: VecDeque<Wanted>,
+    pub(super) drained: bool,
+    replies: BTreeMap<(ConnId, RequestId), Reply>,
+    received: BTreeMap<ConnId, Vec<String>>,
+    closed: BTreeMap<ConnId, CloseReason>,
+    established: BTreeMap<ConnId, (String, bool)>,
+    next_conn: u64,
+    next_request: u64,
+    tokens: u32,
+}
+
+/// The only key of a user's machine: derived from both names.
+pub(super) fn key(user: &str, machine: &str) -> PublicKey {
+    let mut bytes = [b'.'; 32];
+    for (byte, with) in bytes.iter_mut().zip(format!("{user}/{machine}").bytes()) {
+        *byte = with;
+    }
+    PublicKey::from_trusted(bytes)
+}
+
+pub(super) fn proven(user: &str, machine: &str, handle: &str, registers: bool) -> Proven {
+    Proven {
+        key: key(user, machine),
+        session: Handle::new(handle).unwrap(),
+        claim: registers.then(|| Claim {
+            user: UserName::new(user).unwrap(),
+            machine: MachineName::new(machine).unwrap(),
+        }),
+    }
+}
+
+impl World {
+    /// A world whose server admin will be called `root`, without rates.
+    pub(super) fn new() -> Self {
+        Self::with(|limits| *limits = core::mem::take(limits).without_rates())
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut config = Config::default();
+        config.admins.insert(UserName::new("root").unwrap(), None);
+        change(&mut config.limits);
+        Self::over(config, Directory::default())
+    }
+
+    pub(super) fn over(config: Config, directory: Directory) -> Self {
+        Self {
+            hub: Hub::new(config, directory.clone()),
+            now: Now { mono: Monotonic(1_000), wall: UnixMillis(1_700_000_000_000) },
+            stored: directory,
+            records: Vec::new(),
+            in_flight: None,
+            reads: VecDeque::new(),
+            drained: false,
+            replies: BTreeMap::new(),
+            received: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            established: BTreeMap::new(),
+            next_conn: 0,
+            next_request: 0,
+            tokens: 0,
+        }
+    }
+
+    /// Hands the hub an input and takes in what it leads to.
+    pub(super) fn handle(&mut self, input: Input) {
+        let mut actions = Vec::new();
+        self.hub.handle(self.now, input, &mut actions);
+        for action in actions {
+            self.take_in(action);
+        }
+        self.hub.check().unwrap();
+    }
+
+    fn take_in(&mut self, action: Action) {
+        match action {
+            Action::Established { conn, path, admin } => {
+                self.established.insert(conn, (path.to_string(), admin));
+            }
+            Action::Reply { conn, request, reply } => {
+                let again = self.replies.insert((conn, request), reply);
+                assert!(again.is_none(), "a request is answered once");
+            }
+            Action::Deliver { channel, from, payload, to, except } => {
+                for conn in to.iter().filter(|conn| **conn != except) {
+                    self.received
+                        .entry(*conn)
+                        .or_default()
+                        .push(format!("{channel} {from}: {}", text(&payload)));
+                }
+            }
+            Action::Whisper { conn, from, target, payload } => {
+                let line = format!("whisper {from} to {target}: {}", text(&payload));
+                self.received.entry(conn).or_default().push(line);
+            }
+            Action::Close { conn, reason } => {
+                let again = self.closed.insert(conn, reason);
+                assert!(again.is_none(), "a connection ends once");
+            }
+            Action::Persist { batch, records } => {
+                assert!(self.in_flight.is_none(), "one batch is in flight at a time");
+                assert!(!records.is_empty());
+                self.in_flight = Some((batch, records));
+            }
+            Action::ReadHistory { conn, request, channel, since, max_rows, max_bytes } => {
+                self.reads.push_back(Wanted { conn, request, channel, since, max_rows, max_bytes });
+            }
+            Action::Drained => self.drained = true,
+        }
+    }
+
+    /// Submits without waiting.
+    pub(super) fn submit(&mut self, conn: ConnId, command: &str) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.tokens += 1;
+        let token = Some(Token::new(&format!("token-{}", self.tokens)));
+        self.handle(Input::Request { conn, request, command: parse(command), token });
+        request
+    }
+
+    /// What a request was answered.
+    pub(super) fn reply(&self, conn: ConnId, request: RequestId) -> Option<String> {
+        self.replies.get(&(conn, request)).map(show)
+    }
+
+    /// Submits, lets the store and the history work, and gives the answer.
+    pub(super) fn ask(&mut self, conn: ConnId, command: &str) -> String {
+        let request = self.submit(conn, command);
+        self.settle();
+        self.reply(conn, request).unwrap_or_else(|| panic!("no answer to '{command}'"))
+    }
+
+    /// Asks for what must be answered at once, whatever the store is doing.
+    pub(super) fn see(&mut self, conn: ConnId, command: &str) -> String {
+        let request = self.submit(conn, command);
+        self.reply(conn, request).unwrap_or_else(|| panic!("no answer to '{command}' at once"))
+    }
+
+    /// Asks for what must be granted.
+    pub(super) fn must(&mut self, conn: ConnId, command: &str) -> String {
+        let answer = self.ask(conn, command);
+        assert!(!is_refused(&answer), "{command}: {answer}");
+        answer
+    }
+
+    /// Makes what has gathered durable, until nothing is under way.
+    pub(super) fn settle(&mut self) {
+        while self.seal() {
+            self.persist();
+        }
+        while let Some(wanted) = self.reads.pop_front() {
+            let page = self.page(&wanted);
+            self.answer(&wanted, Ok(page));
+        }
+    }
+
+    /// Ticks if the hub asks for it now; true if a batch is in flight.
+    pub(super) fn seal(&mut self) -> bool {
+        if self.hub.next_deadline().is_some_and(|at| at <= self.now.mono) {
+            self.handle(Input::Tick);
+        }
+        self.in_flight.is_some()
+    }
+
+    /// The batch in flight is durable.
+    pub(super) fn persist(&mut self) {
+        let (batch, records) = self.in_flight.take().expect("a batch is in flight");
+        for record in &records {
+            self.stored.apply(record);
+        }
+        self.records.extend(records);
+        self.handle(Input::Persisted { batch });
+        assert_eq!(*self.hub.directory(), self.stored, "the hub has what the store has");
+    }
+
+    /// The batch in flight could not be stored.
+    pub(super) fn fail(&mut self) {
+        let (batch, _) = self.in_flight.take().expect("a batch is in flight");
+        self.handle(Input::PersistFailed { batch, why: "no space left on the disk".into() });
+        assert_eq!(*self.hub.directory(), self.stored, "the hub has what the store has");
+    }
+
+    /// What the store would read.
+    pub(super) fn page(&self, wanted: &Wanted) -> Vec<Stamped> {
+        let posted = self.records.iter().filter_map(|record| match record {
+            Record::Posted { channel, stamp, from, payload }
+                if *channel == wanted.channel && stamp.ts > wanted.since =>
+            {
+                Some(Stamped { from: (**from).clone(), ts: stamp.ts, payload: (**payload).clone() })
+            }
+            _ => None,
+        });
+        posted.take(wanted.max_rows).collect()
+    }
+
+    pub(super) fn answer(&mut self, wanted: &Wanted, page: Result<Vec<Stamped>, String>) {
+        let Wanted { conn, request, channel, .. } = *wanted;
+        self.handle(Input::HistoryRead { conn, request, channel, page });
+    }
+
+    /// The stamps of a channel's messages on the disk.
+    pub(super) fn stamps(&self, id: ChannelId) -> Vec<Stamp> {
+        self.records
+            .iter()
+            .filter_map(|record| match record {
+                Record::Posted { channel, stamp, .. } if *channel == id => Some(*stamp),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Hands a proven connection to the hub.
+    pub(super) fn connect(&mut self, proven: Proven) -> ConnId {
+        let conn = ConnId(self.next_conn);
+        self.next_conn += 1;
+        self.handle(Input::Open { conn, proven });
+        conn
+    }
+
+    /// Registers a user with the machine `m`; its session's handle is `s`.
+    pub(super) fn register(&mut self, user: &str) -> ConnId {
+        let conn = self.connect(proven(user, "m", "s", true));
+        self.settle();
+        assert!(self.established(conn).is_some(), "{user} did not get in: {:?}", self.closed(conn));
+        conn
+    }
+
+    /// A session of an enrolled machine, written `user/machine/session`.
+    pub(super) fn open(&mut self, path: &str) -> ConnId {
+        let parts: Vec<&str> = path.split('/').collect();
+        let conn = self.connect(proven(parts[0], parts[1], parts[2], false));
+        assert_eq!(
+            self.established(conn).map(|(path, _)| path).as_deref(),
+            Some(path),
+            "{:?}",
+            self.closed(conn)
+        );
+        conn
+    }
+
+    pub(super) fn close(&mut self, conn: ConnId) {
+        self.handle(Input::Closed { conn });
+    }
+
+    /// The path that a connection was given, and whether it is a server admin's.
+    pub(super) fn established(&self, conn: ConnId) -> Option<(String, bool)> {
+        self.established.get(&conn).cloned()
+    }
+
+    /// Why the hub ended a connection.
+    pub(super) fn closed(&self, conn: ConnId) -> Option<String> {
+        self.closed.get(&conn).map(|reason| match reason {
+            CloseReason::Refused(refusal) => show(&Reply::Refused(refusal.clone())),
+            reason => reason.to_string(),
+        })
+    }
+
+    /// Whether a connection is a session.
+    pub(super) fn lives(&self, conn: ConnId) -> bool {
+        self.hub.path(conn).is_some()
+    }
+
+    /// What a connection received since it was last asked.
+    pub(super) fn received(&mut self, conn: ConnId) -> Vec<String> {
+        self.received.remove(&conn).unwrap_or_default()
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now.mono = self.now.mono + time;
+        self.now.wall.0 += i64::try_from(time.as_millis()).unwrap();
+    }
+
+    /// The identity of the channel of this name.
+    pub(super) fn channel(&self, name: &str) -> ChannelId {
+        self.hub.directory().channel_named(name).unwrap().0
+    }
+}
+
+pub(super) fn is_refused(answer: &str) -> bool {
+    ["Malformed", "Unauthorized", "NotFound", "Internal"].iter().any(|kind| answer.starts_with(kind))
+}
+
+fn text(payload: &Payload) -> &str {
+    match payload {
+        Payload::Plain(text) => text,
+        Payload::Encrypted(_) => "encrypted",
+    }
+}
+
+/// A request as a command.
+fn parse(line: &str) -> Command {
+    let words: Vec<&str> = line.split(' ').collect();
+    let channel = |at: usize| ChannelName::new(words[at]).unwrap();
+    let user = |at: usize| UserName::new(words[at]).unwrap();
+    let tier = |at: usize| match words[at] {
+        "public" => Visibility::Public,
+        "unlisted" => Visibility::Unlisted,
+        "private" => Visibility::Private,
+        other => panic!("no tier '{other}'"),
+    };
+    let rest = |from: usize| Payload::Plain(words[from..].join(" "));
+    let number =
+        |at: usize| words.get(at).filter(|word| **word != "-").map(|word| word.parse::<u64>().unwrap());
+    Command::Admin(match words[0] {
+        "join" => {
+            return Command::Join { channel: channel(1), token: words.get(2).map(|token| Token::new(token)) };
+        }
+        "leave" => return Command::Leave { channel: channel(1) },
+        "who" => return Command::Who { channel: words.get(1).map(|_| channel(1)) },
+        "post" => return Command::Post { channel: channel(1), payload: rest(2) },
+        "whisper" => return Command::Whisper { target: words[1].parse().unwrap(), payload: rest(2) },
+        "channels" => return Command::ListChannels,
+        "machines" => return Command::ListMachines,
+        "users" => return Command::ListUsers,
+        "read" => {
+            let since = UnixMillis(words.get(2).map_or(0, |since| since.parse().unwrap()));
+            return Command::ReadSince { channel: channel(1), since };
+        }
+        "ping" => return Command::Ping,
+        "create" => Admin::CreateChannel { visibility: tier(1), name: channel(2) },
+        "delete" => Admin::DeleteChannel { name: channel(1) },
+        "rename" => Admin::RenameChannel { name: channel(1), new_name: channel(2) },
+        "set" => Admin::SetVisibility { visibility: tier(1), name: channel(2) },
+        "add" => Admin::AclAdd { channel: channel(1), user: user(2) },
+        "remove" => Admin::AclRemove { channel: channel(1), user: user(2) },
+        "members" => Admin::AclList { channel: channel(1) },
+        "invite" => Admin::InviteCreate {
+            channel: channel(1),
+            uses: number(2).map(|uses| u32::try_from(uses).unwrap()),
+            lifetime: number(3).map(Duration::from_secs),
+        },
+        "revoke" => Admin::InviteRevoke { token: Token::new(words[1]) },
+        "invites" => Admin::InviteList { channel: channel(1) },
+        "kick" => Admin::Kick {
+            channel: channel(1),
+            target: match words[2].contains('/') {
+                true => KickTarget::Session(words[2].parse().unwrap()),
+                false => KickTarget::User(user(2)),
+            },
+        },
+        "ban" => Admin::Ban { channel: channel(1), user: user(2) },
+        "unban" => Admin::Unban { channel: channel(1), user: user(2) },
+        "bans" => Admin::BanList { channel: channel(1) },
+        "expel" => Admin::UserRemove { user: user(1) },
+        // `enrol MACHINE of USER`: the key is that user's and machine's.
+        "enrol" => {
+            Admin::MachineAdd { name: MachineName::new(words[1]).unwrap(), key: key(words[3], words[1]) }
+        }
+        "retire" => Admin::MachineRemove { name: MachineName::new(words[1]).unwrap() },
+        other => panic!("no command '{other}'"),
+    })
+}
+
+fn show(reply: &Reply) -> String {
+    fn list<T>(what: &str, elements: &[T], show: impl Fn(&T) -> String) -> String {
+        elements.iter().fold(String::from(what), |line, element| line + " " + &show(element))
+    }
+    match reply {
+        Reply::Sent => "sent".into(),
+        Reply::Joined(channel) => format!("joined {channel}"),
+        Reply::Done(what) => format!("done {what}"),
+        Reply::Presence { sessions, .. } => list("here", sessions, |path| path.to_string()),
+        Reply::Channels(channels) => list("channels", channels, |channel| {
+            format!(
+                "{}:{:?}{}",
+                channel.name,
+                channel.visibility,
+                if channel.member { ":member" } else { "" }
+            )
+        }),
+        Reply::Machines(machines) => list("machines", machines, |machine| machine.name.to_string()),
+        Reply::Users(users) => list("users", users, |user| user.to_string()),
+        Reply::Invites(invites) => list("invites", invites, |invite| {
+            let uses = invite.uses.map_or_else(String::new, |uses| format!("x{uses}"));
+            let expires = invite.expires.map_or_else(String::new, |at| format!("@{}", at.0));
+            format!("{}{uses}{expires}", invite.token.expose())
+        }),
+        Reply::Invite(token) => token.expose().into(),
+        Reply::History { channel, messages } => {
+            list(&format!("history of {channel}:"), messages, |message| text(&message.payload).into())
+        }
+        Reply::Pong => "pong".into(),
+        Reply::Refused(refusal) => match refusal {
+            Refusal::Malformed(why) => format!("Malformed: {why}"),
+            Refusal::Unauthorized(why) => format!("Unauthorized: {why}"),
+            Refusal::NotFound(why) => format!("NotFound: {why}"),
+            Refusal::Internal(why) => format!("Internal: {why}"),
+        },
+    }
+}
