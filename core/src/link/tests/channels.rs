@@ -336,6 +336,22 @@ fn what_the_purge_took_is_not_mistaken_for_a_later_message() {
 }
 
 #[test]
+fn what_is_left_of_the_live_messages_after_a_purge_is_recognised() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(1, "witness")]);
+    pair.history(&[]);
+    for body in ["a", "b", "c"] {
+        assert_eq!(bodies(&pair.deliver(body)), [body]);
+    }
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(bodies(&pair.history(&[(4, "c"), (5, "d"), (6, "a")])), ["d", "a"]);
+}
+
+#[test]
 fn a_delivery_that_the_server_forgot_is_made_up_for_and_its_successor_not_repeated() {
     let mut pair = Scripted::up();
     pair.join(JoinFrom::Since(UnixMillis(0)));
