@@ -320,6 +320,52 @@ fn a_delivery_that_the_history_does_not_know_is_believed() {
 }
 
 #[test]
+fn what_the_purge_took_is_not_mistaken_for_a_later_message() {
+    let mut pair = Scripted::joined();
+    assert_eq!(bodies(&pair.deliver("a")), ["a"]);
+    for page in [&[][..], &[(9, "a")]] {
+        pair.pass(3 * SECOND);
+        pair.drop_connection();
+        pair.reconnect();
+        pair.say(&Frame::Joined { channel: "ops" });
+        assert_eq!(bodies(&pair.history(page)).len(), page.len(), "posted during the second drop");
+        if !page.is_empty() {
+            pair.history(&[]);
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_the_live_messages_after_a_purge_is_recognised() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(1, "witness")]);
+    pair.history(&[]);
+    for body in ["a", "b", "c"] {
+        assert_eq!(bodies(&pair.deliver(body)), [body]);
+    }
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(bodies(&pair.history(&[(4, "c"), (5, "d"), (6, "a")])), ["d", "a"]);
+}
+
+#[test]
+fn a_delivery_that_the_server_forgot_is_made_up_for_and_its_successor_not_repeated() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(1, "a")]);
+    pair.history(&[]);
+    assert_eq!(bodies(&pair.deliver("c")), ["c"], "'b' was never delivered");
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(bodies(&pair.history(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")])), ["b", "d"]);
+}
+
+#[test]
 fn many_channels_do_not_read_all_at_once() {
     let mut pair = Scripted::up();
     let names: Vec<String> = (0..20).map(|number| format!("c{number:02}")).collect();
