@@ -57,7 +57,7 @@ enum Happened {
 impl LinkDriver {
     /// A link to `url` that begins with the first call of [`LinkDriver::next`]. To be made inside a runtime.
     pub fn new(url: ServerUrl, config: Config, options: DialOptions) -> Self {
-        let clock = Clock::start();
+        let clock = Clock::default();
         let mut driver = Self {
             link: Link::new(config),
             url,
