@@ -56,8 +56,10 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder of the key and the configuration [default: ~/.config/conclave]
-    #[arg(long, global = true, value_name = "DIR", env = "CONCLAVE_CONFIG_DIR", hide_env_values = true)]
+    /// Folder of the key and the configuration [env: CONCLAVE_CONFIG_DIR] [default: ~/.config/conclave]
+    // The variable is read with the other places for a folder: to clap it would be something typed, and a bare
+    // `conclave` would not show the help.
+    #[arg(long, global = true, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
     /// Print results as JSON, for programs
     #[arg(long, global = true)]
