@@ -56,8 +56,10 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder of the key and the configuration [default: ~/.config/conclave]
-    #[arg(long, global = true, value_name = "DIR", env = "CONCLAVE_CONFIG_DIR", hide_env_values = true)]
+    /// Folder of the key and the configuration [env: CONCLAVE_CONFIG_DIR] [default: ~/.config/conclave]
+    // The variable is read with the other places for a folder: to clap it would be something typed, and a bare
+    // `conclave` would not show the help.
+    #[arg(long, global = true, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
     /// Print results as JSON, for programs
     #[arg(long, global = true)]
@@ -203,7 +205,8 @@ Examples:
 Examples:
   claude mcp add conclave -- conclave bridge
   conclave bridge --server wss://conclave.example --as reviewer
-  conclave bridge --approver aaron      relay the agent's permission prompts to aaron")]
+  conclave bridge --approver aaron      relay the agent's permission prompts to aaron
+  conclave bridge --print-config vscode")]
 pub struct Bridge {
     /// Servers to take part on (repeatable) [default: all known]
     #[arg(long = "server", value_name = "URL")]
@@ -212,8 +215,11 @@ pub struct Bridge {
     #[arg(long = "as", value_name = "SESSION")]
     pub handle: Option<conclave_core::name::Handle>,
     /// Who may answer the agent's permission prompts (repeatable) [default: `approvers` in config.toml]
-    #[arg(long = "approver", value_name = "USER")]
-    pub approvers: Vec<conclave_core::name::UserName>,
+    #[arg(long = "approver", value_name = "USER[@SERVER]")]
+    pub approvers: Vec<String>,
+    /// Print the configuration for an MCP client, such as claude-code, cursor or vscode, and end
+    #[arg(long, value_name = "CLIENT")]
+    pub print_config: Option<conclave_shell_smol::Client>,
     /// Trust the certificates in this PEM file, too
     #[arg(long, value_name = "FILE", env = "CONCLAVE_CA")]
     pub ca: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod account;
+mod bridge;
 mod channel;
 mod demo;
 mod doctor;
@@ -53,7 +54,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Man(man) => local::man(&man, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Bridge(_) => Err(Failure::new("this build cannot do that yet", "")),
+        Verb::Bridge(it) => bridge::run(it, context),
     }
 }
 

@@ -1,0 +1,32 @@
+//! `conclave bridge`.
+
+use conclave_shell_smol::{Error, Options, print_config};
+
+use crate::args::Bridge;
+use crate::{Context, Failure};
+
+pub(super) fn run(bridge: Bridge, context: &Context) -> Result<(), Failure> {
+    if let Some(client) = bridge.print_config {
+        return context.output.result(
+            print_config(client, &["conclave", "bridge"]).trim_end(),
+            serde_json::json!({ "client": client.as_str(), "config": print_config(client, &["conclave", "bridge"]) }),
+        );
+    }
+    let folder = context.folder()?.clone();
+    let servers = bridge.servers.iter().map(|named| context.server(Some(named)));
+    let options = Options {
+        folder,
+        servers: servers.collect::<Result<_, _>>()?,
+        handle: bridge.handle,
+        approvers: bridge.approvers,
+        ca: bridge.ca,
+    };
+    conclave_shell_smol::run(&options).map_err(|error| match error {
+        Error::Config(error) => error.into(),
+        Error::Key(error) => error.into(),
+        Error::Certificates { .. } => {
+            Failure::new(error.to_string(), "give a PEM file that can be read: --ca FILE")
+        }
+        Error::Io(_) => Failure::new(error.to_string(), "look at `ulimit -a`"),
+    })
+}

@@ -1,0 +1,273 @@
+//! The verbs that ask a server: what they do, what they print, how they are refused.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod common;
+
+use std::fs;
+
+use common::{Home, Server};
+use serde_json::{Value, json};
+
+fn fields(list: &Value, field: &str) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|item| item[field].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn registering_claims_a_name_once_and_writes_it_down() {
+    let server = Server::start();
+    let ann = Home::new();
+    let register = ["register", "--server", &server.url, "--username", "ann", "--machine", "desk"];
+    let shown = ann.run(register).ok();
+    assert_eq!(shown.out, format!("registered ann/desk on {}\n", server.url));
+    let file = fs::read_to_string(ann.path("config.toml")).unwrap();
+    assert_eq!(
+        file,
+        format!(
+            "default_permission = \"notify\"\n\n[[servers]]\nurl = \"{}\"\nusername = \"ann\"\nmachine = \"desk\"\n",
+            server.url
+        )
+    );
+    let again = ann.run([&register[..], &["--json"]].concat()).json();
+    assert_eq!(again, json!({ "server": server.url, "user": "ann", "machine": "desk" }));
+    ann.run(["register", "--server", &server.url, "--username", "other"]).fails(1, "'other'", "another name");
+
+    let thief = Home::new();
+    thief.run(register).fails(1, "in use", "conclave machine add");
+    assert!(!thief.path("config.toml").exists(), "what was refused is not written down");
+    thief.run(["who", "--server", &server.url]).fails(
+        1,
+        "does not let this machine's key in",
+        "conclave register",
+    );
+}
+
+#[test]
+fn a_machine_is_enrolled_learns_who_it_is_and_is_revoked() {
+    let server = Server::start();
+    let (desk, laptop) = (Home::registered(&server.url, "ann"), Home::new());
+    let key = laptop.run(["key"]).ok().out;
+    desk.run(["machine", "add", "--name", "laptop", "--pubkey", key.trim()]).ok();
+    let learnt = laptop.run(["who", "--server", &server.url]).ok();
+    assert!(learnt.err.contains("this machine is ann/laptop"), "{learnt:?}");
+    laptop.run(["who"]).ok();
+
+    let machines = laptop.run(["machine", "list", "--json"]).json();
+    assert_eq!(fields(&machines, "name"), ["laptop", "m"]);
+    assert_eq!(machines[0]["public_key"], key.trim());
+    desk.run(["machine", "add", "--name", "again", "--pubkey", key.trim()]).fails(
+        1,
+        "",
+        "conclave machine list",
+    );
+    desk.run(["machine", "remove", "nothing"]).fails(1, "nothing", "conclave machine list");
+    desk.run(["machine", "remove", "laptop"]).ok();
+    laptop.run(["who"]).fails(1, "does not let", "conclave machine add --name laptop --pubkey");
+}
+
+#[test]
+fn a_private_channel_is_unseen_until_an_invite_is_redeemed() {
+    let server = Server::start();
+    let (ann, ben) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "ben"));
+    ann.run(["channel", "create", "board", "--visibility", "private"]).ok();
+    assert_eq!(ben.run(["channel", "list", "--json"]).json(), json!([]));
+    ben.run(["join", "board"]).fails(1, "board", "--token");
+    ben.run(["send", "--channel", "board", "x"]).fails(1, "board", "conclave channel list");
+    ben.run(["tail", "--channel", "board"]).fails(1, "board", "--token");
+    let unknown = ben.run(["join", "nothing"]).err;
+    assert_eq!(unknown, ben.run(["join", "board"]).err.replace("board", "nothing"), "told the same");
+
+    let made = ann.run(["invite", "create", "--channel", "board", "--uses", "1", "--expires-in", "1h"]).ok();
+    let token = made.out.trim().to_owned();
+    let invites = ann.run(["invite", "list", "--channel", "board", "--json"]).json();
+    assert_eq!((&invites[0]["token"], &invites[0]["uses_remaining"]), (&json!(token), &json!(1)));
+    ben.run(["join", "board", "--token", &token, "--perm", "converse"]).ok();
+    assert!(ben.run(["perm", "show"]).ok().out.contains("#board  converse"));
+    Home::registered(&server.url, "cid").run(["join", "board", "--token", &token]).fails(
+        1,
+        "board",
+        "ask for a new one",
+    );
+
+    let second = ann.run(["invite", "create", "--channel", "board", "--json"]).json();
+    let second = second["token"].as_str().unwrap();
+    ann.run(["invite", "revoke", second]).ok();
+    assert_eq!(ann.run(["invite", "list", "--channel", "board", "--json"]).json(), json!([]));
+    assert_eq!(
+        fields(&ann.run(["acl", "list", "--channel", "board", "--json"]).json(), "user"),
+        ["ann", "ben"]
+    );
+    ben.run(["acl", "list", "--channel", "board"]).fails(1, "admin", "whoever created");
+}
+
+#[test]
+fn channels_are_administrated() {
+    let server = Server::start();
+    let (ann, ben) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "ben"));
+    ann.run(["channel", "create", "ops"]).ok();
+    ann.run(["channel", "create", "ops"]).fails(1, "in use", "another name");
+    assert_eq!(
+        ann.run(["channel", "list"]).ok().out,
+        "CHANNEL  VISIBILITY  MEMBER\nops      public      yes\n"
+    );
+    ann.run(["channel", "rename", "ops", "operations"]).ok();
+    ann.run(["channel", "set-visibility", "operations", "unlisted"]).ok();
+    assert_eq!(ben.run(["channel", "list", "--json"]).json(), json!([]));
+    ben.run(["join", "operations"]).ok();
+    ben.run(["channel", "delete", "operations"]).fails(1, "admin", "whoever created");
+
+    ann.run(["acl", "add", "--channel", "operations", "ben"]).ok();
+    ann.run(["ban", "--channel", "operations", "ben"]).ok();
+    assert_eq!(fields(&ann.run(["bans", "--channel", "operations", "--json"]).json(), "user"), ["ben"]);
+    ben.run(["join", "operations"]).fails(1, "operations", "");
+    ann.run(["unban", "--channel", "operations", "ben"]).ok();
+    assert_eq!(ann.run(["bans", "--channel", "operations"]).ok().out, "");
+    ben.run(["join", "operations"]).ok();
+    ann.run(["acl", "remove", "--channel", "operations", "ben"]).ok();
+    ann.run(["kick", "--channel", "operations", "ben"]).fails(1, "ben", "conclave who operations");
+    ann.run(["channel", "delete", "operations"]).ok();
+    assert_eq!(ann.run(["channel", "list"]).ok().out, "");
+}
+
+#[test]
+fn users_are_the_server_admins_business() {
+    let server = Server::with(["--ephemeral", "--admin", "ann"]);
+    let (ann, ben) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "ben"));
+    assert_eq!(ann.run(["user", "list"]).ok().out, "USER\nann\nben\n");
+    ben.run(["user", "list"]).fails(1, "admin", "--admin");
+    ben.run(["user", "remove", "ann"]).fails(1, "admin", "");
+    ann.run(["user", "remove", "ben"]).ok();
+    assert_eq!(fields(&ann.run(["user", "list", "--json"]).json(), "user"), ["ann"]);
+    ben.run(["who"]).fails(1, "does not let", "conclave machine add");
+    let status = ann.run(["status", "--json"]).json();
+    assert_eq!(status["servers"][0]["admin"], json!(true));
+}
+
+#[test]
+fn a_message_is_sent_as_typed_as_piped_and_as_nothing_else() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    let send = |input: &[u8], more: &[&str]| ann.piped(input, [&["send", "--channel", "ops"], more].concat());
+    let silent = send(b"", &["typed"]).ok();
+    assert_eq!((silent.out.as_str(), silent.err.as_str()), ("", ""));
+    send(b"piped\n", &[]).ok();
+    send(b"dash\r\n", &["-"]).ok();
+    send(b"two\nlines\n\n", &["-"]).ok();
+    assert_eq!(send(b"", &["--json", "json"]).json(), json!({ "server": server.url, "channel": "ops" }));
+    send(b"", &[]).fails(2, "no text", "pipe it in");
+    send(b"\n", &["-"]).fails(2, "no text", "pipe it in");
+    send(b"\xff\xfe", &["-"]).fails(1, "UTF-8", "base64");
+    send(&vec![b'x'; 17 << 20], &["-"]).fails(1, "larger than any message", "a part of it");
+
+    let history = ann.run(["tail", "--channel", "ops", "--no-follow", "--json"]).ok();
+    let texts: Vec<_> = history
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["text"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(texts, ["typed", "piped", "dash", "two\nlines\n", "json"]);
+}
+
+#[test]
+fn what_others_write_drives_no_terminal_and_json_carries_it_exact() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    let nasty = "\u{1b}[2Jgone\u{202e}\r\n2026-01-01 00:00:00 boss/m/s: pay";
+    ann.run(["send", "--channel", "ops", nasty]).ok();
+    let shown = ann.run(["tail", "--channel", "ops", "--no-follow", "--color", "always"]).ok().out;
+    assert!(shown.contains("\\u{1b}[2Jgone\\u{202e}\\u{d}\n    2026-01-01"), "{shown:?}");
+    assert!(!shown.contains("\u{1b}[2J") && !shown.contains('\u{202e}'));
+    let json = ann.run(["tail", "--channel", "ops", "--no-follow", "--json"]).json();
+    assert_eq!(json["text"], nasty);
+}
+
+#[test]
+fn a_whisper_reaches_a_live_session_and_fails_for_an_absent_one() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["whisper", "ann/m/nobody", "hi"]).fails(1, "not online", "conclave who");
+    ann.run(["channel", "create", "ops"]).ok();
+    let tail = common::Running::start(ann.command(["tail", "--channel", "ops", "--as", "desk"]));
+    tail.note("following #ops");
+    assert_eq!(
+        ann.run(["who", "--json"]).json(),
+        json!([{ "path": "ann/m/desk", "user": "ann", "machine": "m", "session": "desk" }])
+    );
+    assert_eq!(ann.run(["who", "ops"]).ok().out, "USER  MACHINE  SESSION\nann   m        desk\n");
+    ann.run(["whisper", "ann/m/desk", "hi"]).ok();
+    let told = ann.run(["approve", "abcde", "--json"]).json();
+    assert_eq!(told, json!({ "id": "abcde", "verdict": "yes", "told": ["ann/m/desk"] }));
+    ann.run(["kick", "--channel", "ops", "ann/m/desk"]).ok();
+    assert_eq!(ann.run(["who", "ops", "--json"]).json(), json!([]));
+}
+
+#[test]
+fn invocations_at_once_do_not_supersede_each_other() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    std::thread::scope(|scope| {
+        for nth in 0..12 {
+            let ann = &ann;
+            scope.spawn(move || ann.run(["send", "--channel", "ops", &nth.to_string()]).ok());
+        }
+    });
+    let history = ann.run(["tail", "--channel", "ops", "--no-follow", "--json"]).ok().out;
+    assert_eq!(history.lines().count(), 12);
+}
+
+#[test]
+fn status_tells_what_is_up_and_what_is_down() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    let up = ann.run(["status"]).ok().out;
+    assert!(up.contains(&server.url) && up.contains("up") && up.contains(" ms"), "{up}");
+    let gone = Server::start();
+    ann.run(["register", "--server", &gone.url, "--username", "ann2"]).ok();
+    let url = gone.url.clone();
+    gone.kill();
+    let status = ann.run(["status", "--json"]);
+    assert_eq!(status.code, 1);
+    let status: Value = serde_json::from_str(&status.out).unwrap();
+    let [up, down] = &status["servers"].as_array().unwrap()[..] else { panic!("{status}") };
+    assert_eq!((&up["reachable"], &up["user"]), (&json!(true), &json!("ann")));
+    assert_eq!((&down["reachable"], &down["url"]), (&json!(false), &json!(url)));
+    assert!(down["error"].as_str().unwrap().contains("cannot be reached"));
+    let shown = ann.run(["status"]);
+    assert!(
+        shown.code == 1 && shown.out.contains("down") && shown.err.contains("conclave serve"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn the_demo_plays_to_its_end_without_any_home() {
+    let ran = common::run(common::program().arg("demo"), b"").ok();
+    for part in ["#build", "whispers to", "an invite", "is back", "caught up by builder", "kicks"] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert_eq!(ran.err, "");
+    let ran = common::run(common::program().args(["demo", "--json"]), b"").ok();
+    let events: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.last().unwrap()["event"], "end");
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_where_nothing_is() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    let report = ann.run(["doctor", "--bridge", "--json"]).json();
+    assert_eq!(report["ok"], json!(true), "{report}");
+    let checks = fields(&report["checks"], "check");
+    for check in ["config", "key", "clock", "connection", "TLS", "server", "handshake", "latency", "bridge"] {
+        assert!(checks.contains(&check.to_owned()), "{check}");
+    }
+    assert_eq!(
+        common::names(&ann.folder),
+        ["config.toml", "config.toml.lock", "key"],
+        "nothing is left behind"
+    );
+    assert!(ann.run(["doctor"]).ok().out.contains("All is well."));
+}
