@@ -217,6 +217,9 @@ pub struct Bridge {
     /// Trust the certificates in this PEM file, too
     #[arg(long, value_name = "FILE", env = "CONCLAVE_CA")]
     pub ca: Option<PathBuf>,
+    /// Print the configuration for an MCP client, and exit
+    #[arg(long, value_name = "CLIENT")]
+    pub print_config: Option<conclave_shell_smol::Client>,
 }
 
 #[cfg(test)]
