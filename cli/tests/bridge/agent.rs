@@ -127,6 +127,14 @@ impl Agent {
         note["params"]["content"].as_str().unwrap().to_owned()
     }
 
+    /// The notices that have come and that nobody looked at.
+    pub(crate) fn notices_left(&mut self) -> Vec<Value> {
+        // Whatever was on its way stands before this answer.
+        self.call("status", json!({}));
+        let is_notice = |note: &&Value| note["params"]["meta"]["kind"] == "notice";
+        self.notes.iter().filter(is_notice).cloned().collect()
+    }
+
     /// The code of the error that comes next.
     pub(crate) fn error(&mut self) -> i64 {
         self.next("error", |value| value["error"].is_object())["error"]["code"].as_i64().unwrap()

@@ -86,6 +86,9 @@ fn nothing_is_lost_or_repeated_over_kills_of_the_server_and_each_is_told_once() 
         bob.until_heard("go on", &mut Vec::new());
     }
     alice.until_heard(&acknowledged[acknowledged.len() - 1], &mut heard);
+    for agent in [&mut alice, &mut bob] {
+        assert_eq!(agent.notices_left(), Vec::<Value>::new(), "each is told once");
+    }
     let unique: BTreeSet<_> = heard.iter().collect();
     assert_eq!(unique.len(), heard.len(), "repeated: {heard:?}");
     assert!(heard.is_sorted(), "out of order: {heard:?}");
