@@ -60,6 +60,7 @@ pub(crate) struct State {
     /// Joins that were asked for and not answered yet.
     joining: BTreeMap<ChannelName, Vec<RequestId>>,
     joined: BTreeSet<ChannelName>,
+    up: bool,
 }
 
 enum Happened {
@@ -140,7 +141,8 @@ impl Driver {
     }
 
     async fn ask(&mut self, id: RequestId, command: Command) {
-        if self.state.queued > MAX_QUEUED {
+        // What is asked while the news of a drop is on its way would wait for the next connection.
+        if self.state.queued > MAX_QUEUED || !self.state.up {
             return self.tell(LinkEvent::Reply { id, result: Err(RequestError::Unsent) }).await;
         }
         match command {
@@ -200,10 +202,11 @@ impl Driver {
                 LinkEvent::Reply { id: RequestId(id.0), result }
             }
             Action::Up { path, admin, .. } => {
-                self.tell(LinkEvent::Up { path }).await;
-                LinkEvent::Role { admin }
+                self.state.up = true;
+                LinkEvent::Up { path, admin }
             }
             Action::Down(why) => {
+                self.state.up = false;
                 self.fail_joins().await;
                 LinkEvent::Down { why: why.to_string() }
             }
@@ -259,6 +262,7 @@ impl Driver {
     }
 
     async fn ended(&mut self) {
+        self.state.up = false;
         self.registry.borrow_mut().servers.release(self.number);
         self.fail_joins().await;
     }

@@ -98,7 +98,7 @@ pub fn print_config(client: Client, command: &[&str]) -> String {
             });
             format!(
                 "# conclave-plugin/.claude-plugin/plugin.json\n{}\n# conclave-plugin/.mcp.json\n{}\n\
-                 # Then: claude --plugin-dir conclave-plugin --dangerously-load-development-channels plugin:conclave\n",
+                 # Then: claude --plugin-dir conclave-plugin --dangerously-load-development-channels plugin:conclave@inline\n",
                 pretty(&plugin),
                 servers("mcpServers"),
             )

@@ -47,6 +47,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Perm(action) => perm::run(action, context),
         Verb::Approve(it) => message::verdict(it, "yes", context),
         Verb::Deny(it) => message::verdict(it, "no", context),
+        Verb::Bridge(it) => bridge::run(it, context),
         Verb::Serve(serve) => crate::serve::run(*serve, context),
         Verb::Bench(bench) => crate::bench::run(bench, context),
         Verb::Skill(skill) => skill::run(&skill, context),
@@ -54,7 +55,6 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Man(man) => local::man(&man, context),
         Verb::Backup(backup) => crate::serve::backup(backup, context),
         Verb::Restore(restore) => crate::serve::restore(restore, context),
-        Verb::Bridge(it) => bridge::run(it, context),
     }
 }
 

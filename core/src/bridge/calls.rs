@@ -8,9 +8,10 @@ use core::time::Duration;
 use super::guard::{Exhausted, Venue};
 use super::replies::{Pending, What};
 use super::{
-    Action, Bridge, CallId, CardId, DECLINED_FOR, Failure, Level, LinkStatus, MAX_DECLINED, MAX_QUESTIONS,
-    MAX_TEXT, MAX_WAITERS, Outcome, PAGE_BYTES, PAGE_ENTRIES, PROGRESS, QUESTION_LIFETIME, Question,
-    QuestionId, Scope, Server, Status, ToolCall, Waiter, perm_command, verdict,
+    Action, Bridge, CallId, CardId, DECLINED_FOR, FIRST_CONNECT, Failure, Held, Level, LinkStatus,
+    MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_TEXT, MAX_WAITERS, Outcome, PAGE_BYTES, PAGE_ENTRIES,
+    PROGRESS, QUESTION_LIFETIME, Question, QuestionId, Scope, Server, Status, ToolCall, Waiter, perm_command,
+    verdict,
 };
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
@@ -26,6 +27,43 @@ type Answer = Result<Option<Outcome>, Failure>;
 
 impl Bridge {
     pub(super) fn call(&mut self, now: Now, id: CallId, call: ToolCall, actions: &mut Vec<Action>) {
+        if let Some(server) = self.must_wait(&call) {
+            self.held.push(Held { id, server, call, until: now.mono + FIRST_CONNECT });
+            return;
+        }
+        self.perform(now, id, call, actions);
+    }
+
+    /// The link that a call must wait for: clients call as soon as they are there, and a link takes a moment to
+    /// come up for the first time.
+    fn must_wait(&self, call: &ToolCall) -> Option<Server> {
+        let server = match call {
+            ToolCall::Join { server, .. }
+            | ToolCall::Leave { server, .. }
+            | ToolCall::Send { server, .. }
+            | ToolCall::Whisper { server, .. }
+            | ToolCall::ListChannels { server }
+            | ToolCall::Who { server, .. }
+            | ToolCall::CatchUp { server, .. }
+            | ToolCall::Admin { server, .. } => self.resolve(server.as_deref()).ok()?,
+            _ => return None,
+        };
+        let starting = self.links.get(&server).is_some_and(|link| link.starting);
+        (starting && self.held.len() < MAX_HELD).then_some(server)
+    }
+
+    /// Lets go the calls held for that link, and those that have waited long enough.
+    pub(super) fn release(&mut self, now: Now, server: Option<&Server>, actions: &mut Vec<Action>) {
+        let (go, stay) = core::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| server == Some(&held.server) || held.until <= now.mono);
+        self.held = stay;
+        for Held { id, call, .. } in go {
+            self.perform(now, id, call, actions);
+        }
+    }
+
+    fn perform(&mut self, now: Now, id: CallId, call: ToolCall, actions: &mut Vec<Action>) {
         match self.decide(now, id, call, actions) {
             Ok(None) => {}
             Ok(Some(outcome)) => actions.push(Action::Answer { call: id, result: Ok(outcome) }),
@@ -105,8 +143,9 @@ impl Bridge {
                     return Err(Failure::NotAdmin(server));
                 }
                 let then = match &what {
-                    Admin::RenameChannel { name, .. } => What::Rename { from: name.clone() },
-                    Admin::DeleteChannel { name } => What::Delete { channel: name.clone() },
+                    Admin::RenameChannel { name, .. } | Admin::DeleteChannel { name } => {
+                        What::Gone { channel: name.clone() }
+                    }
                     _ => What::Admin,
                 };
                 self.ask(&server, id, Command::Admin(what), then, actions)
@@ -237,6 +276,7 @@ impl Bridge {
 
     pub(super) fn cancel(&mut self, id: CallId, actions: &mut Vec<Action>) {
         self.waiters.retain(|waiter| waiter.call != id);
+        self.held.retain(|held| held.id != id);
         if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
             self.inbox.unread(page);
         }

@@ -25,8 +25,10 @@ pub enum LinkEvent {
     Up {
         /// The session's name.
         path: SessionPath,
+        /// Whether the user is an admin of the server.
+        admin: bool,
     },
-    /// Whether the user is an admin.
+    /// The user became or ceased to be an admin.
     Role {
         /// True for an admin of the server.
         admin: bool,
@@ -65,11 +67,6 @@ pub enum LinkEvent {
         channel: ChannelName,
         /// What the server said.
         why: String,
-    },
-    /// Messages may be missing on a channel, in spite of all.
-    Gap {
-        /// Where.
-        channel: ChannelName,
     },
     /// The session has another handle from now on, since its own was in use.
     Renamed {
@@ -111,16 +108,18 @@ impl Bridge {
             return;
         }
         match event {
-            LinkEvent::Up { path } => self.up(server, path, actions),
+            LinkEvent::Up { path, admin } => self.up(now, server, path, admin, actions),
             LinkEvent::Down { why } => {
                 let why = one_line(&why, MAX_REASON);
                 if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
                     link.trouble = Some(why.clone());
+                    link.starting = false;
                     if !core::mem::replace(&mut link.told, true) {
                         let text =
                             format!("The link to {server} is down: {why}. It is tried again and again.");
                         self.notify(server, text, actions);
                     }
+                    self.release(now, Some(server), actions);
                 }
             }
             LinkEvent::Disabled { why } => {
@@ -128,8 +127,10 @@ impl Bridge {
                 if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
                     link.trouble = Some(why.clone());
                     link.disabled = true;
+                    link.starting = false;
                     link.admin = false;
                     self.notify(server, format!("The link to {server} is switched off: {why}"), actions);
+                    self.release(now, Some(server), actions);
                 }
             }
             LinkEvent::Role { admin } => {
@@ -150,11 +151,6 @@ impl Bridge {
                     self.notify(server, text, actions);
                 }
             }
-            LinkEvent::Gap { channel } => {
-                let text =
-                    format!("Messages on #{channel} on {server} may be missing. catch_up reads its history.");
-                self.notify(server, text, actions);
-            }
             LinkEvent::Renamed { handle } => {
                 let text = format!(
                     "Another session uses this one's name on {server}; from now on this session is called {handle} there."
@@ -165,9 +161,11 @@ impl Bridge {
         }
     }
 
-    fn up(&mut self, server: &Server, path: SessionPath, actions: &mut Vec<Action>) {
+    fn up(&mut self, now: Now, server: &Server, path: SessionPath, admin: bool, actions: &mut Vec<Action>) {
         let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) else { return };
         link.trouble = None;
+        link.starting = false;
+        link.admin = admin;
         link.named(path.clone());
         if core::mem::replace(&mut link.told, false) {
             self.notify(
@@ -180,6 +178,7 @@ impl Bridge {
         for id in open {
             self.relay(server, id, actions);
         }
+        self.release(now, Some(server), actions);
     }
 
     fn message(&mut self, now: Now, message: Message, actions: &mut Vec<Action>) {

@@ -189,6 +189,8 @@ struct Link {
     disabled: bool,
     /// The agent was told that it is down.
     told: bool,
+    /// It has neither come up nor failed yet.
+    starting: bool,
     path: Option<SessionPath>,
     /// Every name this session had there: what it wrote under an earlier one is its own too.
     paths: BTreeSet<SessionPath>,
@@ -204,6 +206,15 @@ struct Waiter {
     since: Monotonic,
     until: Monotonic,
     progress: Monotonic,
+}
+
+/// A call made before its link first came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    id: CallId,
+    server: Server,
+    call: ToolCall,
+    until: Monotonic,
 }
 
 /// The human is being asked to raise a level.
@@ -230,6 +241,7 @@ pub struct Bridge {
     guard: Guard,
     cards: Cards,
     waiters: Vec<Waiter>,
+    held: Vec<Held>,
     questions: BTreeMap<QuestionId, Question>,
     /// What the human declined, and until when it is not asked again.
     declined: BTreeMap<(Server, Scope), Monotonic>,
@@ -252,6 +264,9 @@ const PAGE_BYTES: usize = 32 * 1024;
 const PUSH_BYTES: usize = 16 * 1024;
 /// Calls that wait, and questions, at once.
 const MAX_WAITERS: usize = 16;
+const MAX_HELD: usize = 16;
+/// How long a call waits for its link to come up for the first time.
+const FIRST_CONNECT: Duration = Duration::from_secs(10);
 const MAX_QUESTIONS: usize = 4;
 const MAX_DECLINED: usize = 64;
 /// Requests without a reply: more than a client with sense has open.
@@ -273,6 +288,7 @@ impl Bridge {
             guard: Guard::new(options.budget),
             cards: Cards::default(),
             waiters: Vec::new(),
+            held: Vec::new(),
             questions: BTreeMap::new(),
             declined: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -316,7 +332,8 @@ impl Bridge {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let waiters = self.waiters.iter().map(|waiter| waiter.until.min(waiter.progress));
         let questions = self.questions.values().map(|question| question.until);
-        waiters.chain(questions).chain(self.cards.next_expiry()).min()
+        let held = self.held.iter().map(|held| held.until);
+        waiters.chain(questions).chain(held).chain(self.cards.next_expiry()).min()
     }
 
     /// The tools that are offered now, in the order of [`TOOLS`].
@@ -365,6 +382,7 @@ impl Bridge {
             actions.push(Action::Withdraw { question });
             self.answered(now, question, false, actions);
         }
+        self.release(now, None, actions);
     }
 
     fn serve_waiters(&mut self, now: Now, actions: &mut Vec<Action>) {
@@ -449,6 +467,7 @@ impl Link {
             trouble: Some(String::from("connecting")),
             disabled: false,
             told: false,
+            starting: true,
             path: None,
             paths: BTreeSet::new(),
             admin: false,

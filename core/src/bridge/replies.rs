@@ -25,15 +25,33 @@ pub(super) enum Pending {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Join { channel: ChannelName, level: Option<Level> },
-    Leave { channel: ChannelName },
-    Sent { to: String },
+    Join {
+        channel: ChannelName,
+        level: Option<Level>,
+    },
+    Leave {
+        channel: ChannelName,
+    },
+    Sent {
+        to: String,
+    },
     Channels,
     Who,
-    CatchUp { channel: ChannelName, since: UnixMillis, got: Vec<Stamped>, bytes: usize },
-    Verdict { to: SessionPath, id: CardId, allow: bool },
-    Rename { from: ChannelName },
-    Delete { channel: ChannelName },
+    CatchUp {
+        channel: ChannelName,
+        since: UnixMillis,
+        got: Vec<Stamped>,
+        bytes: usize,
+    },
+    Verdict {
+        to: SessionPath,
+        id: CardId,
+        allow: bool,
+    },
+    /// The channel will not be there under that name any more.
+    Gone {
+        channel: ChannelName,
+    },
     Admin,
 }
 
@@ -114,12 +132,11 @@ impl Bridge {
             (What::CatchUp { channel, since, got, bytes }, Reply::History { messages, .. }) => {
                 return self.history(call, server, channel, since, got, bytes, messages, actions);
             }
-            (What::Rename { from }, Reply::Done(what)) => {
-                link.joined.remove(&from);
-                Outcome::Done { server, what }
-            }
-            (What::Delete { channel }, Reply::Done(what)) => {
-                link.joined.remove(&channel);
+            (What::Gone { channel }, Reply::Done(what)) => {
+                if link.joined.remove(&channel) {
+                    // The link would go on joining a name that means nothing, or something else, from now on.
+                    let _ = self.request(&server, Command::Leave { channel }, Pending::Silent, actions);
+                }
                 Outcome::Done { server, what }
             }
             (What::Admin, Reply::Done(what)) => Outcome::Done { server, what },

@@ -48,7 +48,7 @@ impl Scene {
         let options = Options::new(servers.iter().map(|url| Server::new(url)).collect());
         let mut scene = Self { bridge: Bridge::new(options, settings), now: Now::default(), calls: 0 };
         for server in servers {
-            scene.link(server, LinkEvent::Up { path: path("me/m/s") });
+            scene.link(server, LinkEvent::Up { path: path("me/m/s"), admin: false });
         }
         scene.input(Input::Ready { asks });
         scene
@@ -239,7 +239,7 @@ fn every_message_is_pushed_and_stays_in_the_inbox_until_it_is_read() {
 fn what_came_before_the_client_is_shown_when_it_is_ready() {
     let mut bridge = Bridge::new(Options::new(vec![Server::new(A)]), Settings::default());
     let mut actions = Vec::new();
-    let up = LinkEvent::Up { path: path("me/m/s") };
+    let up = LinkEvent::Up { path: path("me/m/s"), admin: false };
     bridge.handle(Now::default(), Input::Link { server: Server::new(A), event: up }, &mut actions);
     let event = LinkEvent::Message { channel: None, from: path("you/m/s"), at: None, payload: plain("hi") };
     bridge.handle(Now::default(), Input::Link { server: Server::new(A), event }, &mut actions);
@@ -365,7 +365,7 @@ fn a_session_never_answers_its_own_prompt_though_its_user_is_an_approver() {
     let (mut scene, whispers) = relayed("me");
     assert!(whispers.is_empty());
     assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty());
-    scene.link(A, LinkEvent::Up { path: path("me/m/s-2") });
+    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
     assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty(), "an earlier name is its own too");
     assert_eq!(scene.hear(A, None, "me/phone/s", "yes abcde").len(), 1);
 }
@@ -434,10 +434,45 @@ fn a_link_that_goes_down_and_comes_back_is_told_once_each() {
         answer(&scene.call(ToolCall::ListChannels { server: None }).1),
         Err(Failure::Down { .. })
     ));
-    let up = || LinkEvent::Up { path: path("me/m/s") };
+    let up = || LinkEvent::Up { path: path("me/m/s"), admin: false };
     assert_eq!(pushes(&scene.link(A, up())).len(), 1);
     assert_eq!(scene.link(A, up()), []);
     assert_eq!(scene.bridge.inbox().len(), 2, "for clients that show no pushes");
+}
+
+#[test]
+fn a_call_made_before_the_first_connection_waits_for_it() {
+    let start = || {
+        let options = Options::new(vec![Server::new(A)]);
+        Scene { bridge: Bridge::new(options, Settings::default()), now: Now::default(), calls: 0 }
+    };
+    let who = || ToolCall::Who { server: None, channel: None };
+    let mut scene = start();
+    assert_eq!(scene.call(who()).1, []);
+    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), admin: false });
+    assert!(matches!(request(&actions), Some((_, _, Command::Who { .. }))));
+    let mut scene = start();
+    scene.call(who());
+    let actions = scene.link(A, LinkEvent::Down { why: "refused".into() });
+    assert!(matches!(answer(&actions), Err(Failure::Down { .. })));
+    let mut scene = start();
+    scene.call(who());
+    let (cancelled, _) = scene.call(who());
+    scene.input(Input::Cancel { id: cancelled });
+    assert!(matches!(answer(&scene.pass(FIRST_CONNECT)), Err(Failure::Down { .. })));
+}
+
+#[test]
+fn a_channel_renamed_or_deleted_by_this_session_is_left() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.link(A, LinkEvent::Role { admin: true });
+    scene.join(A, "ops");
+    let delete = ToolCall::Admin { server: None, what: Admin::DeleteChannel { name: channel("ops") } };
+    let (_, actions) = scene.call(delete);
+    let (_, id, _) = request(&actions).unwrap();
+    let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(Reply::Done("ops".into())) });
+    assert_eq!(request(&actions).unwrap().2, Command::Leave { channel: channel("ops") });
+    assert!(answer(&actions).is_ok());
 }
 
 #[test]
@@ -503,7 +538,7 @@ fn any_event() -> impl Strategy<Value = LinkEvent> {
         Just(prompt().card(&path("you/m/s"), UnixMillis(0)))
     ];
     prop_oneof![
-        Just(LinkEvent::Up { path: path("me/m/s") }),
+        Just(LinkEvent::Up { path: path("me/m/s"), admin: false }),
         any::<bool>().prop_map(|admin| LinkEvent::Role { admin }),
         Just(LinkEvent::Down { why: "gone".into() }),
         (prop_oneof![Just(None), Just(Some(channel("ops")))], from, text).prop_map(

@@ -33,7 +33,7 @@ impl Client {
             now: Now::default(),
             reader: LineReader::default(),
         };
-        client.link(LinkEvent::Up { path: path("me/m/s") });
+        client.link(LinkEvent::Up { path: path("me/m/s"), admin: false });
         client
     }
 

@@ -1,0 +1,113 @@
+//! A server as a process, and users who are registered on it.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A server, its data, and a configuration folder for each user. The first user is an admin.
+pub(crate) struct Scene {
+    folder: TempDir,
+    admin: String,
+    url: String,
+    server: Option<Child>,
+}
+
+impl Scene {
+    pub(crate) fn new(users: &[&str]) -> Self {
+        let mut scene = Self {
+            folder: tempfile::tempdir().unwrap(),
+            admin: users[0].to_owned(),
+            url: "127.0.0.1:0".to_owned(),
+            server: None,
+        };
+        scene.start_server();
+        for user in users {
+            let registered = scene
+                .conclave(user, &["register", "--server", scene.url(), "--username", user, "--machine", "m"]);
+            assert!(registered.status.success(), "{registered:?}");
+        }
+        scene
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap()
+    }
+
+    /// Starts the server: at first on a port of the system's, later on the same.
+    pub(crate) fn start_server(&mut self) {
+        let address = self.url.trim_start_matches("ws://");
+        let mut command = self.command("server");
+        command.args(["serve", "--bind", address, "--admin", &self.admin, "--data-dir"]);
+        command.arg(self.folder.path().join("data")).stderr(Stdio::piped()).stdout(Stdio::null());
+        let mut server = command.spawn().unwrap();
+        let mut log = BufReader::new(server.stderr.take().unwrap());
+        let mut all = String::new();
+        let url = loop {
+            let mut line = String::new();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the server ended: {all}");
+            if let Some((_, rest)) = line.split_once("serves ") {
+                break rest.split([',', ' ']).next().unwrap().to_owned();
+            }
+            all.push_str(&line);
+        };
+        // The log is read on, so that the server never waits for somebody to read it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        self.url = url;
+        self.server = Some(server);
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) fn kill_server(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    fn command(&self, user: &str) -> Command {
+        let home = self.folder.path().join(user);
+        std::fs::create_dir_all(&home).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conclave"));
+        command
+            .current_dir(&home)
+            .env("HOME", &home)
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("CONCLAVE_CONFIG_DIR");
+        command
+    }
+
+    /// Runs a command as a user.
+    pub(crate) fn conclave(&self, user: &str, args: &[&str]) -> Output {
+        self.command(user).arg("--config-dir").arg(self.folder.path().join(user)).args(args).output().unwrap()
+    }
+
+    /// A bridge of a user's.
+    pub(crate) fn bridge(&self, user: &str, args: &[&str]) -> Command {
+        let mut command = self.command(user);
+        command.arg("bridge").arg("--config-dir").arg(self.folder.path().join(user)).args(args);
+        command
+    }
+
+    /// Sets the level of a channel, as the human does.
+    pub(crate) fn level(&self, user: &str, level: &str, channel: &str) {
+        let set = self.conclave(user, &["perm", "set", level, "--server", self.url(), "--channel", channel]);
+        assert!(set.status.success(), "{set:?}");
+    }
+
+    /// Sets the level of whispers, as the human does.
+    pub(crate) fn whispers(&self, user: &str, level: &str) {
+        let set = self.conclave(user, &["perm", "set", level, "--server", self.url(), "--whisper"]);
+        assert!(set.status.success(), "{set:?}");
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.kill_server();
+    }
+}
