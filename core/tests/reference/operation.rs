@@ -118,7 +118,7 @@ impl Bytes<'_, '_> {
         Command::Admin(match self.next() % 64 {
             0..=8 => {
                 let channel = self.channel();
-                let token = (self.next() % 3 == 0).then(|| self.token());
+                let token = self.next().is_multiple_of(3).then(|| self.token());
                 return Command::Join { channel, token };
             }
             9 | 10 => return Command::Join { channel: self.channel(), token: Some(self.token()) },
