@@ -1,6 +1,7 @@
 //! A channel with many subscribers, for measurements.
 
 #![allow(dead_code, unreachable_pub, reason = "each measurement uses a part")]
+#![allow(clippy::unwrap_used, reason = "these names are valid")]
 
 use conclave_core::directory::Directory;
 use conclave_core::handshake::Proven;
