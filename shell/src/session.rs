@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use conclave_core::admission::NotAdmitted;
 use conclave_core::protocol::CloseReason;
 use conclave_core::wire::edge::HANDSHAKE_TIMEOUT;
+use tracing::{Instrument as _, Level, span};
 
 use crate::connection::{Connection, Progress, Socket};
 use crate::http::{self, Upgraded};
@@ -78,14 +79,16 @@ pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(
     let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
     // What a connection needs only until it is a session is boxed, so that thousands of quiet sessions do not
     // carry it along.
-    let upgrade = Box::pin(async move { http::upgrade(accepted.await?, guest).await });
+    let opening = span!(target: "conclave::trace", Level::INFO, "open connection");
+    let upgrade =
+        Box::pin(async move { http::upgrade(accepted.await?, guest).await }.instrument(opening.clone()));
     let Some(Some(Upgraded { socket, read, mut guest })) = until::<R, _>(deadline, upgrade).await else {
         return;
     };
     guest.enter("authenticating");
     let engine = guest.shared.engine.clone();
     let mut connection = Box::new(Connection::new(socket, read, engine, guest.shared.bounds));
-    let handshake = Box::pin(until::<R, _>(deadline, drive(&mut connection)));
+    let handshake = Box::pin(until::<R, _>(deadline, drive(&mut connection)).instrument(opening));
     let mut progress = handshake.await.unwrap_or_else(|| {
         connection.end(CloseReason::HandshakeTimeout);
         Progress::Parting

@@ -3,22 +3,25 @@
 use std::io::IsTerminal as _;
 
 use tracing::Level;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::Context;
+use super::telemetry::Telemetry;
+use crate::{Context, Failure};
 
-/// Starts the log. `CONCLAVE_LOG` sets what is logged, as in `debug` or `conclave_shell_tokio=trace`.
-pub(super) fn start(context: &Context) {
+/// Starts the log, and the export if one is wanted; it ends when what is returned is dropped. `CONCLAVE_LOG` sets
+/// what is logged, as in `debug` or `conclave_shell=trace`.
+pub(super) fn start(context: &Context) -> Result<Telemetry, Failure> {
     let level = if context.output.is_verbose() { Level::DEBUG } else { Level::INFO };
     // Only this project's own words: a library's trace may show what was sent.
     let ours = |level| {
         Targets::new()
-            .with_target("conclave", level)
             .with_target("conclave_cli", level)
             .with_target("conclave_shell", level)
             .with_target("conclave_shell_tokio", level)
+            .with_target("conclave_shell_smol", level)
             .with_target("conclave_store", level)
     };
     let wanted = std::env::var("CONCLAVE_LOG").ok();
@@ -27,13 +30,20 @@ pub(super) fn start(context: &Context) {
         Some(Ok(level)) => ours(level),
         Some(Err(_)) => wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or_else(|| ours(level)),
     };
+    let telemetry = match std::env::var("CONCLAVE_OTLP_ENDPOINT") {
+        Ok(endpoint) if !endpoint.is_empty() => Telemetry::to(&endpoint)
+            .map_err(|why| Failure::new(why, "unset CONCLAVE_OTLP_ENDPOINT, or name a collector"))?,
+        _ => Telemetry::default(),
+    };
     let json = std::env::var_os("CONCLAVE_LOG_FORMAT").is_some_and(|format| format == "json");
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    // A second start in one process, as tests do, keeps the first log.
-    let _ = if json {
-        registry.with(layer.json().flatten_event(true)).try_init()
+    let layer = if json {
+        layer.json().flatten_event(true).with_filter(filter.clone()).boxed()
     } else {
-        registry.with(layer.with_ansi(std::io::stderr().is_terminal()).with_target(false)).try_init()
+        let ansi = std::io::stderr().is_terminal();
+        layer.with_ansi(ansi).with_target(false).with_filter(filter.clone()).boxed()
     };
+    // A second start in one process, as tests do, keeps the first log.
+    let _ = tracing_subscriber::registry().with(layer).with(telemetry.layer(filter)).try_init();
+    Ok(telemetry)
 }

@@ -13,13 +13,14 @@ use crate::{Context, Failure, args};
 
 mod limits;
 mod logging;
+mod telemetry;
 
 /// Runs the server until it is told to stop.
 ///
 /// # Errors
 /// Why it could not start or had to stop.
 pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
-    logging::start(context);
+    let _telemetry = logging::start(context)?;
     let mut options = Options {
         hub: hub::Config {
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use conclave_core::record::Record;
 use conclave_core::time::UnixMillis;
 use rusqlite::Connection;
+use tracing::info_span;
 
 use super::apply::Applier;
 use super::checkpoint::Checkpointer;
@@ -153,6 +154,8 @@ impl Worker {
 
     /// Stores the batches of `group` in one transaction, and reports each.
     fn commit(&mut self, group: &mut Vec<(u64, Vec<Record>)>) {
+        let records: usize = group.iter().map(|(_, records)| records.len()).sum();
+        let _span = info_span!(target: "conclave::trace", "commit", records).entered();
         let start = Instant::now();
         let mut bytes = Vec::with_capacity(group.len());
         let mut deleted = Vec::new();
