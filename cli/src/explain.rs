@@ -49,8 +49,18 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
 /// Why a request was not carried out.
 pub(crate) fn request(url: &ServerUrl, command: &Command, error: &SessionError) -> Failure {
     match error {
-        SessionError::Refused(refusal) => Failure::new(refusal.to_string(), advice(url, command, refusal)),
+        SessionError::Refused(refusal) => Failure::new(words(refusal), advice(url, command, refusal)),
         other => general(url, other),
+    }
+}
+
+/// A refusal's own words; some servers only name what they did not find.
+fn words(refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    let says_so = ["no ", "not "].iter().any(|word| text.contains(word));
+    match refusal {
+        Refusal::NotFound(_) if !says_so => format!("not found: {text}"),
+        _ => text,
     }
 }
 

@@ -1,5 +1,5 @@
 //! The command line of conclave: what is typed ([`args`]), what it does ([`verbs`]), what is shown
-//! ([`output`]).
+//! (`output`).
 
 pub mod args;
 pub mod bench;

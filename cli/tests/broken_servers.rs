@@ -164,7 +164,7 @@ fn certificates_are_checked_and_a_private_issuer_can_be_trusted() {
     assert_eq!(status["servers"][0]["reachable"], true);
     let mut command = home.command(["doctor", "--bridge"]);
     let ran = common::run(command.env("CONCLAVE_CA", &files[0]), b"").ok();
-    assert!(ran.out.contains("TLSv1_3"), "{}", ran.out);
+    assert!(ran.out.contains("TLSv1_3") && ran.out.contains("DNS"), "{}", ran.out);
     let mut command = home.command(["who", "--ca", "/nowhere.pem"]);
     common::run(&mut command, b"").fails(1, "/nowhere.pem", "--ca FILE");
     let by_address = format!("wss://127.0.0.1:{}", server.port);

@@ -25,7 +25,7 @@ pub struct Join {
     /// The channel
     pub channel: ChannelName,
     /// An invite to it
-    #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true, allow_hyphen_values = true, value_parser = token)]
     pub token: Option<String>,
     /// How far agents may go there: mute, notify, converse or act
     #[arg(long, value_name = "LEVEL")]
@@ -149,9 +149,18 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The invite's token
+        #[arg(allow_hyphen_values = true, value_parser = token)]
         token: String,
     },
     /// List the invites of a channel (channel admins)
     #[command(after_help = "Example:\n  conclave invite list --channel board")]
     List(OfChannel),
+}
+
+/// A token may begin like a flag; what is too short for one is a flag.
+fn token(text: &str) -> Result<String, String> {
+    if text.starts_with('-') && text.len() < 24 {
+        return Err("this is a flag, and no token: a token is longer".into());
+    }
+    Ok(text.into())
 }

@@ -60,7 +60,7 @@ pub struct MachineAdd {
     #[arg(long, value_name = "NAME")]
     pub name: MachineName,
     /// Its public key, as `conclave key` prints it there
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub pubkey: PublicKeyArg,
 }
 

@@ -236,6 +236,19 @@ mod tests {
     }
 
     #[test]
+    fn a_token_or_key_may_begin_like_a_flag() {
+        let token = "-v4K2I-a4OIYXJAzRUpb5DwQJzt54Jp_";
+        let key = "-K2I-a4OIYXJAzRUpb5DwQJzt54Jp_ksZ"; // too short for a key, but not for the parser's choice
+        let parse = |typed: &[&str]| Cli::try_parse_from(["conclave"].iter().chain(typed));
+        assert!(parse(&["invite", "revoke", token]).is_ok());
+        assert!(parse(&["invite", "revoke", token, "--server", "ws://a"]).is_ok());
+        assert!(parse(&["join", "ops", "--token", token]).is_ok());
+        assert!(parse(&["invite", "revoke", "--sever"]).is_err());
+        let error = parse(&["machine", "add", "--name", "n", "--pubkey", key]).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation);
+    }
+
+    #[test]
     fn every_verb_has_a_help_line_and_every_leaf_an_example() {
         fn walk(command: &clap::Command, path: &str) {
             assert!(command.get_about().is_some(), "{path} has no help line");

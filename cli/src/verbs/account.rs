@@ -35,15 +35,17 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     context.config()?;
     let claim = Registration { user: register.username.clone(), machine };
     let dial = &register.net.dial;
-    let mut connection = match Connection::register(context, url, Some(claim), dial)? {
-        Ok(connection) => connection,
+    let (mut connection, claimed) = match Connection::register(context, url, Some(claim), dial)? {
+        Ok(connection) => (connection, true),
         Err((url, error)) => {
             let failure = explain::registering(&url, register.username.as_str(), &key.public(), &error);
             if !matches!(error, SessionError::Handshake(HandshakeError::Refused(_))) {
                 return Err(failure);
             }
             match Connection::register(context, url, None, dial)? {
-                Ok(known) if known.registration().is_some_and(|it| it.username == register.username) => known,
+                Ok(known) if known.registration().is_some_and(|it| it.username == register.username) => {
+                    (known, false)
+                }
                 _ => return Err(failure),
             }
         }
@@ -51,10 +53,16 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     let url = connection.url.clone();
     let server = connection.registration().ok_or_else(|| unexpected(&url))?;
     context.config_file()?.change(&[Change::AddServer(server.clone())])?;
-    let text = format!("registered {}/{} on {url}", server.username, server.machine);
+    let done = if claimed { "registered" } else { "this machine is already registered:" };
+    let text = format!("{done} {}/{} on {url}", server.username, server.machine);
     context.output.result(
         line(&text),
-        json!({ "server": url.as_str(), "user": server.username.as_str(), "machine": server.machine.as_str() }),
+        json!({
+            "server": url.as_str(),
+            "user": server.username.as_str(),
+            "machine": server.machine.as_str(),
+            "new": claimed,
+        }),
     )?;
     if let Ok(Reply::Channels(channels)) = connection.request(&Command::ListChannels)
         && let Some(first) = channels.iter().find(|it| it.visibility == Visibility::Public)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::{Command, Reply};
 use conclave_shell_tokio::client::{DialOptions, Identity, Session};
-use conclave_store::config::{Change, Server, ServerUrl};
+use conclave_store::config::{Change, Config, Server, ServerUrl};
 use conclave_store::keystore;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -18,7 +18,9 @@ use crate::{Context, explain};
 
 /// What a server said, or why it did not.
 struct Look {
-    server: Server,
+    url: ServerUrl,
+    /// Who this machine is there, as far as the configuration knows.
+    known: Option<Server>,
     state: Result<Live, Failure>,
 }
 
@@ -32,15 +34,11 @@ struct Live {
 pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
     let key = context.key()?;
-    let mut servers = config.servers.clone();
-    if let Some(named) = &net.server {
-        let url = context.server(Some(named))?;
-        servers.retain(|server| server.url == url);
-        if servers.is_empty() {
-            servers.push(unknown(url)?);
-        }
-    }
-    let looks = look_at(&servers, &key, &options(&net.dial))?;
+    let urls = match &net.server {
+        Some(named) => vec![context.server(Some(named))?],
+        None => config.servers.iter().map(|server| server.url.clone()).collect(),
+    };
+    let looks = look_at(urls, &config, &key, &options(&net.dial))?;
     for look in &looks {
         if let Ok(live) = &look.state
             && config.server(&live.found.url) != Some(&live.found)
@@ -78,26 +76,22 @@ pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
     if looks.iter().any(|look| look.state.is_err()) { Err(Failure::Said) } else { Ok(()) }
 }
 
-/// A server that is asked for without being known: who this machine is there is what it will say.
-fn unknown(url: ServerUrl) -> Result<Server, Failure> {
-    let placeholder = |error| Failure::new(format!("{error}"), "");
-    Ok(Server {
-        url,
-        username: "?".parse().map_err(placeholder)?,
-        machine: "?".parse().map_err(placeholder)?,
-    })
-}
-
-fn look_at(servers: &[Server], key: &SecretKey, options: &DialOptions) -> Result<Vec<Look>, Failure> {
+fn look_at(
+    urls: Vec<ServerUrl>,
+    config: &Config,
+    key: &SecretKey,
+    options: &DialOptions,
+) -> Result<Vec<Look>, Failure> {
     let runtime = runtime()?;
     let mut looks = runtime.block_on(async {
         let mut running = JoinSet::new();
-        for (nth, server) in servers.iter().cloned().enumerate() {
+        for (nth, url) in urls.into_iter().enumerate() {
             let identity = Identity { key: key.clone(), handle: own_handle("cli")?, registration: None };
             let options = options.clone();
+            let known = config.server(&url).cloned();
             running.spawn(async move {
-                let state = look(&server, identity, &options).await;
-                (nth, Look { server, state })
+                let state = look(&url, known.as_ref(), identity, &options).await;
+                (nth, Look { url, known, state })
             });
         }
         Ok::<_, Failure>(running.join_all().await)
@@ -107,13 +101,17 @@ fn look_at(servers: &[Server], key: &SecretKey, options: &DialOptions) -> Result
     Ok(looks.into_iter().map(|(_, look)| look).collect())
 }
 
-async fn look(server: &Server, identity: Identity, options: &DialOptions) -> Result<Live, Failure> {
+async fn look(
+    url: &ServerUrl,
+    known: Option<&Server>,
+    identity: Identity,
+    options: &DialOptions,
+) -> Result<Live, Failure> {
     let public = identity.key.public();
-    let known = (server.username.as_str() != "?").then_some(server);
-    let mut session = Session::open(&server.url, identity, options)
+    let mut session = Session::open(url, identity, options)
         .await
-        .map_err(|error| explain::opening(&server.url, known, &public, &error))?;
-    let explained = |command: &Command, error| explain::request(&server.url, command, &error);
+        .map_err(|error| explain::opening(url, known, &public, &error))?;
+    let explained = |command: &Command, error| explain::request(url, command, &error);
     let start = Instant::now();
     session.request(&Command::Ping).await.map_err(|error| explained(&Command::Ping, error))?;
     let latency = start.elapsed();
@@ -124,8 +122,7 @@ async fn look(server: &Server, identity: Identity, options: &DialOptions) -> Res
         _ => 0,
     };
     let path = session.path();
-    let found =
-        Server { url: server.url.clone(), username: path.user.clone(), machine: path.machine.clone() };
+    let found = Server { url: url.clone(), username: path.user.clone(), machine: path.machine.clone() };
     let live = Live { latency, online, admin: session.is_admin(), found };
     session.close().await;
     Ok(live)
@@ -135,7 +132,9 @@ fn show(looks: &[Look], context: &Context) -> Result<(), Failure> {
     let rows: Vec<_> = looks
         .iter()
         .map(|look| {
-            let server = look.state.as_ref().map_or(&look.server, |live| &live.found);
+            let server = look.state.as_ref().ok().map(|live| &live.found).or(look.known.as_ref());
+            let user = server.map_or("?", |server| server.username.as_str());
+            let machine = server.map_or("?", |server| server.machine.as_str());
             let (state, latency, online, role) = match &look.state {
                 Ok(live) => (
                     "up",
@@ -145,15 +144,7 @@ fn show(looks: &[Look], context: &Context) -> Result<(), Failure> {
                 ),
                 Err(_) => ("down", String::new(), String::new(), ""),
             };
-            [
-                server.url.to_string(),
-                server.username.to_string(),
-                server.machine.to_string(),
-                state.into(),
-                latency,
-                online,
-                role.into(),
-            ]
+            [look.url.to_string(), user.into(), machine.into(), state.into(), latency, online, role.into()]
         })
         .collect();
     let table = table(["SERVER", "USER", "MACHINE", "STATE", "LATENCY", "ONLINE", "ROLE"], &rows);
@@ -187,9 +178,9 @@ fn as_json(look: &Look) -> Value {
                 _ => "",
             };
             json!({
-                "url": look.server.url.as_str(),
-                "user": look.server.username.as_str(),
-                "machine": look.server.machine.as_str(),
+                "url": look.url.as_str(),
+                "user": look.known.as_ref().map(|known| known.username.as_str()),
+                "machine": look.known.as_ref().map(|known| known.machine.as_str()),
                 "reachable": false,
                 "error": failure.to_string(),
                 "next": next,

@@ -91,6 +91,10 @@ impl Watch<'_> {
                 }
                 Action::Lost { reason, .. } => return Err(self.lost(channel, deadline.is_some(), reason)),
                 Action::Fatal(fatal) => return Err(self.fatal(fatal)),
+                Action::Stray { channel } => self.note(format_args!(
+                    "messages come for #{channel}, which may be the new name: conclave tail --channel {channel}"
+                )),
+                Action::Renamed { to, .. } => self.note(format_args!("goes on as {to}")),
                 Action::Collision { handle } => self.note(format_args!(
                     "another session is connected as {handle}, too: choose another name with --as"
                 )),

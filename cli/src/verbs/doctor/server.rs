@@ -1,5 +1,6 @@
 //! The way to one server, stage by stage.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use conclave_core::key::SecretKey;
@@ -127,7 +128,13 @@ fn route(report: &mut Report<'_>, url: &ServerUrl, route: &Route) -> Result<(), 
     let peer = route.peer.map(|peer| peer.to_string()).unwrap_or_default();
     match &route.proxy {
         Some(proxy) => report.add("proxy", Finding::good(format!("through {proxy} ({peer})")))?,
-        None => report.add("connection", Finding::good(format!("{} is {peer}", url.host())))?,
+        None => {
+            if url.host().parse::<IpAddr>().is_err() {
+                let address = route.peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+                report.add("DNS", Finding::good(format!("{} is {address}", url.host())))?;
+            }
+            report.add("connection", Finding::good(format!("{peer} accepts")))?;
+        }
     }
     let local = url.host() == "localhost" || route.peer.is_some_and(|peer| peer.ip().is_loopback());
     report.add(
