@@ -28,7 +28,7 @@ pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Since, Status, To
 pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
 pub use frame::{Framed, Place, body, escape, one_line, preamble};
 pub use guard::Budget;
-pub use guide::{INSTRUCTIONS, guide};
+pub use guide::{INSTRUCTIONS, guide, tool_reference};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
 pub use level::{InvalidLevel, Level, Levels, Permissions, Scope, Server, advice};
 pub use line::{Line, LineReader, MAX_LINE};
