@@ -139,6 +139,17 @@ fn two_sessions_in_one_folder_settle_on_two_names() {
         }
         assert!(std::time::Instant::now() < deadline, "both are {one} and {two}");
     }
+    // And under these they hear each other.
+    first.done("create_channel", json!({ "name": "ops", "visibility": "public" }));
+    scene.level("alice", "converse", "ops");
+    for agent in [&mut first, &mut second] {
+        agent.done("join_channel", json!({ "channel": "ops" }));
+        agent.until_offered("send_channel");
+    }
+    first.done("send_channel", json!({ "channel": "ops", "text": "from the first" }));
+    second.until_heard("from the first", &mut Vec::new());
+    second.done("send_channel", json!({ "channel": "ops", "text": "from the second" }));
+    first.until_heard("from the second", &mut Vec::new());
 }
 
 #[test]

@@ -166,7 +166,7 @@ impl Bridge {
         link.trouble = None;
         link.starting = false;
         link.admin = admin;
-        link.named(path.clone());
+        link.path = Some(path.clone());
         if core::mem::replace(&mut link.told, false) {
             self.notify(
                 server,
@@ -183,8 +183,7 @@ impl Bridge {
 
     fn message(&mut self, now: Now, message: Message, actions: &mut Vec<Action>) {
         let Some(link) = self.links.get_mut(&message.server) else { return };
-        // What this session wrote comes back with the history; it needs no telling.
-        if link.paths.contains(&message.from) {
+        if link.path.as_ref() == Some(&message.from) {
             return;
         }
         if let (Some(channel), Some(at)) = (&message.channel, message.at)
@@ -294,7 +293,7 @@ impl Bridge {
 
     /// True for a session, not this one, of an approver.
     fn approves(&self, path: &SessionPath, server: &Server) -> bool {
-        let own = self.links.get(server).is_none_or(|link| link.paths.contains(path));
+        let own = self.links.get(server).is_none_or(|link| link.path.as_ref() == Some(path));
         !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.links.len()))
     }
 

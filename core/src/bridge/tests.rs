@@ -365,9 +365,15 @@ fn a_session_never_answers_its_own_prompt_though_its_user_is_an_approver() {
     let (mut scene, whispers) = relayed("me");
     assert!(whispers.is_empty());
     assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty());
-    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
-    assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty(), "an earlier name is its own too");
     assert_eq!(scene.hear(A, None, "me/phone/s", "yes abcde").len(), 1);
+}
+
+#[test]
+fn who_has_taken_over_an_earlier_name_of_this_session_is_heard() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
+    assert_eq!(pushes(&scene.hear(A, None, "me/m/s", "hello, I am the other one")).len(), 1);
+    assert!(scene.hear(A, None, "me/m/s-2", "echo").is_empty());
 }
 
 #[test]
