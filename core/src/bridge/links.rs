@@ -260,10 +260,11 @@ impl Bridge {
         if shown.len() < text.len() {
             content.push_str("\nThe rest of it is in the inbox.");
         }
-        let kind = match (&message.channel, &message.payload) {
+        let card = if message.channel.is_none() { card_id(&text) } else { None };
+        let kind = match (&message.channel, card) {
             (Some(_), _) => "message",
-            (None, Payload::Plain(text)) if card_id(text).is_some() => "permission_request",
-            (None, _) => "whisper",
+            (None, Some(_)) => "permission_request",
+            (None, None) => "whisper",
         };
         let mut meta = Vec::from([
             ("kind", String::from(kind)),
@@ -273,6 +274,9 @@ impl Bridge {
         ]);
         if let Some(channel) = &message.channel {
             meta.push(("channel", escape(channel.as_str()).into_owned()));
+        }
+        if let Some(id) = card {
+            meta.push(("request_id", id.to_string()));
         }
         if let Some(at) = message.at {
             meta.push(("at", at.rfc3339()));
