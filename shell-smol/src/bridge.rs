@@ -37,6 +37,9 @@ pub(crate) enum Event {
 /// How long calls under way may still take when the input has ended.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Events that wait to be handled. Few: a line or a message may have megabytes.
+const QUEUE: usize = 4;
+
 type Links = BTreeMap<Server, Sender<(RequestId, Command)>>;
 
 pub(crate) fn run(
@@ -50,7 +53,7 @@ pub(crate) fn run(
     let servers = servers(options, &config);
     let settings = settings(options, &config, &servers);
     let relays = !settings.approvers.is_empty();
-    let (events, happened) = bounded(64);
+    let (events, happened) = bounded(QUEUE);
     let executor = LocalExecutor::new();
     let links = start_links(options, clock, &servers, &executor, &events)?;
     if links.is_empty() {

@@ -5,9 +5,10 @@ use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use async_tungstenite::tungstenite::{self, http};
 use conclave_core::wire::MAX_FRAME;
 use conclave_store::config::ServerUrl;
+use conclave_store::proxy::Proxy;
 use futures_rustls::TlsConnector;
 use futures_rustls::rustls::pki_types::ServerName;
-use smol::io::{AsyncRead, AsyncWrite};
+use smol::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use smol::net::TcpStream;
 
 /// A byte stream, encrypted or not.
@@ -15,7 +16,7 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection to a server.
-pub(crate) type Socket = WebSocketStream<Box<dyn Stream>>;
+pub(crate) type Socket = Box<WebSocketStream<Box<dyn Stream>>>;
 
 /// Dials one server, again and again.
 #[derive(Clone)]
@@ -28,10 +29,17 @@ pub(crate) struct Dialer {
 impl Dialer {
     /// Connects. Returns the server's id, if it tells one. An error is a sentence for people.
     pub(crate) async fn dial(self) -> Result<(Socket, Option<String>), String> {
-        let host = self.url.host();
-        let stream = TcpStream::connect((host, self.url.port())).await.map_err(|error| error.to_string())?;
+        let (host, port) = (self.url.host(), self.url.port());
+        let proxy =
+            Proxy::for_url(&self.url, |name| std::env::var(name).ok()).map_err(|error| error.to_string())?;
+        let address = proxy.as_ref().map_or((host, port), |proxy| (proxy.host(), proxy.port()));
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         // A session's frames are small, and each is waited for.
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        if let Some(proxy) = &proxy {
+            let failed = |why: String| format!("the proxy {} {why}", proxy.address());
+            tunnel(proxy, &mut stream, host, port).await.map_err(failed)?;
+        }
         let stream: Box<dyn Stream> = match self.tls {
             None => Box::new(stream),
             Some(tls) => {
@@ -55,7 +63,22 @@ impl Dialer {
                 }
                 error => deepest(&error),
             })?;
-        Ok((socket, server_id(&response)))
+        Ok((Box::new(socket), server_id(&response)))
+    }
+}
+
+/// Asks the proxy for a way to the server.
+async fn tunnel(proxy: &Proxy, stream: &mut TcpStream, host: &str, port: u16) -> Result<(), String> {
+    let broke = |error: std::io::Error| format!("ended the connection ({error})");
+    stream.write_all(proxy.request(host, port).as_bytes()).await.map_err(broke)?;
+    let mut head = Vec::with_capacity(256);
+    loop {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await.map_err(broke)?;
+        head.push(byte[0]);
+        if let Some(answer) = Proxy::answer(&head, host, port) {
+            return answer;
+        }
     }
 }
 

@@ -1,7 +1,4 @@
-//! The bridge between an agent's MCP client and the channels, on smol: small, and without a second runtime.
-//!
-//! [`run`] is the whole bridge on standard input and output; [`mcp::Session`] is its protocol without any input
-//! or output of its own.
+#![doc = include_str!("../README.md")]
 
 mod bridge;
 mod clock;

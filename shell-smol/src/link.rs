@@ -298,7 +298,7 @@ impl Driver {
 impl State {
     fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Happened> {
         let Some(socket) = &mut self.socket else { return Poll::Pending };
-        let mut socket = Pin::new(socket);
+        let mut socket = Pin::new(&mut **socket);
         let closed = |error: &dyn std::fmt::Display| Poll::Ready(Happened::Closed(error.to_string()));
         while !self.outgoing.is_empty() {
             match socket.as_mut().poll_ready(cx) {

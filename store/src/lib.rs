@@ -5,3 +5,4 @@ mod durable;
 #[cfg(feature = "journal")]
 pub mod journal;
 pub mod keystore;
+pub mod proxy;

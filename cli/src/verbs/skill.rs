@@ -10,10 +10,15 @@ use crate::{Context, Failure};
 
 const TEXT: &str = include_str!("skill.md");
 
+/// The guide, with the tools as the bridge has them.
+fn text() -> String {
+    format!("{}\n\n## The tools\n{}", TEXT.trim_end(), conclave_core::bridge::tool_reference())
+}
+
 pub(super) fn run(skill: &Skill, context: &Context) -> Result<(), Failure> {
     let dir = match &skill.action {
         None | Some(SkillAction::Show) => {
-            return context.output.result(TEXT.trim_end(), json!({ "skill": TEXT }));
+            return context.output.result(text().trim_end(), json!({ "skill": text() }));
         }
         Some(SkillAction::Install { dir }) => dir.clone(),
     };
@@ -22,7 +27,7 @@ pub(super) fn run(skill: &Skill, context: &Context) -> Result<(), Failure> {
         Failure::new("no home folder is known: HOME is not set", "name the folder of skills: --dir DIR")
     })?;
     let file = dir.join("conclave").join("SKILL.md");
-    fs::create_dir_all(dir.join("conclave")).and_then(|()| fs::write(&file, TEXT)).map_err(|error| {
+    fs::create_dir_all(dir.join("conclave")).and_then(|()| fs::write(&file, text())).map_err(|error| {
         Failure::new(
             format!("the skill cannot be written to {}: {error}", file.display()),
             "name a folder that you may write to: --dir DIR",

@@ -1,5 +1,7 @@
 //! Bridges and a server as processes of their own: what an agent's client sees, end to end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 mod agent;
 mod scene;
 
@@ -139,6 +141,17 @@ fn two_sessions_in_one_folder_settle_on_two_names() {
         }
         assert!(std::time::Instant::now() < deadline, "both are {one} and {two}");
     }
+    // And under these they hear each other.
+    first.done("create_channel", json!({ "name": "ops", "visibility": "public" }));
+    scene.level("alice", "converse", "ops");
+    for agent in [&mut first, &mut second] {
+        agent.done("join_channel", json!({ "channel": "ops" }));
+        agent.until_offered("send_channel");
+    }
+    first.done("send_channel", json!({ "channel": "ops", "text": "from the first" }));
+    second.until_heard("from the first", &mut Vec::new());
+    second.done("send_channel", json!({ "channel": "ops", "text": "from the second" }));
+    first.until_heard("from the second", &mut Vec::new());
 }
 
 #[test]
@@ -150,6 +163,27 @@ fn one_server_under_two_urls_is_linked_once() {
         Agent::new(scene.bridge("alice", &["--as", "x", "--server", scene.url(), "--server", &other]));
     assert!(agent.notice().contains("same server"));
     agent.until_connected();
+}
+
+#[test]
+fn encryption_takes_a_certificate_that_is_trusted() {
+    let certificate = |folder: &std::path::Path| {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+        vec!["--tls-cert".to_owned(), path(certificate), "--tls-key".to_owned(), path(key)]
+    };
+    // The folder of a user stands beside the certificate.
+    let scene = Scene::started(&["alice"], certificate, &["--ca", "../certificate.pem"]);
+    assert!(scene.url().starts_with("wss://"), "{}", scene.url());
+    let file = scene.folder().join("certificate.pem");
+    let mut trusting = Agent::new(scene.bridge("alice", &["--as", "x", "--ca", file.to_str().unwrap()]));
+    assert_eq!(trusting.until_connected(), "alice/m/x");
+    let mut strict = Agent::new(scene.bridge("alice", &["--as", "y"]));
+    let notice = strict.notice();
+    assert!(notice.contains("down") && notice.contains("ertificate"), "{notice}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A server as a process, and users who are registered on it.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -11,20 +12,34 @@ pub(crate) struct Scene {
     admin: String,
     url: String,
     server: Option<Child>,
+    /// What the server is started with beside the usual.
+    extra: Vec<String>,
 }
 
 impl Scene {
     pub(crate) fn new(users: &[&str]) -> Self {
+        Self::started(users, |_| Vec::new(), &[])
+    }
+
+    /// A scene whose server has the arguments that `extra` makes in the scene's folder, and whose users register
+    /// with `register` beside the usual.
+    pub(crate) fn started(
+        users: &[&str],
+        extra: impl FnOnce(&Path) -> Vec<String>,
+        register: &[&str],
+    ) -> Self {
         let mut scene = Self {
+            extra: Vec::new(),
             folder: tempfile::tempdir().unwrap(),
             admin: users[0].to_owned(),
             url: "127.0.0.1:0".to_owned(),
             server: None,
         };
+        scene.extra = extra(scene.folder.path());
         scene.start_server();
         for user in users {
-            let registered = scene
-                .conclave(user, &["register", "--server", scene.url(), "--username", user, "--machine", "m"]);
+            let usual = ["register", "--server", scene.url(), "--username", user, "--machine", "m"];
+            let registered = scene.conclave(user, &[&usual[..], register].concat());
             assert!(registered.status.success(), "{registered:?}");
         }
         scene
@@ -34,16 +49,25 @@ impl Scene {
         &self.url
     }
 
+    /// The folder of all of it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn port(&self) -> &str {
         self.url.rsplit(':').next().unwrap()
     }
 
     /// Starts the server: at first on a port of the system's, later on the same.
     pub(crate) fn start_server(&mut self) {
-        let address = self.url.trim_start_matches("ws://");
+        let address = self.url.rsplit('/').next().unwrap_or_default();
         let mut command = self.command("server");
         command.args(["serve", "--bind", address, "--admin", &self.admin, "--data-dir"]);
-        command.arg(self.folder.path().join("data")).stderr(Stdio::piped()).stdout(Stdio::null());
+        command
+            .arg(self.folder.path().join("data"))
+            .args(&self.extra)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
         let mut server = command.spawn().unwrap();
         let mut log = BufReader::new(server.stderr.take().unwrap());
         let mut all = String::new();

@@ -29,7 +29,7 @@ use submit_permission only with their answer.
 Do not reply just to be polite: thanks and goodbyes between agents never end. When a send is refused as a loop, stop, \
 and tell your user.";
 
-/// The guide to the tools, as Markdown.
+/// The guide for agents, as Markdown.
 pub fn guide() -> String {
     let mut guide = String::from("## Working on channels\n\n");
     guide.push_str(INSTRUCTIONS);
@@ -37,6 +37,14 @@ pub fn guide() -> String {
     for level in Level::ALL {
         let _ = writeln!(guide, "| `{level}` | {} |", advice(level));
     }
+    guide.push_str("\n## The tools\n");
+    guide.push_str(&tool_reference());
+    guide
+}
+
+/// The tools and what they take, as Markdown, made from the table that the bridge itself goes by.
+pub fn tool_reference() -> String {
+    let mut guide = String::new();
     let sections = [
         ("Always offered", &[Offered::Always][..]),
         ("Offered while a level allows it", &[Offered::Channel, Offered::Whisper, Offered::Prompt][..]),

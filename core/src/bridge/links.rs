@@ -166,7 +166,7 @@ impl Bridge {
         link.trouble = None;
         link.starting = false;
         link.admin = admin;
-        link.named(path.clone());
+        link.path = Some(path.clone());
         if core::mem::replace(&mut link.told, false) {
             self.notify(
                 server,
@@ -183,8 +183,7 @@ impl Bridge {
 
     fn message(&mut self, now: Now, message: Message, actions: &mut Vec<Action>) {
         let Some(link) = self.links.get_mut(&message.server) else { return };
-        // What this session wrote comes back with the history; it needs no telling.
-        if link.paths.contains(&message.from) {
+        if link.path.as_ref() == Some(&message.from) {
             return;
         }
         if let (Some(channel), Some(at)) = (&message.channel, message.at)
@@ -261,10 +260,11 @@ impl Bridge {
         if shown.len() < text.len() {
             content.push_str("\nThe rest of it is in the inbox.");
         }
-        let kind = match (&message.channel, &message.payload) {
+        let card = if message.channel.is_none() { card_id(&text) } else { None };
+        let kind = match (&message.channel, card) {
             (Some(_), _) => "message",
-            (None, Payload::Plain(text)) if card_id(text).is_some() => "permission_request",
-            (None, _) => "whisper",
+            (None, Some(_)) => "permission_request",
+            (None, None) => "whisper",
         };
         let mut meta = Vec::from([
             ("kind", String::from(kind)),
@@ -274,6 +274,9 @@ impl Bridge {
         ]);
         if let Some(channel) = &message.channel {
             meta.push(("channel", escape(channel.as_str()).into_owned()));
+        }
+        if let Some(id) = card {
+            meta.push(("request_id", id.to_string()));
         }
         if let Some(at) = message.at {
             meta.push(("at", at.rfc3339()));
@@ -294,7 +297,7 @@ impl Bridge {
 
     /// True for a session, not this one, of an approver.
     fn approves(&self, path: &SessionPath, server: &Server) -> bool {
-        let own = self.links.get(server).is_none_or(|link| link.paths.contains(path));
+        let own = self.links.get(server).is_none_or(|link| link.path.as_ref() == Some(path));
         !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.links.len()))
     }
 

@@ -28,7 +28,7 @@ pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Since, Status, To
 pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
 pub use frame::{Framed, Place, body, escape, one_line, preamble};
 pub use guard::Budget;
-pub use guide::{INSTRUCTIONS, guide};
+pub use guide::{INSTRUCTIONS, guide, tool_reference};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
 pub use level::{InvalidLevel, Level, Levels, Permissions, Scope, Server, advice};
 pub use line::{Line, LineReader, MAX_LINE};
@@ -192,8 +192,6 @@ struct Link {
     /// It has neither come up nor failed yet.
     starting: bool,
     path: Option<SessionPath>,
-    /// Every name this session had there: what it wrote under an earlier one is its own too.
-    paths: BTreeSet<SessionPath>,
     admin: bool,
     joined: BTreeSet<ChannelName>,
     seen: BTreeMap<ChannelName, UnixMillis>,
@@ -271,8 +269,6 @@ const MAX_QUESTIONS: usize = 4;
 const MAX_DECLINED: usize = 64;
 /// Requests without a reply: more than a client with sense has open.
 const MAX_PENDING: usize = 256;
-/// Names of one's own that are remembered per link.
-const MAX_PATHS: usize = 64;
 
 impl Bridge {
     /// A bridge whose links are not up yet.
@@ -469,19 +465,10 @@ impl Link {
             told: false,
             starting: true,
             path: None,
-            paths: BTreeSet::new(),
             admin: false,
             joined: BTreeSet::new(),
             seen: BTreeMap::new(),
         }
-    }
-
-    fn named(&mut self, path: SessionPath) {
-        if self.paths.len() >= MAX_PATHS {
-            self.paths.pop_first();
-        }
-        self.paths.insert(path.clone());
-        self.path = Some(path);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use conclave_core::wire::MAX_FRAME;
 use conclave_store::config::ServerUrl;
+use conclave_store::proxy::Proxy;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
@@ -16,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
 
 use super::error::{DialError, Stage};
-use super::proxy::Proxy;
+use super::proxy::tunnel;
 use super::stream::Stream;
 use super::tls;
 
@@ -85,7 +86,7 @@ pub async fn dial(url: &ServerUrl, options: &DialOptions) -> Result<Dialed, Dial
     let _ = stream.set_nodelay(true);
     route.peer = stream.peer_addr().ok();
     if let Some(proxy) = &proxy {
-        dialer.within(Stage::Proxy, proxy.tunnel(&mut stream, url.host(), url.port())).await?;
+        dialer.within(Stage::Proxy, tunnel(proxy, &mut stream, url.host(), url.port())).await?;
     }
     let stream = if let Some(config) = config {
         let stream = dialer.within(Stage::Tls, tls::connect(config, url.host(), stream)).await?;

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use conclave_store::proxy::InvalidProxy;
+
 /// Where a dial stood when its time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -119,6 +121,12 @@ pub enum DialError {
         /// How long.
         after: Duration,
     },
+}
+
+impl From<InvalidProxy> for DialError {
+    fn from(InvalidProxy { variable, what }: InvalidProxy) -> Self {
+        Self::ProxySetting { variable, what }
+    }
 }
 
 impl DialError {

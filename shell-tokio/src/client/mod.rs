@@ -8,9 +8,9 @@ mod session;
 mod stream;
 mod tls;
 
+pub use conclave_store::proxy::Proxy;
 pub use dial::{DialOptions, Dialed, Route, dial};
 pub use error::{CertificateFault, DialError, Stage};
 pub use link::LinkDriver;
-pub use proxy::Proxy;
 pub use session::{Arrival, Identity, Session, SessionError};
 pub use stream::Stream;

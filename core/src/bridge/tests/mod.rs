@@ -1,13 +1,14 @@
 //! Scenes: one bridge, its servers played by hand.
 
+mod random;
+
 use super::*;
 use crate::name::UserName;
 use crate::payload::Payload;
 use crate::protocol::{Admin, Refusal, Reply, Stamped};
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
-use alloc::{format, vec};
-use proptest::prelude::*;
+use alloc::vec;
 
 const A: &str = "wss://a.example";
 const B: &str = "wss://b.example";
@@ -365,9 +366,15 @@ fn a_session_never_answers_its_own_prompt_though_its_user_is_an_approver() {
     let (mut scene, whispers) = relayed("me");
     assert!(whispers.is_empty());
     assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty());
-    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
-    assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty(), "an earlier name is its own too");
     assert_eq!(scene.hear(A, None, "me/phone/s", "yes abcde").len(), 1);
+}
+
+#[test]
+fn who_has_taken_over_an_earlier_name_of_this_session_is_heard() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
+    assert_eq!(pushes(&scene.hear(A, None, "me/m/s", "hello, I am the other one")).len(), 1);
+    assert!(scene.hear(A, None, "me/m/s-2", "echo").is_empty());
 }
 
 #[test]
@@ -527,122 +534,4 @@ fn a_command_to_type_runs_nothing_else() {
     let command = perm_command(&Server::new(A), &scope, Level::Act);
     assert!(command.ends_with(r"--channel 'x'\''; $(rm -rf ~) `id`'"), "{command}");
     assert_eq!(shell_word("-x"), "'-x'");
-}
-
-fn any_event() -> impl Strategy<Value = LinkEvent> {
-    let from = prop_oneof![Just("me/m/s"), Just("you/m/s"), Just("boss/m/s"), Just("boss/n/s")];
-    let text = prop_oneof![
-        Just("hi".to_string()),
-        Just("yes abcde".into()),
-        Just("no abcde".into()),
-        Just(prompt().card(&path("you/m/s"), UnixMillis(0)))
-    ];
-    prop_oneof![
-        Just(LinkEvent::Up { path: path("me/m/s"), admin: false }),
-        any::<bool>().prop_map(|admin| LinkEvent::Role { admin }),
-        Just(LinkEvent::Down { why: "gone".into() }),
-        (prop_oneof![Just(None), Just(Some(channel("ops")))], from, text).prop_map(
-            |(channel, from, text)| {
-                LinkEvent::Message { channel, from: path(from), at: None, payload: Payload::Plain(text) }
-            }
-        ),
-        (1..30_u64, 0..4_u8).prop_map(|(id, reply)| LinkEvent::Reply {
-            id: RequestId(id),
-            result: match reply {
-                0 => Ok(Reply::Sent),
-                1 => Ok(Reply::Joined(channel("ops"))),
-                2 => Ok(Reply::Presence { channel: None, sessions: vec![Arc::new(path("boss/m/s"))] }),
-                _ => Err(RequestError::Uncertain),
-            },
-        }),
-        Just(LinkEvent::Lost { channel: channel("ops"), why: "kicked".into() }),
-    ]
-}
-
-fn any_call() -> impl Strategy<Value = ToolCall> {
-    let level = (0..4_usize).prop_map(|level| Level::ALL[level]);
-    prop_oneof![
-        proptest::option::of(level.clone()).prop_map(|level| ToolCall::Join {
-            server: None,
-            channel: channel("ops"),
-            token: None,
-            level
-        }),
-        Just(ToolCall::Leave { server: None, channel: channel("ops") }),
-        Just(send("x")),
-        Just(ToolCall::Whisper { server: None, target: path("you/m/s"), text: "x".into() }),
-        Just(ToolCall::Inbox { limit: None }),
-        Just(ToolCall::Wait { timeout: None }),
-        level.prop_map(set),
-        Just(ToolCall::Submit { id: "abcde".parse().unwrap(), allow: true, from: None }),
-    ]
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Event(LinkEvent),
-    Call(ToolCall),
-    Cancel(u64),
-    Prompt,
-    Answered(u64, bool),
-    Pass(u64),
-}
-
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => any_event().prop_map(Step::Event),
-        6 => any_call().prop_map(Step::Call),
-        1 => (1..20_u64).prop_map(Step::Cancel),
-        1 => Just(Step::Prompt),
-        1 => (1..30_u64, any::<bool>()).prop_map(|(id, agreed)| Step::Answered(id, agreed)),
-        1 => (0..700_000_u64).prop_map(Step::Pass),
-    ]
-}
-
-proptest! {
-    /// Whatever happens: nothing is sent below its level, no level rises without the human, a verdict comes from an
-    /// approver's other session only, and no call is answered twice.
-    #[test]
-    fn the_rules_hold_whatever_happens(steps in proptest::collection::vec(any_step(), 0..60), asks in any::<bool>()) {
-        let approvers = vec![Approver::new("boss")];
-        let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, asks);
-        let server = Server::new(A);
-        let mut answered = BTreeSet::new();
-        for step in steps {
-            let before = scene.bridge.level(&server, &ops());
-            let agreed = matches!(step, Step::Answered(_, true));
-            let voice = match &step {
-                Step::Event(LinkEvent::Message { channel: None, from, .. }) => Some(from.user.as_str() == "boss"),
-                _ => None,
-            };
-            let actions = match step {
-                Step::Event(event) => scene.link(A, event),
-                Step::Call(call) => scene.call(call).1,
-                Step::Cancel(id) => scene.input(Input::Cancel { id: CallId(id) }),
-                Step::Prompt => scene.input(Input::Prompt(prompt())),
-                Step::Answered(id, agreed) => scene.input(Input::Answered { question: QuestionId(id), agreed }),
-                Step::Pass(millis) => scene.pass(Duration::from_millis(millis)),
-            };
-            let after = scene.bridge.level(&server, &ops());
-            prop_assert!(after <= before || agreed);
-            for action in &actions {
-                match action {
-                    Action::Request { command: Command::Post { .. }, .. } => prop_assert!(after.may_emit()),
-                    Action::Request { command: Command::Whisper { target, .. }, .. } => {
-                        // Whispers stay at their default here: only cards may be whispered, and to approvers.
-                        prop_assert_eq!(target.user.as_str(), "boss");
-                    }
-                    Action::Verdict { .. } => prop_assert_eq!(voice, Some(true)),
-                    Action::Answer { call, .. } => prop_assert!(answered.insert(*call), "{:?} twice", call),
-                    _ => {}
-                }
-            }
-            prop_assert_eq!(scene.offers("send_channel"),
-                after.may_emit() && scene.bridge.links[&server].joined.contains(&channel("ops")));
-            if let Some(deadline) = scene.bridge.next_deadline() {
-                prop_assert!(deadline > scene.now.mono, "a tick would spin");
-            }
-        }
-        let _ = format!("{:?}", scene.bridge);
-    }
 }
