@@ -3,6 +3,7 @@
 #![no_main]
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use conclave_core::hub::RequestId;
 use conclave_core::key::SecretKey;
@@ -17,18 +18,23 @@ mod parts;
 const NONCE: [u8; 32] = [9; 32];
 const NOBODY: Path<'_> = Path { user: "", machine: "", session: "" };
 
+/// The edge of a session.
+static OPEN: LazyLock<Edge> = LazyLock::new(|| {
+    let (mut edge, mut generator, mut out) = (Edge::new(NONCE), parts::Counter::default(), Vec::new());
+    let secret = SecretKey::from_seed(&[1; 32]);
+    let public = secret.public();
+    let auth = Frame::Auth { pubkey: public.as_bytes(), signature: &secret.sign(&NONCE) };
+    for frame in [Frame::Hello { protocol_version: 1, session: "s" }, auth] {
+        edge.on_message(&frame.to_bytes(), &mut generator, &mut out).expect("a sound handshake");
+    }
+    edge.established(&SessionPath::new("u", "m", "s").unwrap(), false, &mut out);
+    edge
+});
+
 fuzz_target!(|input: &[u8]| {
     let mut input = input;
     let mut generator = parts::Counter::default();
-    let mut edge = Edge::new(NONCE);
-    let mut out = Vec::new();
-    let secret = SecretKey::from_seed(&[1; 32]);
-    let auth = Frame::Auth { pubkey: secret.public().as_bytes(), signature: &secret.sign(&NONCE) }.to_bytes();
-    let hello = Frame::Hello { protocol_version: 1, session: "s" }.to_bytes();
-    for message in [hello, auth] {
-        let _ = edge.on_message(&message, &mut generator, &mut out);
-    }
-    edge.established(&SessionPath::new("u", "m", "s").unwrap(), false, &mut out);
+    let (mut edge, mut out) = (OPEN.clone(), Vec::new());
 
     // What the hub was asked and has not answered; how many messages were taken, how many replies were sent.
     let mut asked: VecDeque<RequestId> = VecDeque::new();
