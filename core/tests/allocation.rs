@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use allocation_counter::measure;
+use conclave_core::directory::Directory;
 use conclave_core::fanout::{Fanout, Item, Read, Shell};
 use conclave_core::hub::{Action, BatchId, ConnId, Input, RequestId};
 use conclave_core::record::Record;
@@ -67,6 +68,8 @@ fn a_length_that_lies_allocates_nothing() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn decoding_any_bytes_allocates_no_more_than_an_error_text(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
         prop_assert!(allocated(&bytes) <= ERROR);
@@ -141,4 +144,16 @@ fn recipients_share_one_list_for_as_long_as_nobody_comes_or_goes() {
     assert!(Arc::ptr_eq(&lists[0], &lists[1]));
     crowd.handle(Input::Closed { conn: ConnId(5) }, &mut Vec::new());
     assert_eq!(lists[0].len(), 100, "what was handed out stays as it was");
+}
+
+#[test]
+fn a_user_takes_at_most_600_bytes_of_memory() {
+    let (users, channels) = (10_000, 1_000);
+    let records = crowd::records(users, channels);
+    let mut directory = None;
+    let retained = measure(|| directory = Some(records.iter().collect::<Directory>())).bytes_current;
+    assert_eq!(directory.unwrap().user_count() as u64, users);
+    let each = retained as u64 / users;
+    // Its machine and a tenth of a channel of ten members included.
+    assert!(each <= 600, "{each} bytes a user");
 }

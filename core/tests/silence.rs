@@ -444,6 +444,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn an_outsider_receives_the_same_whether_a_hidden_thing_exists_or_not(steps in steps()) {
         let (mut with, mut without) = (World::new(true), World::new(false));

@@ -1,0 +1,304 @@
+//! Rules broken on purpose, one at a time, to see that the tests notice. By hand, for it takes minutes:
+//!
+//! ```sh
+//! cargo test -p conclave-core --test mutations -- --ignored --nocapture
+//! ```
+//!
+//! It works on a copy in `target/mutations` and writes what caught each into `MUTATIONS.md` beside this file.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that talks")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Mutation {
+    /// What is wrong then.
+    breaks: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const fn mutation(
+    breaks: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutation {
+    Mutation { breaks, file, from, to }
+}
+
+const MUTATIONS: &[Mutation] = &[
+    mutation(
+        "a banned user sees a public channel",
+        "hub/decide.rs",
+        "(channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))",
+        "(channel.visibility != Visibility::Private)",
+    ),
+    mutation(
+        "an invite lets a banned user in",
+        "hub/decide.rs",
+        "(invited == Some(*id) && !channel.banned.contains(&asker.user))",
+        "(invited == Some(*id))",
+    ),
+    mutation(
+        "a post is acknowledged before it is durable",
+        "hub/decide.rs",
+        "            payload: Arc::new(payload),\n        });\n        Ok(None)",
+        "            payload: Arc::new(payload),\n        });\n        Ok(Some(Reply::Sent))",
+    ),
+    mutation(
+        "a post is delivered to its sender",
+        "hub/commit.rs",
+        "to: to.clone(), except: conn }",
+        "to: to.clone(), except: ConnId(u64::MAX) }",
+    ),
+    mutation(
+        "a kick leaves the subscriptions",
+        "hub/admin.rs",
+        "Some((id, _)) => self.unsubscribe_user(id, channel),",
+        "Some((id, _)) => self.conns_of(id).len(),",
+    ),
+    mutation(
+        "a ban leaves the subscriptions",
+        "hub/commit.rs",
+        "Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {",
+        "Record::MemberRemoved { channel, user } => {",
+    ),
+    mutation(
+        "a deleted channel leaves its subscriptions",
+        "hub/commit.rs",
+        "Record::ChannelDeleted { channel } => self.unsubscribe_all(*channel),",
+        "Record::ChannelDeleted { .. } => {}",
+    ),
+    mutation(
+        "a newer connection does not supersede the older",
+        "hub/live.rs",
+        "self.close(now, older, CloseReason::Superseded, actions);",
+        "let _ = older;",
+    ),
+    mutation("a stamp is used twice", "hub/commit.rs", "last.ts.0.saturating_add(1)", "last.ts.0"),
+    mutation("a sequence has gaps", "hub/commit.rs", "seq: last.seq + 1,", "seq: last.seq + 2,"),
+    mutation(
+        "a weak key is accepted",
+        "key.rs",
+        "if key.is_weak() { Err(InvalidKey) } else { Ok(key) }",
+        "Ok(key)",
+    ),
+    mutation(
+        "administration tells of hidden channels",
+        "hub/admin.rs",
+        "let (id, channel) = self.visible(asker, name)?;",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, channel) = found.ok_or_else(|| refuse::no_channel(name))?;",
+    ),
+    mutation(
+        "a post tells of hidden channels",
+        "hub/decide.rs",
+        "let (id, _) = self.visible(asker, name)?;\n        if",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, _) = found.ok_or_else(|| refuse::no_channel(name))?;\n        if",
+    ),
+    mutation(
+        "the last use of an invite is used twice",
+        "directory/mod.rs",
+        "*uses = uses.saturating_sub(1);",
+        "*uses = (*uses).max(1);",
+    ),
+    mutation(
+        "an invite does not expire",
+        "directory/mod.rs",
+        "self.expires.is_none_or(|at| wall < at)",
+        "self.expires.is_none_or(|at| wall < at || true)",
+    ),
+    mutation(
+        "anyone revokes an invite",
+        "hub/admin.rs",
+        "Some((channel, _)) if self.administers(asker, channel) => {",
+        "Some((channel, _)) => {",
+    ),
+    mutation(
+        "rates are forgotten",
+        "hub/decide.rs",
+        "if let Err(wait) = self.take_tokens(now, conn, &command) {",
+        "if let Err(wait) = self.take_tokens(now, conn, &command) && false {",
+    ),
+    mutation(
+        "a reconnect refills the user's rates",
+        "hub/live.rs",
+        "if live.buckets.are_full(now.mono) {",
+        "if true {",
+    ),
+    mutation(
+        "a change is seen before it is durable",
+        "hub/commit.rs",
+        "self.gathering.change = Some(change);",
+        "change.records.iter().for_each(|record| self.directory.apply(record));\n        self.gathering.change = Some(change);",
+    ),
+    mutation(
+        "a failed post is acknowledged",
+        "hub/commit.rs",
+        "reply(actions, post.conn, post.request, refusal.clone());",
+        "reply(actions, post.conn, post.request, Reply::Sent);",
+    ),
+    mutation(
+        "a post overtakes the change before it",
+        "hub/decide.rs",
+        "Command::Post { .. } => true,",
+        "Command::Post { .. } => false,",
+    ),
+    mutation(
+        "a removed user leaves its memberships",
+        "directory/mod.rs",
+        "channel.members.remove(&id);",
+        "let _ = &channel.members;",
+    ),
+    mutation(
+        "a removed machine leaves its sessions",
+        "hub/commit.rs",
+        "session.machine == *machine",
+        "session.machine != *machine",
+    ),
+    mutation(
+        "a registration whose connection closed becomes a session",
+        "hub/commit.rs",
+        "change.then = Then::Nothing;",
+        "let _ = &change.then;",
+    ),
+    mutation(
+        "a pinned name is claimed by any key",
+        "hub/live.rs",
+        "if pinned.is_some_and(|pin| pin != key) {",
+        "if pinned.is_some_and(|pin| pin != key) && false {",
+    ),
+    mutation("nobody is ever idle", "hub/live.rs", "if due <= now.mono {", "if due <= now.mono && false {"),
+    mutation(
+        "a drain forgets what waits in line",
+        "hub/mod.rs",
+        "self.gathering.is_empty() && self.waiting.is_empty();",
+        "self.gathering.is_empty();",
+    ),
+    mutation(
+        "a page of history reaches who was kicked",
+        "hub/decide.rs",
+        ".filter(|_| session.subscriptions.contains(&id))",
+        "",
+    ),
+    mutation(
+        "one session too many is let in",
+        "hub/live.rs",
+        "if live.conns.len() >= most {",
+        "if live.conns.len() > most {",
+    ),
+    mutation(
+        "replies leave in the order of their answers",
+        "wire/edge.rs",
+        "self.slots.get_mut(nth)?.reply = Some(reply);",
+        "let _ = self.slots.get_mut(nth)?;\n        self.slots.iter_mut().find(|slot| slot.reply.is_none())?.reply = Some(reply);",
+    ),
+    mutation(
+        "a request overtakes the posts before it",
+        "wire/edge.rs",
+        "if !self.slots.is_empty() && !overtakes {",
+        "if !self.slots.is_empty() && !overtakes && false {",
+    ),
+    mutation(
+        "a list from a client is decoded",
+        "wire/v1.rs",
+        "            _ => Err(Malformed),",
+        "            _ => Self::decode(bytes),",
+    ),
+    mutation(
+        "another key than the registered one is proven",
+        "handshake.rs",
+        "Some((_, registered)) if registered != key.as_bytes() => {",
+        "Some((_, registered)) if registered.is_empty() => {",
+    ),
+    mutation(
+        "a signature of another nonce proves",
+        "handshake.rs",
+        "key::verify(pubkey, &self.nonce, signature)",
+        "key::verify(pubkey, &[1; 32], signature)",
+    ),
+    mutation(
+        "a burst brings a sender its own post",
+        "fanout.rs",
+        "if *from == conn {",
+        "if *from == conn && false {",
+    ),
+];
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+#[test]
+fn every_mutation_still_applies() {
+    for Mutation { breaks, file, from, to } in MUTATIONS {
+        let text = fs::read_to_string(repository().join("core/src").join(file)).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "'{breaks}': {from}");
+        assert_ne!(from, to);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: by hand"]
+fn every_mutation_is_caught() {
+    let (repository, copy) = (repository(), repository().join("target/mutations/copy"));
+    let _ = fs::remove_dir_all(&copy);
+    let files = Command::new("git").args(["ls-files"]).current_dir(&repository).output().unwrap();
+    for file in String::from_utf8(files.stdout).unwrap().lines() {
+        let (from, to) = (repository.join(file), copy.join(file));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        // What is listed and was deleted is not there.
+        if from.exists() {
+            fs::copy(from, to).unwrap();
+        }
+    }
+    let sound = failures(&copy);
+    assert!(sound.is_ok_and(|failed| failed.is_empty()), "without a mutation, all tests must pass");
+
+    let mut table = String::from("| what is broken | where | caught by |\n|---|---|---|\n");
+    let mut missed = Vec::new();
+    for Mutation { breaks, file, from, to } in MUTATIONS {
+        let path = copy.join("core/src").join(file);
+        let sound = fs::read_to_string(&path).unwrap();
+        fs::write(&path, sound.replacen(from, to, 1)).unwrap();
+        let failed = failures(&copy).unwrap_or_else(|why| panic!("'{breaks}' does not build: {why}"));
+        fs::write(&path, sound).unwrap();
+        println!("{breaks}: caught by {}", failed.len());
+        if failed.is_empty() {
+            missed.push(*breaks);
+        }
+        let named: Vec<_> = failed.iter().take(3).map(|name| format!("`{name}`")).collect();
+        let more = failed.len().saturating_sub(named.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        writeln!(table, "| {breaks} | `{file}` | {}{more} |", named.join(", ")).unwrap();
+    }
+    let head = "# Rules broken on purpose, and the tests that noticed\n\nWritten by `cargo test -p conclave-core --test mutations -- --ignored --nocapture`.\n\n";
+    fs::write(repository.join("core/tests/MUTATIONS.md"), format!("{head}{table}")).unwrap();
+    assert!(missed.is_empty(), "nobody noticed: {missed:#?}");
+}
+
+/// The names of the tests that fail in the copy, of the first binary where some do, or why it does not build.
+fn failures(copy: &Path) -> Result<Vec<String>, String> {
+    let tested = Command::new(env!("CARGO"))
+        .args(["test", "-p", "conclave-core", "--lib", "--tests", "--", "--skip", "every_mutation"])
+        .env("CARGO_TARGET_DIR", repository().join("target/mutations/target"))
+        .env("RUST_BACKTRACE", "0")
+        .env("RUSTFLAGS", "-Awarnings")
+        .current_dir(copy)
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&tested.stdout), String::from_utf8_lossy(&tested.stderr));
+    if err.contains("could not compile") {
+        return Err(err.into_owned());
+    }
+    let failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+    let failed: Vec<_> = failed.map(|name| name.rsplit("::").next().unwrap_or(name).to_owned()).collect();
+    match (tested.status.success(), failed.is_empty()) {
+        (true, _) | (_, false) => Ok(failed),
+        // It aborted or hung itself up: noticed, without a name.
+        _ => Ok(vec!["an abort".to_owned()]),
+    }
+}

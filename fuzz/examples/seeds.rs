@@ -1,0 +1,68 @@
+//! Writes the committed seeds of the corpus: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longer vectors repeat one character.
+const LONGEST: usize = 4_096;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let vectors: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(root.join("../tests/vectors-v1.json"))?)?;
+    let mut frames = Vec::new();
+    for vector in vectors["frames"].as_array().into_iter().flatten() {
+        if let (Some(name), Some(hex)) = (vector["name"].as_str(), vector["hex"].as_str()) {
+            let bytes: Result<Vec<u8>, _> =
+                (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16)).collect();
+            let name: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            frames.push((name, bytes?));
+        }
+    }
+    frames.retain(|(_, bytes)| bytes.len() <= LONGEST);
+    let folder = |target: &str| -> Result<PathBuf, Box<dyn Error>> {
+        let folder = root.join("corpus").join(target);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    };
+    for (name, bytes) in &frames {
+        fs::write(folder("decode")?.join(name), bytes)?;
+        // As a message of its own kind, behind a post and before an answer to it.
+        let mut edge = part(1, b"hello");
+        edge.extend(part(3, bytes));
+        edge.extend(part(0, b""));
+        edge.extend(part(0, b"x"));
+        fs::write(folder("edge")?.join(name), edge)?;
+    }
+    for (name, parts) in [
+        ("enrolled", vec![part(0, b"session"), part(3, b"")]),
+        ("registers", vec![part(0, b"session"), part(2, b"user"), part(3, b"")]),
+        ("another-key", vec![part(0, b"session"), part(2, b"user"), part(11, b"")]),
+        ("another-nonce", vec![part(0, b"session"), part(3, &[8; 32])]),
+        ("short-key", vec![part(0, b"session"), part(5, &[8; 31])]),
+        ("no-signature", vec![part(0, b"session"), part(4, &[0; 64])]),
+        ("nothing", vec![part(7, b"")]),
+    ] {
+        fs::write(folder("handshake")?.join(name), parts.concat())?;
+    }
+    // Steps drawn by a small generator: what they are is for the fuzzer to find out.
+    let mut state = 1u64;
+    for nth in 0..40 {
+        let mut steps = vec![nth % 2];
+        for _ in 0..600 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            steps.push((state >> 56) as u8);
+        }
+        fs::write(folder("hub")?.join(format!("steps-{nth:02}")), steps)?;
+    }
+    Ok(())
+}
+
+fn part(kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut part = vec![kind];
+    part.extend((content.len() as u16).to_le_bytes());
+    part.extend(content);
+    part
+}
