@@ -50,7 +50,8 @@ fn main() -> Result<(), Failure> {
 fn cpu(stat: &str) -> Duration {
     let text = std::fs::read_to_string(stat).unwrap_or_default();
     let fields = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
-    let ticks = |at: usize| fields.as_ref().and_then(|fields| fields.get(at)?.parse::<u64>().ok()).unwrap_or(0);
+    let ticks =
+        |at: usize| fields.as_ref().and_then(|fields| fields.get(at)?.parse::<u64>().ok()).unwrap_or(0);
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 

@@ -12,6 +12,11 @@ pub fn agrees(documented: &[String], printed: &[String]) -> bool {
     }
 }
 
+/// Whether a line is a key or a token and nothing else.
+pub fn is_secret(line: &str) -> bool {
+    secret(line).is_some_and(|(length, _)| length == line.len())
+}
+
 fn same(documented: &str, printed: &str) -> bool {
     let (documented, printed) = (mask(documented), mask(printed));
     let mut parts = documented.split('…');
@@ -60,7 +65,13 @@ fn matches(pattern: &str, text: &str) -> Option<usize> {
         let length = match want {
             '#' => rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()),
             '0' => usize::from(rest.starts_with(|c: char| c.is_ascii_digit())),
-            other => if rest.starts_with(other) { other.len_utf8() } else { 0 },
+            other => {
+                if rest.starts_with(other) {
+                    other.len_utf8()
+                } else {
+                    0
+                }
+            }
         };
         if length == 0 {
             return None;
@@ -115,7 +126,10 @@ fn what_differs_from_run_to_run_is_masked_and_nothing_else() {
         ("2026-11-21 09:00:03 a/b/cli-1-0123abcd: hi", "2027-01-02 10:20:30 a/b/cli-77-ffffffff: hi"),
         ("at 2026-11-21T09:00:03.1Z", "at 2026-11-21T09:00:03Z"),
         ("up     0.0 ms   0", "up     12.5 ms  0"),
-        ("key e4oY8wgRjRUIDls7jbMXiysWG7jrvjkFhMXdzc9XOjs", "key ftZGgTsAsDv_Pekt_i1SARPPF1pPntJ4AZA0iI4s1b8"),
+        (
+            "key e4oY8wgRjRUIDls7jbMXiysWG7jrvjkFhMXdzc9XOjs",
+            "key ftZGgTsAsDv_Pekt_i1SARPPF1pPntJ4AZA0iI4s1b8",
+        ),
         ("… INFO drained", "2026-11-21T01:35:31.7Z  INFO drained"),
         ("a … c … e", "a b c d e"),
     ] {
