@@ -171,7 +171,12 @@ const MUTATIONS: &[Mutation] = &[
         "if pinned.is_some_and(|pin| pin != key) {",
         "if pinned.is_some_and(|pin| pin != key) && false {",
     ),
-    mutation("nobody is ever idle", "hub/live.rs", "if due <= now.mono {", "if due <= now.mono && false {"),
+    mutation(
+        "a silent session lives twice as long",
+        "hub/live.rs",
+        "let due = session.heard + self.config.limits.idle;",
+        "let due = session.heard + self.config.limits.idle * 2;",
+    ),
     mutation(
         "a drain forgets what waits in line",
         "hub/mod.rs",

@@ -1,5 +1,7 @@
 //! What the targets of the edge share: an input cut into parts, a generator, and a look at what was sent.
 
+#![allow(dead_code, reason = "each target uses a part")]
+
 use std::convert::Infallible;
 
 use conclave_core::wire::v1::Frame;
