@@ -57,7 +57,8 @@ impl Follow {
             None => {
                 self.channel = Some(channel);
                 self.places = vec![match self.from {
-                    JoinFrom::Since(UnixMillis(since)) => rows.partition_point(|row| row.stamp.ts.0 <= since),
+                    // From a time that is still to come, what is delivered meanwhile may be handed on.
+                    JoinFrom::Since(since) => rows.partition_point(|row| row.stamp.ts <= since).min(next),
                     JoinFrom::Live if stood => 0,
                     JoinFrom::Live => next,
                 }];
@@ -97,7 +98,7 @@ impl Follow {
             let mut at = place;
             let mut found_loose = false;
             while let Some(row) = reader.rows.get(at) {
-                let loose = at < self.loose_until;
+                let loose = self.is_loose(at, row);
                 if matches(row) && !(loose && found_loose) {
                     // Of those that may be left out, the earliest allows everything that later ones do.
                     found_loose |= loose;
@@ -114,6 +115,10 @@ impl Follow {
         }
         places.sort_unstable();
         places.dedup();
+        if places.is_empty() && reader.own.iter().any(|own| own == from) {
+            // What it had posted itself before another session made it change its handle.
+            return Ok(());
+        }
         if places.is_empty() {
             let next = self.places.first().copied().unwrap_or_default();
             return Err(format!(
@@ -125,13 +130,19 @@ impl Follow {
         Ok(())
     }
 
+    /// Whether a message may be left out.
+    fn is_loose(&self, at: usize, row: &Row) -> bool {
+        at < self.loose_until || matches!(self.from, JoinFrom::Since(since) if row.stamp.ts <= since)
+    }
+
     /// At rest: everything was handed on.
     ///
     /// # Errors
     /// Something was not.
     pub fn complete(&self, reader: &Reader<'_>) -> Result<(), String> {
         let complete = self.places.iter().any(|&place| {
-            reader.rows.iter().enumerate().skip(place).all(|(at, row)| at < self.loose_until || reader.is_own(row))
+            let mut rest = reader.rows.iter().enumerate().skip(place);
+            rest.all(|(at, row)| self.is_loose(at, row) || reader.is_own(row))
         });
         let next = self.places.last().copied().unwrap_or_default();
         if complete { Ok(()) } else { Err(format!("ends before {next} of {} in the log", reader.rows.len())) }

@@ -201,12 +201,13 @@ impl World {
         }
         if process.hub.next_deadline().is_some_and(|at| at <= now.mono) {
             self.hand_in(&mut process, Input::Tick);
+            let next = process.hub.next_deadline();
+            if next.is_some_and(|at| at <= now.mono) {
+                self.fail(format!("the hub leaves undone what is due at {next:?}"));
+            }
         }
         self.carry_out(&mut process);
         let next = process.hub.next_deadline();
-        if next.is_some_and(|at| at <= now.mono) {
-            self.fail(format!("the hub leaves undone what is due at {next:?}"));
-        }
         if let Some(at) = next.map(Self::server_at)
             && process.timer.is_none_or(|timer| timer > at)
         {

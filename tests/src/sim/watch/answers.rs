@@ -3,7 +3,7 @@
 use conclave_core::hub::ConnId;
 use conclave_core::name::{ChannelName, UserName};
 use conclave_core::protocol::{Admin, ChannelInfo, Command, KickTarget, Refusal, Reply, Visibility};
-use conclave_core::record::{ChannelId, UserId};
+use conclave_core::record::{ChannelId, Record, UserId};
 
 use super::model::Channel;
 use super::{Asked, Verdict, Watch};
@@ -87,8 +87,11 @@ impl Watch {
                 demand!(self.is_subscribed(conn, id), "history of {told} was read by who is not in it");
                 let sorted = messages.is_sorted_by(|a, b| a.ts < b.ts);
                 demand!(sorted && messages.iter().all(|one| one.ts > *since), "a page is out of order");
+                let gone = self.in_flight.iter().flat_map(|batch| &batch.records).any(
+                    |record| matches!(record, Record::ChannelDeleted { channel } if *channel == id),
+                );
                 demand!(
-                    !messages.is_empty() || asked.newest <= *since || told != channel,
+                    gone || !messages.is_empty() || asked.newest <= *since || told != channel,
                     "an empty page ends a history that goes on to {:?}",
                     asked.newest
                 );
@@ -113,7 +116,14 @@ impl Watch {
         if let Command::Leave { .. } = command {
             return Ok(());
         }
-        let visible = self.model.channel_named(channel).is_some_and(|(id, known)| self.sees(conn, id, known));
+        let invited = match command {
+            Command::Join { token: Some(token), .. } => self.model.invite(token),
+            _ => None,
+        };
+        let visible = self.model.channel_named(channel).is_some_and(|(id, known)| {
+            let banned = self.sessions.get(&conn).is_some_and(|session| known.banned.contains(&session.user));
+            (invited == Some(id) && !banned) || self.sees(conn, id, known)
+        });
         let refusal = match reply {
             Reply::Refused(refusal) => refusal,
             // What was deleted or left is not visible to who did it; successes are checked by themselves.

@@ -88,7 +88,7 @@ struct InFlight {
 
 #[derive(Debug)]
 struct Owed {
-    channel: ChannelId,
+    channel: ChannelName,
     from: Arc<SessionPath>,
     payload: Arc<Payload>,
     to: Vec<ConnId>,
@@ -185,9 +185,13 @@ impl Watch {
                     .map(|(conn, _)| *conn)
                     .collect();
                 let except = posts.next().map(|(conn, _)| *conn).unwrap_or_default();
-                if !to.is_empty() {
+                // By its name of now: a change of the same batch comes after it.
+                let name = self.model.channels.get(channel).map(|channel| channel.name.clone());
+                if !to.is_empty()
+                    && let Some(channel) = name
+                {
                     let (from, payload) = (from.clone(), payload.clone());
-                    self.owed.push_back(Owed { channel: *channel, from, payload, to, except });
+                    self.owed.push_back(Owed { channel, from, payload, to, except });
                 }
             }
             self.effect(record);
@@ -246,7 +250,7 @@ impl Watch {
             self.action(now, action, coverage)?;
         }
         if let Some(owed) = self.owed.pop_front() {
-            return Err(format!("a durable post to {:?} was not delivered", owed.channel));
+            return Err(format!("a durable post to {} was not delivered", owed.channel));
         }
         if let Some((conn, reason)) = self.doomed.pop_first() {
             return Err(format!("{conn:?} lives on after its end: {reason}"));
@@ -287,8 +291,7 @@ impl Watch {
                 let Some(owed) = self.owed.pop_front() else {
                     return Err(format!("a message was delivered in {channel} that was not durable then"));
                 };
-                let name = self.model.channels.get(&owed.channel).map(|channel| &channel.name);
-                let same = name.is_none_or(|name| name == channel)
+                let same = owed.channel == *channel
                     && owed.from == *from
                     && owed.payload == *payload
                     && (owed.except == *except || !to.contains(except));
@@ -397,7 +400,7 @@ impl Watch {
             let Some(name) = self.model.channels.get(channel).map(|channel| channel.name.clone()) else {
                 return Err(format!("a post goes to {channel:?}, which is none"));
             };
-            posts.push(self.find_post(&name, from, payload)?);
+            posts.push(self.find_post(*channel, &name, from, payload)?);
         }
         self.in_flight = Some(InFlight { batch, records: records.to_vec(), posts });
         Ok(())
@@ -406,6 +409,7 @@ impl Watch {
     /// Whose post a record is: the oldest open one of its session, which may have ended.
     fn find_post(
         &mut self,
+        channel: ChannelId,
         name: &ChannelName,
         from: &Arc<SessionPath>,
         payload: &Payload,
@@ -416,6 +420,7 @@ impl Watch {
         if !self.sessions.get(&conn).is_some_and(|session| Arc::ptr_eq(&session.path, from)) {
             return Ok(nobody);
         }
+        let subscribed = self.is_subscribed(conn, channel);
         let open = self.asked.get_mut(&conn).and_then(|asked| {
             asked.iter_mut().find(|(_, asked)| {
                 asked.fate == Fate::Open && matches!(asked.command, Command::Post { .. })
@@ -425,10 +430,10 @@ impl Watch {
             return Err(format!("a post of {from} is stored that it has not asked for"));
         };
         match &asked.command {
-            Command::Post { channel, payload: posted } if channel == name && posted == payload => {}
+            Command::Post { channel: wanted, payload: posted } if wanted == name && posted == payload => {}
             _ => return Err(format!("a post of {from} to {name} is stored out of its order")),
         }
-        if !asked.subscribed {
+        if !asked.subscribed && !subscribed {
             return Err(format!("{from} posts to {name}, in which it is not"));
         }
         asked.fate = Fate::Sealed;
