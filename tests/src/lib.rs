@@ -1,1 +1,3 @@
-//! To come.
+//! What tests the whole: the deterministic simulation.
+
+pub mod sim;

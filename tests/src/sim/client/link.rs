@@ -1,0 +1,402 @@
+//! A link with an application that remembers what it asked for and checks what it is told.
+
+use std::collections::BTreeMap;
+
+use conclave_core::key::PublicKey;
+use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, Link, RequestId};
+use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::protocol::{Command, Reply, Token};
+use conclave_core::record::Record;
+use conclave_core::time::{Monotonic, UnixMillis};
+
+use super::super::chance::Chance;
+use super::super::follow::{Follow, Reader};
+use super::super::world::{Event, World};
+use super::key;
+
+/// Who a link is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its number among the clients.
+    pub number: usize,
+    /// Its user's number; see [`super::super::user`].
+    pub user: usize,
+    /// Its key's number.
+    pub key: usize,
+    /// Its handle.
+    pub handle: Handle,
+    /// No human chose the handle.
+    pub defaulted: bool,
+    /// Another link has the same path.
+    pub twin: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LinkClient {
+    /// Who it is.
+    pub identity: Identity,
+    /// The link.
+    pub link: Link,
+    /// The channels that it follows, as its referee sees them.
+    pub follows: BTreeMap<ChannelName, Follow>,
+    /// Its own choices.
+    pub(super) chance: Chance,
+    /// What was asked for and not answered: the text, for a post.
+    pub(super) pending: BTreeMap<u64, Asked>,
+    pub(super) asked: u64,
+    /// Every path it ever had.
+    paths: Vec<SessionPath>,
+    /// Its clock goes wrong by so much.
+    pub wall_error: i64,
+    /// Tokens of invites that it made or was given.
+    pub tokens: Vec<(ChannelName, Token)>,
+    /// It has ended for good, until it is started again.
+    pub ended: bool,
+    wire: Option<usize>,
+    dialing: bool,
+    attempt: u64,
+    timer: Option<u64>,
+    actions: Vec<Action>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// A post's text.
+    pub text: Option<String>,
+    /// For an invite: the channel.
+    pub invite: Option<ChannelName>,
+}
+
+impl LinkClient {
+    /// A link that has not started.
+    pub fn new(identity: Identity, seed: u64) -> Self {
+        let mut chance = Chance::new(seed, 100 + identity.number as u64);
+        Self {
+            link: link(&identity, &mut chance),
+            identity,
+            follows: BTreeMap::new(),
+            chance,
+            pending: BTreeMap::new(),
+            asked: 0,
+            paths: Vec::new(),
+            wall_error: 0,
+            tokens: Vec::new(),
+            ended: false,
+            wire: None,
+            dialing: false,
+            attempt: 0,
+            timer: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// The process starts.
+    pub fn start(&mut self, world: &mut World) {
+        self.drive(world, Input::Start);
+    }
+
+    /// The process dies and starts anew: nothing of the old link is left.
+    pub fn restart(&mut self, world: &mut World) {
+        if let Some(wire) = self.wire.take() {
+            if self.chance.one_in(2) {
+                // Its machine went with it: nobody tells the server.
+                world.wires[wire].cut = true;
+                world.wires[wire].open = false;
+            } else {
+                world.hang_up(wire);
+            }
+        }
+        self.link = link(&self.identity, &mut self.chance);
+        self.follows.clear();
+        self.pending.clear();
+        self.ended = false;
+        self.dialing = false;
+        self.attempt += 1;
+        self.timer = None;
+        self.start(world);
+    }
+
+    /// The link is told to stop.
+    pub fn stop(&mut self, world: &mut World) {
+        self.drive(world, Input::Stop);
+        self.ended = true;
+        self.follows.clear();
+    }
+
+    /// The wire that it uses.
+    pub fn wire(&self) -> Option<usize> {
+        self.wire
+    }
+
+    pub(super) fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
+        if !self.dialing || attempt != self.attempt {
+            return false;
+        }
+        self.dialing = false;
+        self.wire = Some(wire);
+        self.drive(world, Input::Dialed { server_id: Some("server") });
+        true
+    }
+
+    pub(super) fn dial_failed(&mut self, world: &mut World, attempt: u64) {
+        if self.dialing && attempt == self.attempt {
+            self.dialing = false;
+            self.drive(world, Input::DialFailed("refused"));
+        }
+    }
+
+    pub(super) fn closed(&mut self, world: &mut World, wire: usize, why: &'static str) {
+        if self.wire == Some(wire) {
+            self.wire = None;
+            self.drive(world, Input::Closed(why));
+        }
+    }
+
+    pub(super) fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
+        if self.wire == Some(wire) {
+            self.drive(world, Input::Message(bytes));
+        }
+    }
+
+    pub(super) fn timer(&mut self, world: &mut World) {
+        if self.timer.is_some_and(|timer| timer <= world.at) {
+            self.timer = None;
+            self.drive(world, Input::Tick);
+        }
+    }
+
+    /// Asks the server through the link.
+    pub(super) fn ask(
+        &mut self,
+        world: &mut World,
+        command: Command,
+        asked: Asked,
+        deadline: Option<Monotonic>,
+    ) {
+        self.asked += 1;
+        let id = RequestId(self.asked);
+        if let Some(text) = &asked.text {
+            world.coverage.posts += 1;
+            world.fates.entry(text.clone()).or_default().asked += 1;
+        }
+        self.pending.insert(self.asked, asked);
+        self.drive(world, Input::Request { id, command, deadline });
+    }
+
+    /// Follows a channel.
+    pub fn join(&mut self, world: &mut World, channel: ChannelName, token: Option<Token>, from: JoinFrom) {
+        if self.ended {
+            return;
+        }
+        if !self.follows.contains_key(&channel) {
+            self.follows.insert(channel.clone(), Follow::new(from));
+            world.coverage.follows += 1;
+        }
+        self.drive(world, Input::Join { channel, token, from });
+    }
+
+    /// Follows a channel no more.
+    pub(super) fn leave(&mut self, world: &mut World, channel: ChannelName) {
+        self.follows.remove(&channel);
+        self.drive(world, Input::Leave { channel });
+    }
+
+    /// Hands an input to the link and carries out what it wants.
+    pub(super) fn drive(&mut self, world: &mut World, input: Input<'_>) {
+        let now = world.client_now(self.wall_error);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.link.handle(now, input, &mut actions);
+        let deadline = self.link.next_deadline();
+        if deadline.is_some_and(|deadline| deadline <= now.mono) {
+            world.fail(format!("link {} leaves undone what is due", self.identity.number));
+        }
+        for action in actions.drain(..) {
+            self.carry_out(world, action);
+        }
+        self.actions = actions;
+        if let Some(at) = deadline.map(World::client_at)
+            && self.timer.is_none_or(|timer| timer > at)
+        {
+            self.timer = Some(at);
+            world.on(at, Event::ClientTimer(self.identity.number));
+        }
+    }
+
+    fn carry_out(&mut self, world: &mut World, action: Action) {
+        if world.trace.is_some() && !matches!(action, Action::Send(_)) {
+            world.trace(format_args!("link {}: {action:?}", self.identity.number));
+        }
+        match action {
+            Action::Dial => {
+                self.dialing = true;
+                self.attempt += 1;
+                let delay = world.net.between(world.plan.latency) * 2;
+                world.after(delay, Event::Dial(self.identity.number, self.attempt));
+            }
+            Action::Send(bytes) => match self.wire {
+                Some(wire) => world.send_up(wire, bytes),
+                None => world.fail(format!("link {} sends without a connection", self.identity.number)),
+            },
+            Action::Hangup => {
+                self.dialing = false;
+                if let Some(wire) = self.wire.take() {
+                    world.hang_up(wire);
+                }
+            }
+            Action::Deliver { channel, from, payload, ts } => {
+                match ts {
+                    Some(_) => world.coverage.handed_on_read += 1,
+                    None => world.coverage.handed_on_live += 1,
+                }
+                let Some(follow) = self.follows.get_mut(&channel) else {
+                    return world.fail(format!(
+                        "link {} hands on a message of {channel}, which it does not follow",
+                        self.identity.number
+                    ));
+                };
+                let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
+                let verdict =
+                    follow.handed_on(&Reader { rows, own: &self.paths }, &from, &payload, ts);
+                if let Err(what) = verdict {
+                    world.fail(format!("link {} in {channel}: {what}", self.identity.number));
+                }
+            }
+            Action::Whispered { from: _, payload } => self.whispered(world, &payload),
+            Action::Replied { id, result } => {
+                let Some(asked) = self.pending.remove(&id.0) else {
+                    return world.fail(format!("{id:?} was answered twice, or never asked"));
+                };
+                self.replied(world, &asked, result);
+            }
+            Action::Up { path, .. } => {
+                world.coverage.ups += 1;
+                if !self.paths.contains(&path) {
+                    self.paths.push(path);
+                }
+            }
+            Action::Down(_) => world.coverage.downs += 1,
+            Action::CaughtUp { channel } => {
+                if let Some(follow) = self.follows.get_mut(&channel) {
+                    let durable = follow.channel.map_or(0, |channel| world.store.rows(channel).len());
+                    follow.caught_up(durable);
+                }
+            }
+            Action::Lost { channel, .. } => {
+                self.follows.remove(&channel);
+            }
+            Action::Renamed { .. } => world.coverage.renames += 1,
+            Action::Fatal(fatal) => {
+                self.ended = true;
+                self.follows.clear();
+                self.judge(world, &fatal);
+            }
+            Action::Disabled(_) => world.fail("a link was disabled by nobody".into()),
+            Action::Joined { .. } | Action::Role { .. } | Action::Stray { .. } | Action::Collision { .. } => {}
+        }
+    }
+
+    fn replied(
+        &mut self,
+        world: &mut World,
+        asked: &Asked,
+        result: Result<Reply, conclave_core::link::RequestError>,
+    ) {
+        if let (Some(channel), Ok(Reply::Invite(token))) = (&asked.invite, &result) {
+            self.tokens.push((channel.clone(), token.clone()));
+        }
+        let Some(text) = &asked.text else { return };
+        let fate = world.fates.entry(text.clone()).or_default();
+        match result {
+            Ok(Reply::Sent) => {
+                fate.acknowledged += 1;
+                world.coverage.acknowledged += 1;
+                if world.store.count(text) < fate.acknowledged {
+                    world.fail(format!("a post of link {} is acknowledged and not durable", self.identity.number));
+                }
+            }
+            Ok(Reply::Refused(_)) => {
+                fate.denied += 1;
+                world.coverage.not_posted += 1;
+            }
+            Ok(other) => world.fail(format!("a post was answered {other:?}")),
+            Err(error) if error.may_have_happened() => world.coverage.unknown_posts += 1,
+            Err(_) => {
+                fate.denied += 1;
+                world.coverage.not_posted += 1;
+            }
+        }
+    }
+
+    /// A link ends for good only for a reason that lasts.
+    fn judge(&self, world: &mut World, fatal: &Fatal) {
+        let number = self.identity.number;
+        match fatal {
+            Fatal::Key(_) => {
+                let public = key(self.identity.key).public();
+                let enrolled = world
+                    .server
+                    .process
+                    .as_ref()
+                    .is_some_and(|process| process.watch.is_enrolled(&public));
+                if enrolled && !enrolled_later(world, &public) {
+                    world.fail(format!("link {number} gave up though its key is enrolled: {fatal:?}"));
+                }
+            }
+            Fatal::Refused(why) => world.fail(format!("link {number} gave up: {why}")),
+        }
+    }
+
+    /// What the link's own log comparison at rest says.
+    pub fn complete(&self, world: &World, channel: &ChannelName) -> Result<(), String> {
+        let Some(follow) = self.follows.get(channel) else { return Ok(()) };
+        let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
+        follow
+            .complete(&Reader { rows, own: &self.paths })
+            .map_err(|what| format!("what link {} handed on of {channel} {what}", self.identity.number))
+    }
+
+    /// Requests that are unanswered.
+    pub fn unanswered(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The current path, while the session lives.
+    pub fn path(&self) -> Option<&SessionPath> {
+        self.link.path()
+    }
+
+    /// A stamp of the channel's log to follow it from.
+    pub(super) fn some_stamp(&mut self, world: &World, channel: &ChannelName) -> UnixMillis {
+        let known = world
+            .server
+            .process
+            .as_ref()
+            .and_then(|process| process.watch.model.channel_named(channel).map(|(id, _)| id));
+        let rows = known.map(|id| world.store.rows(id)).unwrap_or_default();
+        match self.chance.below(3) {
+            0 => UnixMillis(0),
+            1 if !rows.is_empty() => rows[self.chance.index(rows.len())].stamp.ts,
+            _ => rows.last().map_or(UnixMillis(0), |row| row.stamp.ts),
+        }
+    }
+}
+
+fn link(identity: &Identity, chance: &mut Chance) -> Link {
+    let mut seed = [0; 32];
+    rand_core::Rng::fill_bytes(chance, &mut seed);
+    Link::new(Config {
+        handle: identity.handle.clone(),
+        defaulted: identity.defaulted,
+        key: key(identity.key).clone(),
+        seed,
+    })
+}
+
+/// Whether a key was enrolled during the run: the link may have asked before.
+fn enrolled_later(world: &World, public: &PublicKey) -> bool {
+    world.store.records()[world.furnished..]
+        .iter()
+        .any(|record| matches!(record, Record::MachineAdded { key, .. } if key == public))
+}

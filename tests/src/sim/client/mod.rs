@@ -1,0 +1,139 @@
+//! Those who connect: links, and strangers that speak the protocol by hand.
+
+mod acts;
+mod link;
+mod stranger;
+
+use conclave_core::key::SecretKey;
+use conclave_core::name::ChannelName;
+use conclave_core::record::ChannelId;
+use std::sync::OnceLock;
+
+pub use link::{Identity, LinkClient};
+pub use stranger::{Kind, Stranger};
+
+use super::store::Row;
+use super::world::World;
+
+/// A client of either sort.
+#[derive(Debug)]
+pub enum Client {
+    /// A link and its application.
+    Link(LinkClient),
+    /// Somebody else.
+    Stranger(Stranger),
+}
+
+impl World {
+    /// Lets a client work on the world.
+    pub(super) fn with_client<R>(
+        &mut self,
+        client: usize,
+        work: impl FnOnce(&mut Client, &mut World) -> R,
+    ) -> Option<R> {
+        let mut at_work = self.clients[client].take()?;
+        let result = work(&mut at_work, self);
+        self.clients[client] = Some(at_work);
+        Some(result)
+    }
+
+    /// A client's deadline has come.
+    pub(super) fn client_timer(&mut self, client: usize) {
+        self.with_client(client, |client, world| {
+            if let Client::Link(link) = client {
+                link.timer(world);
+            }
+        });
+    }
+
+    /// A client does something of its own accord.
+    pub(super) fn act(&mut self, client: usize) {
+        if self.calm {
+            return;
+        }
+        let pace = self.with_client(client, |client, world| match client {
+            Client::Link(link) => link.act(world),
+            Client::Stranger(stranger) => stranger.act(world),
+        });
+        if let Some(pace) = pace {
+            self.after(pace, super::world::Event::Act(client));
+        }
+    }
+}
+
+impl Client {
+    /// The connection stands. False if it is not wanted any more.
+    pub fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
+        match self {
+            Self::Link(link) => link.dialed(world, attempt, wire),
+            Self::Stranger(stranger) => stranger.dialed(world, wire),
+        }
+    }
+
+    /// The connection could not be made.
+    pub fn dial_failed(&mut self, world: &mut World, attempt: u64) {
+        match self {
+            Self::Link(link) => link.dial_failed(world, attempt),
+            Self::Stranger(stranger) => stranger.dial_failed(),
+        }
+    }
+
+    /// The connection ended.
+    pub fn closed(&mut self, world: &mut World, wire: usize, why: &'static str) {
+        match self {
+            Self::Link(link) => link.closed(world, wire, why),
+            Self::Stranger(stranger) => stranger.closed(wire),
+        }
+    }
+
+    /// A message came.
+    pub fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
+        match self {
+            Self::Link(link) => link.message(world, wire, bytes),
+            Self::Stranger(stranger) => stranger.message(world, wire, bytes),
+        }
+    }
+
+    /// The server subscribed it to a channel; see [`super::follow::Follow::subscribed`].
+    pub fn subscribed(
+        &mut self,
+        name: &ChannelName,
+        channel: ChannelId,
+        rows: &[Row],
+        next: usize,
+        stood: bool,
+    ) {
+        if let Self::Link(link) = self
+            && let Some(follow) = link.follows.get_mut(name)
+        {
+            follow.subscribed(channel, rows, next, stood);
+        }
+    }
+
+    /// The server ended a subscription.
+    pub fn unsubscribed(&mut self, channel: ChannelId) {
+        if let Self::Link(link) = self {
+            for follow in link.follows.values_mut().filter(|follow| follow.channel == Some(channel)) {
+                follow.ended = true;
+            }
+        }
+    }
+
+    /// A channel has another name: deliveries under that name are its from now on.
+    pub fn renamed(&mut self, channel: ChannelId, name: &ChannelName) {
+        if let Self::Link(link) = self {
+            for (known, follow) in &mut link.follows {
+                if known == name && follow.channel != Some(channel) {
+                    follow.incomparable = true;
+                }
+            }
+        }
+    }
+}
+
+/// The machine keys of all runs, by number.
+pub fn key(number: usize) -> &'static SecretKey {
+    static KEYS: OnceLock<Vec<SecretKey>> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| (1..=32).map(|number| SecretKey::from_seed(&[number; 32])).collect());
+    &keys[number % keys.len()]
+}

@@ -1,0 +1,110 @@
+//! The end of a run: all is whole again, time passes, and whatever was promised must hold.
+
+use conclave_core::name::ChannelName;
+
+use super::plan::SECOND;
+use super::world::{Event, World};
+
+/// Long enough for half-open connections to be noticed, waits to pass and gaps to be filled.
+const ENOUGH: u64 = 200 * SECOND;
+
+/// Lets the world come to rest and checks what holds then.
+pub fn settle(world: &mut World) {
+    for nth in 1..5 {
+        world.after(nth * ENOUGH / 5, Event::Inspect);
+    }
+    let end = world.at + ENOUGH;
+    world.run_until(end);
+    if world.failure.is_none()
+        && let Err(what) = check(world)
+    {
+        world.fail(what);
+    }
+    if world.failure.is_none() {
+        // Last, an orderly end.
+        world.shut_down();
+        world.run_until(world.at + SECOND);
+        if world.failure.is_none() && world.server.life < 2 {
+            world.fail("the shutdown never came to its end".into());
+        }
+    }
+}
+
+fn check(world: &mut World) -> Result<(), String> {
+    let Some(process) = world.server.process.take() else { return Err("the server does not run".into()) };
+    let verdict = process.watch.compare(world.now(), &process.hub).and_then(|()| process.watch.at_rest());
+    let gauges = process.hub.gauges();
+    world.server.process = Some(process);
+    verdict?;
+    if gauges.waiting + gauges.gathering > 0 {
+        return Err(format!("at rest, something waits: {gauges:?}"));
+    }
+    let (mut complete, mut incomparable) = (0, 0);
+    for link in world.links() {
+        let number = link.identity.number;
+        if link.identity.twin || link.ended {
+            continue;
+        }
+        let Some(path) = link.path() else {
+            // Two with one handle yield to each other, the longer the more often.
+            if world.plan.twins {
+                continue;
+            }
+            return Err(format!("link {number} has not come back"));
+        };
+        if link.unanswered() > 0 {
+            return Err(format!("link {number} was not answered {} times", link.unanswered()));
+        }
+        let Some(process) = &world.server.process else { continue };
+        let Some(conn) = process.watch.conn(path) else {
+            return Err(format!("link {number} is up, and {path} is not there"));
+        };
+        for (channel, follow) in &link.follows {
+            if follow.incomparable || follow.ended {
+                incomparable += 1;
+                continue;
+            }
+            let subscribed = follow.channel.is_some_and(|known| {
+                process.watch.subscriptions(conn).any(|subscribed| subscribed == known)
+            });
+            if !subscribed {
+                return Err(format!("link {number} follows {channel} and is not subscribed to it"));
+            }
+            if renamed(world, channel, follow.channel) {
+                incomparable += 1;
+                continue;
+            }
+            link.complete(world, channel)?;
+            complete += 1;
+        }
+    }
+    world.coverage.complete += complete;
+    world.coverage.incomparable += incomparable;
+    posts(world)
+}
+
+fn renamed(world: &World, name: &ChannelName, channel: Option<conclave_core::record::ChannelId>) -> bool {
+    world.server.process.as_ref().is_some_and(|process| {
+        process.watch.model.channel_named(name).map(|(id, _)| id) != channel
+    })
+}
+
+/// Acknowledged posts are in the history exactly once, denied ones are not, and nothing else is.
+fn posts(world: &World) -> Result<(), String> {
+    for (text, fate) in &world.fates {
+        let stored = world.store.count(text);
+        if stored < fate.acknowledged {
+            return Err(format!("{} posts of {text:?} were acknowledged, {stored} are there", fate.acknowledged));
+        }
+        if stored + fate.denied > fate.asked {
+            return Err(format!(
+                "of {} posts of {text:?} {} did not happen, and {stored} are there",
+                fate.asked, fate.denied
+            ));
+        }
+    }
+    match world.store.texts().find(|(text, _)| !world.fates.contains_key(*text)) {
+        Some((text, _)) => Err(format!("{text:?} is in the history, and nobody posted it")),
+        None => Ok(()),
+    }
+}

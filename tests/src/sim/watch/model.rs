@@ -1,0 +1,195 @@
+//! The directory once more, as plainly as can be: what the durable records mean, and which of them may not be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use conclave_core::directory::Directory;
+use conclave_core::key::PublicKey;
+use conclave_core::name::{ChannelName, MachineName, UserName};
+use conclave_core::protocol::{Token, Visibility};
+use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+
+/// Users and channels.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// The users.
+    pub users: BTreeMap<UserId, User>,
+    /// The channels.
+    pub channels: BTreeMap<ChannelId, Channel>,
+    /// Who had created the channels that are gone, by their last name.
+    pub gone: BTreeMap<ChannelName, UserId>,
+    /// The core's own fold of the same records.
+    pub directory: Directory,
+    ids: BTreeSet<(u8, u64)>,
+}
+
+/// A user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Its name.
+    pub name: UserName,
+    /// Its machines.
+    pub machines: BTreeMap<MachineId, (MachineName, PublicKey)>,
+}
+
+/// A channel.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Its name.
+    pub name: ChannelName,
+    /// Its tier.
+    pub visibility: Visibility,
+    /// Its admin.
+    pub creator: UserId,
+    /// Its members.
+    pub members: BTreeSet<UserId>,
+    /// Whom it banned.
+    pub banned: BTreeSet<UserId>,
+    /// Its invites, and how often each may be used.
+    pub invites: BTreeMap<Token, Option<u32>>,
+    /// Its newest message.
+    pub last: Stamp,
+}
+
+macro_rules! demand {
+    ($what:expr, $($message:tt)+) => {
+        if !$what {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+impl Model {
+    /// Folds one record in.
+    ///
+    /// # Errors
+    /// The record cannot be.
+    pub fn apply(&mut self, record: &Record) -> Result<(), String> {
+        self.directory.apply(record);
+        match record {
+            Record::UserAdded { user, name, .. } => {
+                demand!(self.ids.insert((0, user.0)), "{user:?} was given twice");
+                demand!(self.user_named(name).is_none(), "two users are called {name}");
+                self.users.insert(*user, User { name: name.clone(), machines: BTreeMap::new() });
+            }
+            Record::UserRemoved { user } => {
+                demand!(self.users.remove(user).is_some(), "a user was removed that was none");
+                for (id, channel) in &mut self.channels {
+                    demand!(channel.creator != *user, "{id:?} outlives who created it");
+                    channel.members.remove(user);
+                    channel.banned.remove(user);
+                }
+            }
+            Record::MachineAdded { machine, user, name, key, .. } => {
+                demand!(self.ids.insert((1, machine.0)), "{machine:?} was given twice");
+                demand!(self.machine_with(key).is_none(), "a key was enrolled twice");
+                let Some(owner) = self.users.get_mut(user) else {
+                    return Err(format!("{machine:?} has no user"));
+                };
+                demand!(owner.machines.values().all(|(other, _)| other != name), "two machines are {name}");
+                owner.machines.insert(*machine, (name.clone(), *key));
+            }
+            Record::MachineRemoved { user, machine } => {
+                let removed = self.users.get_mut(user).and_then(|owner| owner.machines.remove(machine));
+                demand!(removed.is_some(), "a machine was removed that was none");
+            }
+            Record::ChannelCreated { channel, name, visibility, creator, last, .. } => {
+                demand!(self.ids.insert((2, channel.0)), "{channel:?} was given twice");
+                demand!(self.channel_named(name).is_none(), "two channels are called {name}");
+                demand!(self.users.contains_key(creator), "{channel:?} was created by nobody");
+                let created = Channel {
+                    name: name.clone(),
+                    visibility: *visibility,
+                    creator: *creator,
+                    members: BTreeSet::new(),
+                    banned: BTreeSet::new(),
+                    invites: BTreeMap::new(),
+                    last: *last,
+                };
+                self.channels.insert(*channel, created);
+            }
+            Record::ChannelDeleted { channel } => {
+                let Some(gone) = self.channels.remove(channel) else {
+                    return Err("a channel was deleted that was none".into());
+                };
+                self.gone.insert(gone.name, gone.creator);
+            }
+            Record::ChannelRenamed { channel, name } => {
+                demand!(self.channel_named(name).is_none(), "two channels are called {name}");
+                self.channel(*channel)?.name = name.clone();
+            }
+            Record::VisibilitySet { channel, visibility } => {
+                self.channel(*channel)?.visibility = *visibility;
+            }
+            Record::MemberAdded { channel, user } => {
+                demand!(self.users.contains_key(user), "nobody became a member");
+                let channel = self.channel(*channel)?;
+                demand!(!channel.banned.contains(user), "a banned user became a member");
+                channel.members.insert(*user);
+            }
+            Record::MemberRemoved { channel, user } => {
+                demand!(self.channel(*channel)?.members.remove(user), "who was no member was removed");
+            }
+            Record::Banned { channel, user } => {
+                let channel = self.channel(*channel)?;
+                demand!(!channel.members.contains(user), "a member is banned");
+                demand!(channel.banned.insert(*user), "a user was banned twice");
+            }
+            Record::Unbanned { channel, user } => {
+                demand!(self.channel(*channel)?.banned.remove(user), "a ban was lifted that was none");
+            }
+            Record::InviteCreated { channel, token, uses, .. } => {
+                demand!(self.invite(token).is_none(), "two invites have one token");
+                self.channel(*channel)?.invites.insert(token.clone(), *uses);
+            }
+            Record::InviteUsed { channel, token } => {
+                let invites = &mut self.channel(*channel)?.invites;
+                match invites.get_mut(token) {
+                    None => return Err("an invite was used that was none".into()),
+                    Some(Some(1)) => {
+                        invites.remove(token);
+                    }
+                    Some(Some(uses)) => *uses -= 1,
+                    Some(None) => {}
+                }
+            }
+            Record::InviteRevoked { channel, token } => {
+                let removed = self.channel(*channel)?.invites.remove(token);
+                demand!(removed.is_some(), "an invite was revoked that was none");
+            }
+            Record::Posted { channel, stamp, .. } => {
+                let last = &mut self.channel(*channel)?.last;
+                demand!(stamp.seq == last.seq + 1, "{stamp:?} follows {last:?} in {channel:?}");
+                demand!(stamp.ts > last.ts, "the stamp of {channel:?} went from {last:?} to {stamp:?}");
+                *last = *stamp;
+            }
+            Record::Counted { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn channel(&mut self, id: ChannelId) -> Result<&mut Channel, String> {
+        self.channels.get_mut(&id).ok_or_else(|| format!("{id:?} was changed and is none"))
+    }
+
+    /// The user of this name.
+    pub fn user_named(&self, name: &UserName) -> Option<UserId> {
+        self.users.iter().find(|(_, user)| user.name == *name).map(|(id, _)| *id)
+    }
+
+    /// The channel of this name.
+    pub fn channel_named(&self, name: &ChannelName) -> Option<(ChannelId, &Channel)> {
+        self.channels.iter().find(|(_, channel)| channel.name == *name).map(|(id, channel)| (*id, channel))
+    }
+
+    /// The machine of this key, and whose it is.
+    pub fn machine_with(&self, key: &PublicKey) -> Option<(UserId, MachineId)> {
+        self.users.iter().find_map(|(id, user)| {
+            user.machines.iter().find(|(_, (_, other))| other == key).map(|(machine, _)| (*id, *machine))
+        })
+    }
+
+    /// The channel that a token leads to.
+    pub fn invite(&self, token: &Token) -> Option<ChannelId> {
+        self.channels.iter().find(|(_, channel)| channel.invites.contains_key(token)).map(|(id, _)| *id)
+    }
+}
