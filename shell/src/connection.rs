@@ -86,6 +86,8 @@ pub struct Connection<S> {
     queue: WriteQueue,
     /// Bytes read and not yet parsed.
     unread: Vec<u8>,
+    /// Whether tungstenite may hold whole messages that the edge did not want yet.
+    more: bool,
     items: Vec<Item>,
     mailbox: Arc<Mailbox>,
     engine: Engine,
@@ -133,6 +135,7 @@ impl<S: Socket> Connection<S> {
             edge: Edge::new(nonce),
             queue: WriteQueue::default(),
             unread: read,
+            more: false,
             items: Vec::new(),
             mailbox: Arc::new(Mailbox::new(bounds.queue)),
             engine,
@@ -205,9 +208,11 @@ impl<S: Socket> Connection<S> {
         Ok(progress)
     }
 
-    /// Takes what the engine left, unless enough waits to be written already.
+    /// Takes what the engine left, unless enough waits to be written already. The connection's end does not wait:
+    /// whoever does not read would be kept for ever.
     fn pick_up(&mut self) -> bool {
-        if self.queue.len() >= WRITE || self.mailbox.take(&mut self.items) == 0 {
+        let waits = self.queue.len() >= WRITE && !self.mailbox.is_closed();
+        if waits || self.mailbox.take(&mut self.items) == 0 {
             return false;
         }
         let conn = self.engaged.as_ref().map(Engaged::conn).unwrap_or_default();
@@ -274,16 +279,17 @@ impl<S: Socket> Connection<S> {
 
     /// Parses and submits messages while the edge wants any.
     fn read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if !self.edge.wants_message() {
+        // Some answers are made right here: whoever does not read them is read no further.
+        if !self.edge.wants_message() || self.queue.len() >= WRITE {
             return Ok(false);
         }
         SCRATCH.with_borrow_mut(|scratch| {
             let unread = std::mem::take(&mut self.unread);
-            if !unread.is_empty() {
+            if self.more || !unread.is_empty() {
                 let used = self.parse(&unread)?;
                 self.unread = unread;
                 self.unread.drain(..used);
-                return Ok(used > 0 || self.state != State::Live);
+                return Ok(true);
             }
             let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch[..]) else { return Ok(false) };
             let read = read?;
@@ -300,6 +306,7 @@ impl<S: Socket> Connection<S> {
     /// Feeds `bytes` to tungstenite until they are used up or the edge has enough; says how many were used.
     fn parse(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut rest = bytes;
+        self.more = true;
         while self.state == State::Live && self.edge.wants_message() {
             let read = self.ws.read(&mut Feed { rest: &mut rest, answers: self.queue.own() });
             match read {
@@ -314,7 +321,10 @@ impl<S: Socket> Connection<S> {
                 Ok(Message::Close(_)) => self.bye(),
                 // Text is not of the protocol; control frames are tungstenite's.
                 Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.more = false;
+                    break;
+                }
                 Err(Error::Io(error)) => return Err(error),
                 Err(Error::Capacity(_)) => self.part(&CloseReason::Malformed("frame too large")),
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => self.bye(),

@@ -67,6 +67,11 @@ impl Mailbox {
         if state.items.len() == 1 { Pushed::First } else { Pushed::Behind }
     }
 
+    /// Whether the connection's end is queued.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Wakes the connection's task.
     pub fn wake(&self) {
         self.waker.wake();

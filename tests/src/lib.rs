@@ -1,3 +1,7 @@
-//! What tests the whole: the deterministic simulation.
+//! Tests that stand above the crates: the conformance suite for every shell, and the deterministic simulation.
 
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by it")]
+
+pub mod client;
+pub mod conformance;
 pub mod sim;

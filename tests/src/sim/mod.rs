@@ -76,7 +76,8 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     }
     world.coverage.runs = 1;
     world.coverage.seconds = world.at / SECOND;
-    let mix = world.coverage.hub_inputs ^ world.coverage.deliveries << 20 ^ world.coverage.handed_on_live << 40;
+    let mix =
+        world.coverage.hub_inputs ^ world.coverage.deliveries << 20 ^ world.coverage.handed_on_live << 40;
     world.mix(mix);
     Outcome {
         coverage: world.coverage,
@@ -168,7 +169,9 @@ fn populate(world: &mut World, seed: u64, options: &Options) {
     let mut strangers = Vec::new();
     if !options.no_strangers {
         strangers.push((Kind::Outsider, EVE, EVE));
-        strangers.extend((0..world.plan.registrars).map(|nth| (Kind::Registrar, 5 - nth % 2 * 2, 11 - nth % 2 * 8)));
+        strangers.extend(
+            (0..world.plan.registrars).map(|nth| (Kind::Registrar, 5 - nth % 2 * 2, 11 - nth % 2 * 8)),
+        );
         strangers.extend((0..world.plan.vandals).map(|nth| (Kind::Vandal, 4, 4 + nth % 2 * 9)));
     }
     for (kind, user, key) in strangers {

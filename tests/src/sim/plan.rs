@@ -77,8 +77,13 @@ pub struct Options {
 
 impl Options {
     /// Everything happens.
-    pub const ALL: Self =
-        Self { without: Vec::new(), until: None, no_strangers: false, no_administration: false, trace: false };
+    pub const ALL: Self = Self {
+        without: Vec::new(),
+        until: None,
+        no_strangers: false,
+        no_administration: false,
+        trace: false,
+    };
 }
 
 /// The shape of a run.
@@ -120,18 +125,10 @@ impl Plan {
     /// The shape that `seed` has, under `options`.
     pub fn new(seed: u64, options: &Options) -> Self {
         let chance = &mut Chance::new(seed, 1);
-        let latency = *chance.pick(&[
-            (20, 200),
-            (200, 2 * MILLI),
-            (5 * MILLI, 30 * MILLI),
-            (MILLI, 300 * MILLI),
-        ]);
-        let commit = *chance.pick(&[
-            (50, 300),
-            (MILLI, 5 * MILLI),
-            (5 * MILLI, 40 * MILLI),
-            (MILLI, 400 * MILLI),
-        ]);
+        let latency =
+            *chance.pick(&[(20, 200), (200, 2 * MILLI), (5 * MILLI, 30 * MILLI), (MILLI, 300 * MILLI)]);
+        let commit =
+            *chance.pick(&[(50, 300), (MILLI, 5 * MILLI), (5 * MILLI, 40 * MILLI), (MILLI, 400 * MILLI)]);
         let read = *chance.pick(&[(20, 100), (MILLI, 10 * MILLI), (MILLI, 500 * MILLI)]);
         let mut plan = Self {
             latency,

@@ -64,9 +64,9 @@ fn check(world: &mut World) -> Result<(), String> {
                 incomparable += 1;
                 continue;
             }
-            let subscribed = follow.channel.is_some_and(|known| {
-                process.watch.subscriptions(conn).any(|subscribed| subscribed == known)
-            });
+            let subscribed = follow
+                .channel
+                .is_some_and(|known| process.watch.subscriptions(conn).any(|subscribed| subscribed == known));
             if !subscribed {
                 return Err(format!("link {number} follows {channel} and is not subscribed to it"));
             }
@@ -84,9 +84,11 @@ fn check(world: &mut World) -> Result<(), String> {
 }
 
 fn renamed(world: &World, name: &ChannelName, channel: Option<conclave_core::record::ChannelId>) -> bool {
-    world.server.process.as_ref().is_some_and(|process| {
-        process.watch.model.channel_named(name).map(|(id, _)| id) != channel
-    })
+    world
+        .server
+        .process
+        .as_ref()
+        .is_some_and(|process| process.watch.model.channel_named(name).map(|(id, _)| id) != channel)
 }
 
 /// Acknowledged posts are in the history exactly once, denied ones are not, and nothing else is.
@@ -94,7 +96,10 @@ fn posts(world: &World) -> Result<(), String> {
     for (text, fate) in &world.fates {
         let stored = world.store.count(text);
         if stored < fate.acknowledged {
-            return Err(format!("{} posts of {text:?} were acknowledged, {stored} are there", fate.acknowledged));
+            return Err(format!(
+                "{} posts of {text:?} were acknowledged, {stored} are there",
+                fate.acknowledged
+            ));
         }
         if stored + fate.denied > fate.asked {
             return Err(format!(

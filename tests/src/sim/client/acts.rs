@@ -9,8 +9,8 @@ use conclave_core::protocol::{Admin, Command, KickTarget, Visibility};
 
 use super::super::plan::MILLI;
 use super::super::world::World;
-use super::link::{Asked, LinkClient};
 use super::key;
+use super::link::{Asked, LinkClient};
 
 const CHANNELS: [&str; 9] = ["general", "corner", "team", "vault", "c0", "c1", "c2", "c3", "vault2"];
 const USERS: [&str; 8] = ["root", "u0", "u1", "u2", "u3", "u4", "u5", "eve"];
@@ -125,7 +125,12 @@ impl LinkClient {
         self.query(world, Command::Whisper { target, payload }, deadline);
     }
 
-    fn query(&mut self, world: &mut World, command: Command, deadline: Option<conclave_core::time::Monotonic>) {
+    fn query(
+        &mut self,
+        world: &mut World,
+        command: Command,
+        deadline: Option<conclave_core::time::Monotonic>,
+    ) {
         self.ask(world, command, Asked { text: None, invite: None }, deadline);
     }
 
@@ -154,14 +159,16 @@ impl LinkClient {
     }
 
     fn administrate(&mut self, world: &mut World) {
-        let channel = if self.chance.one_in(2) { self.some_channel() } else { name(self.chance.word(&CHANNELS)) };
+        let channel =
+            if self.chance.one_in(2) { self.some_channel() } else { name(self.chance.word(&CHANNELS)) };
         // The outsider stays one.
         let secret = channel.as_str().starts_with("vault");
         let users = if secret { &USERS[..7] } else { &USERS[..] };
         let Ok(user) = UserName::new(self.chance.word(users)) else { return };
         let visibility = *self.chance.pick(&[Visibility::Public, Visibility::Unlisted, Visibility::Private]);
         let visibility = if secret { Visibility::Private } else { visibility };
-        let new_name = name(if secret { "vault2" } else { self.chance.word(&["c0", "c1", "c2", "c3", "corner"]) });
+        let new_name =
+            name(if secret { "vault2" } else { self.chance.word(&["c0", "c1", "c2", "c3", "corner"]) });
         let mut invite = None;
         let admin = match self.chance.below(40) {
             0..8 => Admin::CreateChannel { name: channel, visibility },

@@ -257,8 +257,7 @@ impl LinkClient {
                     ));
                 };
                 let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
-                let verdict =
-                    follow.handed_on(&Reader { rows, own: &self.paths }, &from, &payload, ts);
+                let verdict = follow.handed_on(&Reader { rows, own: &self.paths }, &from, &payload, ts);
                 if let Err(what) = verdict {
                     world.fail(format!("link {} in {channel}: {what}", self.identity.number));
                 }
@@ -293,7 +292,8 @@ impl LinkClient {
                 self.judge(world, &fatal);
             }
             Action::Disabled(_) => world.fail("a link was disabled by nobody".into()),
-            Action::Joined { .. } | Action::Role { .. } | Action::Stray { .. } | Action::Collision { .. } => {}
+            Action::Joined { .. } | Action::Role { .. } | Action::Stray { .. } | Action::Collision { .. } => {
+            }
         }
     }
 
@@ -313,7 +313,10 @@ impl LinkClient {
                 fate.acknowledged += 1;
                 world.coverage.acknowledged += 1;
                 if world.store.count(text) < fate.acknowledged {
-                    world.fail(format!("a post of link {} is acknowledged and not durable", self.identity.number));
+                    world.fail(format!(
+                        "a post of link {} is acknowledged and not durable",
+                        self.identity.number
+                    ));
                 }
             }
             Ok(Reply::Refused(_)) => {
@@ -335,11 +338,8 @@ impl LinkClient {
         match fatal {
             Fatal::Key(_) => {
                 let public = key(self.identity.key).public();
-                let enrolled = world
-                    .server
-                    .process
-                    .as_ref()
-                    .is_some_and(|process| process.watch.is_enrolled(&public));
+                let enrolled =
+                    world.server.process.as_ref().is_some_and(|process| process.watch.is_enrolled(&public));
                 if enrolled && !enrolled_later(world, &public) {
                     world.fail(format!("link {number} gave up though its key is enrolled: {fatal:?}"));
                 }

@@ -92,10 +92,11 @@ impl Stranger {
             return true;
         }
         let Ok(handle) = Handle::new("stranger") else { return false };
-        let registration = match (self.kind, UserName::new(super::super::user(self.user)), MachineName::new("m")) {
-            (Kind::Registrar, Ok(user), Ok(machine)) => Some(Registration { user, machine }),
-            _ => None,
-        };
+        let registration =
+            match (self.kind, UserName::new(super::super::user(self.user)), MachineName::new("m")) {
+                (Kind::Registrar, Ok(user), Ok(machine)) => Some(Registration { user, machine }),
+                _ => None,
+            };
         let (handshake, hello) = ClientHandshake::new(key(self.key).clone(), &handle, registration);
         self.handshake = Some(handshake);
         world.send_up(wire, hello);
@@ -245,7 +246,8 @@ impl Stranger {
         let Ok(frame) = Frame::decode(bytes) else {
             return world.fail("the outsider was sent what is no frame".into());
         };
-        let pushed = matches!(frame, Frame::ChannelMsg { .. } | Frame::Whisper { .. } | Frame::ServerInfo { .. });
+        let pushed =
+            matches!(frame, Frame::ChannelMsg { .. } | Frame::Whisper { .. } | Frame::ServerInfo { .. });
         let listing = matches!(frame, Frame::ChannelList { .. } | Frame::Pong);
         let text = match server_event(frame) {
             Ok(event) => format!("{event:?}"),
@@ -263,9 +265,12 @@ impl Stranger {
             Some(true) => self.hidden = Some(text),
             Some(false) => {
                 let Some(hidden) = self.hidden.take() else { return };
-                let passing = PASSING.iter().any(|passing| hidden.contains(passing) || text.contains(passing));
+                let passing =
+                    PASSING.iter().any(|passing| hidden.contains(passing) || text.contains(passing));
                 if !passing && hidden.replace(HIDDEN, ABSENT) != text {
-                    world.fail(format!("the outsider was told {hidden} of what is hidden, {text} of what is not"));
+                    world.fail(format!(
+                        "the outsider was told {hidden} of what is hidden, {text} of what is not"
+                    ));
                 }
             }
         }

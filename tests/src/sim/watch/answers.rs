@@ -51,7 +51,9 @@ impl Watch {
                 let mut there: Vec<_> = self
                     .sessions
                     .values()
-                    .filter(|session| channel.is_none() || id.is_some_and(|id| session.subscriptions.contains(&id)))
+                    .filter(|session| {
+                        channel.is_none() || id.is_some_and(|id| session.subscriptions.contains(&id))
+                    })
                     .map(|session| session.path.clone())
                     .collect();
                 there.sort_unstable();
@@ -87,9 +89,11 @@ impl Watch {
                 demand!(self.is_subscribed(conn, id), "history of {told} was read by who is not in it");
                 let sorted = messages.is_sorted_by(|a, b| a.ts < b.ts);
                 demand!(sorted && messages.iter().all(|one| one.ts > *since), "a page is out of order");
-                let gone = self.in_flight.iter().flat_map(|batch| &batch.records).any(
-                    |record| matches!(record, Record::ChannelDeleted { channel } if *channel == id),
-                );
+                let gone = self
+                    .in_flight
+                    .iter()
+                    .flat_map(|batch| &batch.records)
+                    .any(|record| matches!(record, Record::ChannelDeleted { channel } if *channel == id));
                 demand!(
                     gone || !messages.is_empty() || asked.newest <= *since || told != channel,
                     "an empty page ends a history that goes on to {:?}",
@@ -102,7 +106,9 @@ impl Watch {
                 match admin {
                     Admin::Kick { channel, target } => self.kicked(channel, target),
                     // Who is no member may be subscribed all the same.
-                    Admin::AclRemove { channel, user } => self.kicked(channel, &KickTarget::User(user.clone())),
+                    Admin::AclRemove { channel, user } => {
+                        self.kicked(channel, &KickTarget::User(user.clone()))
+                    }
                     _ => {}
                 }
                 self.administrated(conn, admin, reply)
@@ -112,7 +118,13 @@ impl Watch {
     }
 
     /// Whoever may not see a channel is told what is told of one that does not exist.
-    pub(super) fn silent(&mut self, conn: ConnId, command: &Command, channel: &ChannelName, reply: &Reply) -> Verdict {
+    pub(super) fn silent(
+        &mut self,
+        conn: ConnId,
+        command: &Command,
+        channel: &ChannelName,
+        reply: &Reply,
+    ) -> Verdict {
         if let Command::Leave { .. } = command {
             return Ok(());
         }
@@ -130,7 +142,8 @@ impl Watch {
             _ => return Ok(()),
         };
         let text = refusal.to_string();
-        if PASSING.iter().any(|passing| text.starts_with(passing)) || matches!(refusal, Refusal::Internal(_)) {
+        if PASSING.iter().any(|passing| text.starts_with(passing)) || matches!(refusal, Refusal::Internal(_))
+        {
             return Ok(());
         }
         let shape = format!("{refusal:?}").replace(&format!("'{channel}'"), "'?'");
@@ -157,7 +170,8 @@ impl Watch {
                 demand!(passing, "{:?} was refused: {text}", asked.command);
             }
             Command::ReadSince { channel, .. } if text.contains("join it first") => {
-                let inside = self.model.channel_named(channel).is_some_and(|(id, _)| self.is_subscribed(conn, id));
+                let inside =
+                    self.model.channel_named(channel).is_some_and(|(id, _)| self.is_subscribed(conn, id));
                 demand!(!inside, "{conn:?} is in {channel} and may not read it");
             }
             _ => {}

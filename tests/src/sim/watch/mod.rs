@@ -159,8 +159,12 @@ impl Watch {
     }
 
     fn ask(&mut self, conn: ConnId, request: RequestId, command: &Command) {
-        let mut asked =
-            Asked { command: command.clone(), subscribed: false, fate: Fate::Open, newest: UnixMillis(i64::MIN) };
+        let mut asked = Asked {
+            command: command.clone(),
+            subscribed: false,
+            fate: Fate::Open,
+            newest: UnixMillis(i64::MIN),
+        };
         if let Command::Post { channel, .. } | Command::ReadSince { channel, .. } = command
             && let Some((id, channel)) = self.model.channel_named(channel)
         {
@@ -299,7 +303,10 @@ impl Watch {
                     return Err(format!("{channel} was delivered another message than the next durable one"));
                 }
                 if owed.to != **to {
-                    return Err(format!("a message in {channel} went to {to:?}, and {:?} are there", owed.to));
+                    return Err(format!(
+                        "a message in {channel} went to {to:?}, and {:?} are there",
+                        owed.to
+                    ));
                 }
                 Ok(())
             }
@@ -334,7 +341,8 @@ impl Watch {
             return Err(format!("{path} became a session with a key that is not enrolled"));
         };
         let known = self.model.users.get(&user).is_some_and(|known| {
-            known.name == path.user && known.machines.get(&machine).is_some_and(|(name, _)| *name == path.machine)
+            known.name == path.user
+                && known.machines.get(&machine).is_some_and(|(name, _)| *name == path.machine)
         });
         if !known || proven.session != path.session {
             return Err(format!("{path} is not who it is"));
@@ -422,9 +430,9 @@ impl Watch {
         }
         let subscribed = self.is_subscribed(conn, channel);
         let open = self.asked.get_mut(&conn).and_then(|asked| {
-            asked.iter_mut().find(|(_, asked)| {
-                asked.fate == Fate::Open && matches!(asked.command, Command::Post { .. })
-            })
+            asked
+                .iter_mut()
+                .find(|(_, asked)| asked.fate == Fate::Open && matches!(asked.command, Command::Post { .. }))
         });
         let Some((request, asked)) = open else {
             return Err(format!("a post of {from} is stored that it has not asked for"));

@@ -1,0 +1,61 @@
+//! The conformance suite: what a shell's server and client must do, over real sockets and real files.
+//!
+//! A shell implements [`ServerShell`], [`ClientShell`] or both, and stands once in `tests/tests/conformance.rs`.
+
+mod abuse;
+mod bounds;
+mod channels;
+mod http;
+mod identity;
+mod links;
+mod membership;
+mod messages;
+mod operation;
+mod rates;
+mod shell;
+mod smol;
+mod threads;
+mod tokio;
+mod tokio_link;
+mod world;
+
+pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell};
+pub use smol::Smol;
+pub use threads::Threads;
+pub use tokio::Tokio;
+pub use world::{Response, World, get, http, metric};
+
+/// A test: its module, its name, and what it runs.
+pub type Test = (&'static str, &'static str, fn());
+
+/// Lists a module's tests for a shell `S`, and for a client `C` where there is one.
+macro_rules! list {
+    ($module:literal: $($name:ident),* $(,)?) => {
+        vec![$(($module, stringify!($name), $name::<S> as fn())),*]
+    };
+    (links $module:literal: $($name:ident),* $(,)?) => {
+        vec![$(($module, stringify!($name), $name::<S, C> as fn())),*]
+    };
+}
+use list;
+
+/// What every server must pass.
+pub fn server_tests<S: ServerShell>() -> Vec<Test> {
+    [
+        identity::tests::<S>(),
+        channels::tests::<S>(),
+        membership::tests::<S>(),
+        messages::tests::<S>(),
+        rates::tests::<S>(),
+        bounds::tests::<S>(),
+        abuse::tests::<S>(),
+        http::tests::<S>(),
+        operation::tests::<S>(),
+    ]
+    .concat()
+}
+
+/// What every pair of a server and a client must pass.
+pub fn link_tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
+    links::tests::<S, C>()
+}
