@@ -71,6 +71,8 @@ const PARSE: usize = 256;
 const WRITE: usize = 256 << 10;
 /// Pieces of one system call.
 const PIECES: usize = 32;
+/// What is read and dropped of a peer that was told the end: beyond it, the peer does not listen.
+const LINGER: usize = 4 << 20;
 /// Messages handled before other tasks get their turn.
 const TURN: usize = 256;
 
@@ -94,6 +96,7 @@ pub struct Connection<S> {
     engaged: Option<Engaged>,
     bounds: Bounds,
     unflushed: bool,
+    lingered: usize,
     state: State,
 }
 
@@ -142,6 +145,7 @@ impl<S: Socket> Connection<S> {
             engaged: None,
             bounds,
             unflushed: false,
+            lingered: 0,
             state: State::Live,
         }
     }
@@ -197,7 +201,9 @@ impl<S: Socket> Connection<S> {
             State::Lingering => {
                 let read = SCRATCH.with_borrow_mut(|scratch| self.socket.poll_read(cx, &mut scratch[..]));
                 if let Poll::Ready(read) = read {
-                    if read? == 0 {
+                    let read = read?;
+                    self.lingered += read;
+                    if read == 0 || self.lingered > LINGER {
                         self.state = State::Ended;
                     }
                     progress = true;
