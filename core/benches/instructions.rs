@@ -4,6 +4,8 @@
 //! different numbers of rounds, so that what the start costs falls out. It fails if a path costs more than its
 //! bound, and says so and passes where there is no valgrind.
 
+#![allow(clippy::print_stdout, reason = "its result is what it prints")]
+
 use std::hint::black_box;
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! Printed lines compared with documented ones: what differs from run to run is masked, `…` stands for anything.
 
 /// Whether `printed` is what `documented` says. A line `…` stands for any number of lines.
-pub fn agrees(documented: &[String], printed: &[String]) -> bool {
+pub(crate) fn agrees(documented: &[String], printed: &[String]) -> bool {
     match (documented.split_first(), printed.split_first()) {
         (None, printed) => printed.is_none(),
         (Some((line, rest)), _) if line == "…" => {
@@ -13,7 +13,7 @@ pub fn agrees(documented: &[String], printed: &[String]) -> bool {
 }
 
 /// Whether a line is a key or a token and nothing else.
-pub fn is_secret(line: &str) -> bool {
+pub(crate) fn is_secret(line: &str) -> bool {
     secret(line).is_some_and(|(length, _)| length == line.len())
 }
 

@@ -4,27 +4,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A page.
-pub struct Page {
+pub(crate) struct Page {
     /// Where it is, from the project's root.
-    pub path: String,
-    pub text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// A fenced block.
-pub struct Block<'a> {
+pub(crate) struct Block<'a> {
     /// What stands behind the fence.
-    pub language: &'a str,
+    pub(crate) language: &'a str,
     /// Its lines, each with its number in the page.
-    pub lines: Vec<(usize, &'a str)>,
+    pub(crate) lines: Vec<(usize, &'a str)>,
 }
 
 /// The project's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// All pages that people read, README first.
-pub fn pages() -> Vec<Page> {
+pub(crate) fn pages() -> Vec<Page> {
     let mut paths = vec![String::from("README.md"), String::from("CONTRIBUTING.md")];
     let mut docs: Vec<_> = fs::read_dir(root().join("docs"))
         .unwrap()
@@ -37,7 +37,7 @@ pub fn pages() -> Vec<Page> {
 }
 
 /// One page.
-pub fn page(path: impl Into<String>) -> Page {
+pub(crate) fn page(path: impl Into<String>) -> Page {
     let path = path.into();
     let text = fs::read_to_string(root().join(&path)).unwrap();
     Page { path, text }
@@ -45,7 +45,7 @@ pub fn page(path: impl Into<String>) -> Page {
 
 impl Page {
     /// Its fenced blocks.
-    pub fn blocks(&self) -> Vec<Block<'_>> {
+    pub(crate) fn blocks(&self) -> Vec<Block<'_>> {
         let mut blocks = Vec::new();
         let mut open: Option<Block<'_>> = None;
         for (number, line) in (1..).zip(self.text.lines()) {
@@ -61,7 +61,7 @@ impl Page {
     }
 
     /// What is typed: the `conclave` commands of the shell blocks and of the `code` in its sentences.
-    pub fn commands(&self) -> Vec<String> {
+    pub(crate) fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
         for block in self.blocks() {
             match block.language {
@@ -85,7 +85,7 @@ impl Page {
 }
 
 /// The machine and the command of a line that starts with a prompt: `$ ls`, or `aaron$ ls`.
-pub fn prompt(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn prompt(line: &str) -> Option<(&str, &str)> {
     let (machine, command) = line.split_once("$ ")?;
     machine.bytes().all(|b| b.is_ascii_alphanumeric()).then_some((machine, command))
 }

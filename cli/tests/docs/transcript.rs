@@ -34,7 +34,7 @@ struct Step {
 }
 
 /// Runs all console blocks of a page.
-pub fn run(page: &Page) {
+pub(crate) fn run(page: &Page) {
     let mut stage = Stage::new();
     let consoles = page.blocks().into_iter().filter(|block| block.language == "console");
     for step in consoles.flat_map(|block| steps(page, &block)) {

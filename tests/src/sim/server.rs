@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use conclave_core::fanout::{Fanout, Item, Read, Shell};
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input};
+use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits};
 use conclave_core::name::UserName;
 use conclave_core::protocol::CloseReason;
 use conclave_core::record::Record;
@@ -256,7 +256,7 @@ impl World {
             Some(false) => self.coverage.failed_commits += 1,
             None => {}
         }
-        if outcome == Some(false) || self.coverage.hub_inputs % 32 == 0 {
+        if outcome == Some(false) || self.coverage.hub_inputs.is_multiple_of(32) {
             let verdict = process.watch.compare(now, &process.hub);
             self.demand(verdict);
             if process.hub.gauges().waiting + process.hub.gauges().gathering > MOST_WAITING {
@@ -423,8 +423,9 @@ impl World {
 
     /// Bytes that a connection's end may hold.
     pub(super) fn bounded(&self, end: &ServerEnd) -> Result<(), String> {
-        // One item always fits, and one mailbox may be taken while there is room.
-        let most = self.plan.queue.max(4 << 10) * 2 + super::connection::WRITE + (64 << 10);
+        // One item always fits, and the largest is a page of history; one mailbox may be taken while there is room.
+        let page = Limits::default().page_bytes;
+        let most = self.plan.queue.max(4 << 10) * 2 + super::connection::WRITE + page;
         let held = end.mailbox.bytes() + end.queue.len();
         if held > most { Err(format!("{held} bytes wait for one connection")) } else { Ok(()) }
     }

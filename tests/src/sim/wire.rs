@@ -54,8 +54,6 @@ pub struct ServerEnd {
     pub(super) parting: bool,
     /// Its task will be run.
     pub(super) woken: bool,
-    /// Whoever it was is no more: nothing but the reason may be written.
-    pub(super) revoked: bool,
 }
 
 impl Wire {
@@ -72,7 +70,6 @@ impl Wire {
                 conn: None,
                 parting: false,
                 woken: false,
-                revoked: false,
             })),
             open: true,
             cut: false,

@@ -45,8 +45,6 @@ pub enum Event {
     Resume(usize),
     /// A client's dial arrives.
     Dial(usize, u64),
-    /// A client's dial has failed.
-    DialFailed(usize, u64),
     /// A client's deadline.
     ClientTimer(usize),
     /// A client does something of its own accord.
@@ -254,7 +252,6 @@ impl World {
             Event::Down(wire, _) => (11, *wire),
             Event::Resume(wire) => (12, *wire),
             Event::Dial(client, _) => (13, *client),
-            Event::DialFailed(client, _) => (14, *client),
             Event::ClientTimer(client) => (15, *client),
             Event::Act(client) => (16, *client),
             Event::Fault(nth) => (17, *nth),
@@ -276,7 +273,6 @@ impl World {
             Event::Down(wire, what) => self.down(wire, what),
             Event::Resume(wire) => self.resume(wire),
             Event::Dial(client, attempt) => self.dial_arrives(client, attempt),
-            Event::DialFailed(client, attempt) => self.dial_fails(client, attempt),
             Event::ClientTimer(client) => self.client_timer(client),
             Event::Act(client) => self.act(client),
             Event::Fault(nth) => self.fault(nth),

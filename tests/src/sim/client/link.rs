@@ -125,11 +125,6 @@ impl LinkClient {
         self.follows.clear();
     }
 
-    /// The wire that it uses.
-    pub fn wire(&self) -> Option<usize> {
-        self.wire
-    }
-
     pub(super) fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
         if !self.dialing || attempt != self.attempt {
             return false;

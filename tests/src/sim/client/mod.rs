@@ -17,6 +17,7 @@ use super::world::World;
 
 /// A client of either sort.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a run has a few dozen")]
 pub enum Client {
     /// A link and its application.
     Link(LinkClient),
