@@ -1,8 +1,8 @@
 //! The console blocks of a page, run in order: each prompt's name is a machine with a home of its own.
 //!
 //! `conclave serve` and `conclave tail` go on in the background; what is documented of them must have come by the
-//! end of the page, or before a line `^C`, which ends them. The documented address stands for the one that the
-//! system gave, `/home`, `/var` and `/etc` for folders of the test's.
+//! end of the page. The documented address stands for the one that the system gave, `/home`, `/var` and `/etc` for
+//! folders of the test's.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -29,8 +29,6 @@ struct Step {
     machine: String,
     typed: String,
     shows: Vec<String>,
-    /// Whether Ctrl-C ends it, and what it shows then.
-    interrupted: Option<Vec<String>>,
 }
 
 /// Runs all console blocks of a page.
@@ -51,10 +49,9 @@ fn steps(page: &Page, block: &Block<'_>) -> Vec<Step> {
             (Some((machine, typed)), _) => {
                 let machine = if machine.is_empty() { "you" } else { machine }.to_owned();
                 let typed = typed.to_owned();
-                steps.push(Step { place, machine, typed, shows: Vec::new(), interrupted: None });
+                steps.push(Step { place, machine, typed, shows: Vec::new() });
             }
-            (None, Some(step)) if *line == "^C" => step.interrupted = Some(Vec::new()),
-            (None, Some(step)) => step.interrupted.as_mut().unwrap_or(&mut step.shows).push((*line).into()),
+            (None, Some(step)) => step.shows.push((*line).into()),
             (None, None) => panic!("{place}: output without a command"),
         }
     }
@@ -77,7 +74,8 @@ impl Stage {
     }
 
     fn play(&mut self, step: Step) {
-        let serves = step.typed.contains("conclave serve");
+        let fails = step.shows.iter().any(|line| line.starts_with("error: ") || line.starts_with("FAIL"));
+        let serves = step.typed.starts_with("conclave serve") && !fails;
         let goes_on = step.typed.contains("conclave tail") && !step.typed.contains("--no-follow");
         let mut running = self.start(&step, serves);
         if serves {
@@ -100,32 +98,16 @@ impl Stage {
             let pairs = step.shows.iter().zip(&running.seen).filter(|(documented, _)| is_secret(documented));
             self.secrets.extend(pairs.map(|(documented, real)| (documented.clone(), real.clone())));
             let success = running.child.wait().unwrap().success();
-            let failure =
-                step.shows.iter().any(|line| line.starts_with("error: ") || line.starts_with("FAIL"));
-            assert_eq!(success, !failure, "{}: {}: exit code", step.place, step.typed);
+            assert_eq!(success, !fails, "{}: {}: exit code", step.place, step.typed);
             return;
         }
-        match &step.interrupted {
-            None => self.background.push((step, running)),
-            Some(_) => self.finish(&step, running),
-        }
+        self.background.push((step, running));
     }
 
     /// Waits for the rest of what goes on in the background.
     fn end(mut self) {
-        for (step, running) in std::mem::take(&mut self.background) {
-            self.finish(&step, running);
-        }
-    }
-
-    fn finish(&self, step: &Step, mut running: Running) {
-        running.read_until(step, |lines| agrees(&step.shows, &self.documented(lines)));
-        if let Some(last) = &step.interrupted {
-            let before = running.seen.len();
-            let id = running.child.id().to_string();
-            assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-            running.read_to_end();
-            self.compare(step, last, &running.seen[before..]);
+        for (step, mut running) in std::mem::take(&mut self.background) {
+            running.read_until(&step, |lines| agrees(&step.shows, &self.documented(lines)));
         }
     }
 
@@ -145,14 +127,17 @@ impl Stage {
         for folder in [home.clone(), self.root.path().join("var/lib"), self.root.path().join("etc")] {
             fs::create_dir_all(folder).unwrap();
         }
-        let mut typed = step.typed.replace(ADDRESS, self.address.as_deref().unwrap_or("127.0.0.1:0"));
+        let mut typed = step.typed.clone();
+        if let Some(address) = self.address.as_deref().or(serves.then_some("127.0.0.1:0")) {
+            typed = typed.replace(ADDRESS, address);
+        }
         for folder in FOLDERS {
             typed = typed.replace(&format!(" {folder}"), &format!(" {}{folder}", self.root.path().display()));
         }
         for (documented, real) in &self.secrets {
             typed = typed.replace(documented, real);
         }
-        // Signals are for the program, not for a shell around it.
+        // What goes on is ended later: itself, not a shell around it.
         let exec = if serves || typed.starts_with("conclave tail") { "exec " } else { "" };
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
