@@ -122,6 +122,11 @@ impl Store {
         self.logs.get(&channel).map(|log| &log.rows[..]).unwrap_or_default()
     }
 
+    /// Whether a channel is deleted: its history cannot be read any more.
+    pub fn is_gone(&self, channel: ChannelId) -> bool {
+        self.logs.get(&channel).is_some_and(|log| log.gone)
+    }
+
     /// How often a text is durable.
     pub fn count(&self, text: &str) -> u64 {
         self.texts.get(text).copied().unwrap_or_default()

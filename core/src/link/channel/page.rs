@@ -75,6 +75,11 @@ impl Channel {
                 continue;
             }
             self.advance(ts.0, hash);
+            // Among what was handed on live, posts under a handle that was ours then are our own. Behind it they
+            // are those of whoever took the handle over.
+            if !self.unanchored.is_empty() && here.was_own(&from) {
+                continue;
+            }
             if from == *here.own || self.anchor(hash) {
                 continue;
             }

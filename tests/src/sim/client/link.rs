@@ -251,6 +251,9 @@ impl LinkClient {
                         self.identity.number
                     ));
                 };
+                if follow.channel.is_some_and(|channel| world.store.is_gone(channel)) {
+                    follow.gone();
+                }
                 let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
                 let verdict = follow.handed_on(&Reader { rows, own: &self.paths }, &from, &payload, ts);
                 if let Err(what) = verdict {
