@@ -175,7 +175,7 @@ fn the_package_and_the_image_start_the_server_as_it_wants_to_be_started() {
     let known: BTreeSet<_> = serve
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str())
-        .chain(["CONCLAVE_LOG", "CONCLAVE_LOG_FORMAT"])
+        .chain(["CONCLAVE_LOG", "CONCLAVE_LOG_FORMAT", "CONCLAVE_OTLP_ENDPOINT"])
         .collect();
     for file in ["packaging/serve.env", "Dockerfile"] {
         let text = fs::read_to_string(root().join(file)).unwrap();
