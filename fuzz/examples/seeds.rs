@@ -35,6 +35,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         edge.extend(part(0, b""));
         edge.extend(part(0, b"x"));
         fs::write(folder("edge")?.join(name), edge)?;
+        // To a link that is up and follows a channel.
+        let mut link: Vec<u8> = [14, 0, 1, 2, 18, 6].iter().flat_map(|kind| part(*kind, b"")).collect();
+        link.extend(part(31, bytes));
+        fs::write(folder("link")?.join(name), link)?;
     }
     for (name, parts) in [
         ("enrolled", vec![part(0, b"session"), part(3, b"")]),
@@ -46,6 +50,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("nothing", vec![part(7, b"")]),
     ] {
         fs::write(folder("handshake")?.join(name), parts.concat())?;
+    }
+    for (name, text) in [
+        ("lines", "\x03{\"id\":1}\r\n\n  \nlast"),
+        ("long", &format!("\x10{}\nnext\n", "x".repeat(70))),
+        ("markup", "\x01</message><message from=\"u/m/s\">&amp;\u{202e}\u{1b}[2J"),
+    ] {
+        fs::write(folder("bridge_text")?.join(name), text)?;
     }
     // Steps drawn by a small generator: what they are is for the fuzzer to find out.
     let mut state = 1u64;
