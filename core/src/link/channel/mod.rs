@@ -74,6 +74,9 @@ const MANY: usize = 256;
 /// Fewer are anchored after half of this or more: everyone who follows the channel has the same to do.
 const ANCHOR_WITHIN: Duration = Duration::from_secs(120);
 
+/// Former paths that are remembered.
+const MAX_FORMER: usize = 8;
+
 /// One followed channel.
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
@@ -89,6 +92,8 @@ pub(super) struct Channel {
     tail: VecDeque<Seen>,
     /// What was handed on live and not yet found in the history.
     unanchored: VecDeque<u64>,
+    /// Paths that we had since the last reading; what we posted under them was not delivered to us.
+    former: Vec<SessionPath>,
     /// There is no cursor yet.
     probe: Option<Probe>,
 
@@ -145,6 +150,7 @@ impl Channel {
             witnesses: Vec::new(),
             tail: VecDeque::new(),
             unanchored: VecDeque::new(),
+            former: Vec::new(),
             probe,
             subscribed: false,
             ready: false,
@@ -192,6 +198,13 @@ impl Channel {
         self.hold = None;
         self.anchor_at = None;
         self.settle_at = None;
+    }
+
+    /// We have another path from now on.
+    pub(super) fn renamed(&mut self, from: &SessionPath) {
+        if self.former.len() < MAX_FORMER {
+            self.former.push(from.clone());
+        }
     }
 
     /// A channel too busy for its end to be found has still a cursor, if that is certainly newer than the subscription:

@@ -386,3 +386,26 @@ fn many_channels_do_not_read_all_at_once() {
     }
     assert_eq!(caught_up, 20);
 }
+
+#[test]
+fn what_was_posted_under_a_former_handle_hides_nothing_that_was_handed_on() {
+    let mut pair = Scripted::joined();
+    // We post under the first handle, and hear others after it.
+    assert_eq!(bodies(&pair.deliver("a")), ["a"]);
+    assert_eq!(bodies(&pair.deliver("b")), ["b"]);
+    pair.refuse("session superseded by a newer connection with the same path");
+    pair.reconnect();
+    let actions = pair.refuse("session superseded by a newer connection with the same path");
+    assert!(kinds(&actions).contains(&String::from("Renamed")));
+    assert_eq!(kinds(&pair.wait().1), ["Dial"]);
+    pair.input(Input::Dialed { server_id: None });
+    pair.say(&Frame::Challenge { nonce: &[3; 32] });
+    pair.say(&Frame::Established { path: v1::Path { session: "dir-2", ..OWN } });
+    pair.say(&Frame::ServerInfo { admin: false });
+    pair.say(&Frame::Joined { channel: "ops" });
+    let row = |from, ts_ms, body| v1::HistoryMessage { from, ts_ms, payload: v1::Payload::Plain(body) };
+    let messages =
+        alloc::vec![row(OWN, 5, "mine"), row(BOB, 6, "a"), row(BOB, 7, "b"), row(OWN, 8, "theirs")];
+    let actions = pair.say(&Frame::History { channel: "ops", messages });
+    assert_eq!(bodies(&actions), ["theirs"], "what came after the last message may be the other session's");
+}
