@@ -208,9 +208,11 @@ impl Channel {
     }
 
     /// A channel too busy for its end to be found has still a cursor, if that is certainly newer than the subscription:
-    /// whatever was delivered was handed on, and some of it is behind the cursor. Otherwise it is joined anew.
+    /// whatever was delivered was handed on, and some of it is behind the cursor. All of it must be remembered, to be
+    /// told from what was not. Otherwise it is joined anew.
     fn give_up_probe(&mut self, now: Now) {
-        if self.probe.as_ref().is_some_and(Probe::passed_the_end) {
+        let remembered = self.recent.len() as u64 == self.deliveries;
+        if remembered && self.probe.as_ref().is_some_and(Probe::passed_the_end) {
             self.probe = None;
             self.unanchored = core::mem::take(&mut self.recent);
             self.tail = self.unanchored.iter().map(|&hash| Seen { hash, at: now.mono }).collect();

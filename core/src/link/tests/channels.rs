@@ -409,3 +409,32 @@ fn what_was_posted_under_a_former_handle_hides_nothing_that_was_handed_on() {
     let actions = pair.say(&Frame::History { channel: "ops", messages });
     assert_eq!(bodies(&actions), ["theirs"], "what came after the last message may be the other session's");
 }
+
+#[test]
+fn a_busy_channel_whose_search_is_cut_off_repeats_nothing() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Live);
+    let joined = pair.say(&Frame::Joined { channel: "ops" });
+    let first = since(&joined).unwrap();
+    // Nothing is newer than the guess; what is delivered meanwhile is more than is remembered.
+    let actions = pair.history(&[]);
+    assert!(since(&actions).unwrap() < first);
+    let texts: Vec<_> = (0..600).map(|number| format!("{number}")).collect();
+    for text in &texts {
+        assert_eq!(bodies(&pair.deliver(text)), [text.as_str()]);
+    }
+    // The history's end moves away while it is looked for.
+    let page: Vec<_> = texts.iter().zip(first + 1..).map(|(text, ts)| (ts, text.as_str())).take(1).collect();
+    pair.history(&page);
+    pair.drop_connection();
+    pair.reconnect();
+    let mut actions = pair.say(&Frame::Joined { channel: "ops" });
+    // A server with all of them in its history.
+    for _ in 0..50 {
+        let Some(since) = since(&actions) else { break };
+        let rows: Vec<_> = texts.iter().zip(first + 1..).map(|(text, ts)| (ts, text.as_str())).collect();
+        let page: Vec<_> = rows.into_iter().filter(|(ts, _)| *ts > since).collect();
+        actions = pair.history(&page);
+        assert!(bodies(&actions).is_empty(), "handed on before");
+    }
+}
