@@ -22,7 +22,7 @@ const MOST_WAITING: usize = 256 * 64;
 
 /// The server, running or not.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Server {
     /// How often it has started.
     pub life: u32,
     /// The process, while it runs.
@@ -33,7 +33,7 @@ pub struct Server {
 
 /// A running server.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     /// The hub.
     pub hub: Hub,
     /// Its referee.
@@ -86,14 +86,14 @@ impl Shell for Hands {
 
 impl Server {
     /// A server that has not started.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { life: 0, process: None, ends: BTreeSet::new() }
     }
 }
 
 impl World {
     /// The server starts over what is durable.
-    pub fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         if self.server.process.is_some() {
             return;
         }
@@ -256,7 +256,7 @@ impl World {
             Some(false) => self.coverage.failed_commits += 1,
             None => {}
         }
-        if outcome == Some(false) || self.coverage.hub_inputs % 32 == 0 {
+        if outcome == Some(false) || self.coverage.hub_inputs.is_multiple_of(32) {
             let verdict = process.watch.compare(now, &process.hub);
             self.demand(verdict);
             if process.hub.gauges().waiting + process.hub.gauges().gathering > MOST_WAITING {
@@ -365,7 +365,7 @@ impl World {
     }
 
     /// The process dies, and starts again after a while.
-    pub fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         if self.server.process.take().is_none() {
             return;
         }
@@ -390,7 +390,7 @@ impl World {
     }
 
     /// The server is asked to stop: no new connections, and everything accepted is finished.
-    pub fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         if let Some(process) = &mut self.server.process
             && !std::mem::replace(&mut process.draining, true)
         {
@@ -424,7 +424,8 @@ impl World {
     /// Bytes that a connection's end may hold.
     pub(super) fn bounded(&self, end: &ServerEnd) -> Result<(), String> {
         // One item always fits, and one mailbox may be taken while there is room.
-        let most = self.plan.queue.max(4 << 10) * 2 + super::connection::WRITE + (64 << 10);
+        let page = self.plan.limits.page_bytes + self.plan.limits.page_rows * 160;
+        let most = self.plan.queue * 2 + super::connection::WRITE + page + (16 << 10);
         let held = end.mailbox.bytes() + end.queue.len();
         if held > most { Err(format!("{held} bytes wait for one connection")) } else { Ok(()) }
     }
