@@ -244,7 +244,11 @@ impl<S: Socket> Connection<S> {
                     });
                 }
                 Item::Close(reason) => {
-                    if reason == CloseReason::SlowConsumer {
+                    // Who does not read is not waited for; who was removed is told nothing more.
+                    if matches!(
+                        reason,
+                        CloseReason::SlowConsumer | CloseReason::KeyRevoked | CloseReason::UserRemoved
+                    ) {
                         self.queue.abandon();
                     }
                     self.part(&reason);

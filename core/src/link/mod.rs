@@ -321,6 +321,7 @@ impl Link {
     /// Another session has our path.
     fn superseded(&mut self, now: Now, text: &str, actions: &mut Vec<Action>) {
         actions.push(Action::Hangup);
+        let path = self.path().cloned();
         let verdict = match self.lose_session(now, actions) {
             Some(up_at) => self.identity.superseded(up_at, now.mono),
             None => Superseded::Reconnect,
@@ -329,7 +330,7 @@ impl Link {
         let wait = match verdict {
             Superseded::Reconnect => self.backoff.next(&mut self.jitter),
             Superseded::Rename { from } => {
-                self.former.push(from.clone());
+                path.iter().for_each(|path| self.subscriptions.renamed(path));
                 actions.push(Action::Renamed { from, to: self.identity.handle().clone() });
                 self.backoff.next(&mut self.jitter)
             }

@@ -135,6 +135,11 @@ impl Subscriptions {
         }
     }
 
+    /// We have another path from now on.
+    pub(super) fn renamed(&mut self, from: &SessionPath) {
+        self.channels.values_mut().for_each(|subscription| subscription.channel.renamed(from));
+    }
+
     /// The link has ended.
     pub(super) fn clear(&mut self) {
         self.channels.clear();

@@ -42,7 +42,7 @@ impl World {
     }
 
     /// A client sends a message.
-    pub fn send_up(&mut self, wire: usize, bytes: Vec<u8>) {
+    pub(super) fn send_up(&mut self, wire: usize, bytes: Vec<u8>) {
         let at = self.arrival(self.wires[wire].up_last);
         self.wires[wire].up_last = at;
         self.on(at, Event::Up(wire, bytes));
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// A client closes its end.
-    pub fn hang_up(&mut self, wire: usize) {
+    pub(super) fn hang_up(&mut self, wire: usize) {
         if std::mem::replace(&mut self.wires[wire].open, false) {
             let at = self.arrival(self.wires[wire].up_last);
             self.wires[wire].up_last = at;
@@ -271,7 +271,8 @@ impl World {
                 }
                 Item::Established { path, admin } => end.edge.established(&path, admin, end.queue.own()),
                 Item::Close(reason) => {
-                    if reason == CloseReason::SlowConsumer {
+                    let revoked = matches!(reason, CloseReason::KeyRevoked | CloseReason::UserRemoved);
+                    if revoked || reason == CloseReason::SlowConsumer {
                         end.queue.abandon();
                     }
                     self.part(wire, end, &reason);

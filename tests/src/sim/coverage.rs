@@ -131,7 +131,7 @@ impl Coverage {
 }
 
 /// A word for a kind of request.
-pub fn kind(command: &Command) -> &'static str {
+pub(super) fn kind(command: &Command) -> &'static str {
     use conclave_core::protocol::Admin;
     match command {
         Command::Join { token: None, .. } => "join",

@@ -86,7 +86,7 @@ impl World {
     }
 
     /// The links but the one that is at work.
-    pub fn links(&self) -> impl Iterator<Item = &LinkClient> + Clone {
+    pub(super) fn links(&self) -> impl Iterator<Item = &LinkClient> + Clone {
         self.clients.iter().flatten().filter_map(|client| match &**client {
             Client::Link(link) => Some(link),
             Client::Stranger(_) => None,
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// Nothing breaks any more, strangers leave, nobody acts.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.calm = true;
         self.trace(format_args!("all is well from here on"));
         self.store.full_until = 0;

@@ -13,7 +13,7 @@ use super::store::Row;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Follow {
+pub(super) struct Follow {
     from: JoinFrom,
     /// What the server took the name for; unknown before it took the subscription.
     pub channel: Option<ChannelId>,
@@ -28,7 +28,7 @@ pub struct Follow {
 }
 
 /// The log and who reads it.
-pub struct Reader<'a> {
+pub(super) struct Reader<'a> {
     /// The channel's durable messages.
     pub rows: &'a [Row],
     /// Every path that the link had: its own messages need not be handed on.
@@ -43,14 +43,14 @@ impl Reader<'_> {
 
 impl Follow {
     /// A channel that a link is told to follow.
-    pub fn new(from: JoinFrom) -> Self {
+    pub(super) fn new(from: JoinFrom) -> Self {
         let loose_until = if from == JoinFrom::Live { usize::MAX } else { 0 };
         Self { from, channel: None, incomparable: false, ended: false, places: Vec::new(), loose_until }
     }
 
     /// The server subscribed the link: `next` is the place of the first message that will be delivered for it;
     /// `stood` if the subscription stood already, under an older name.
-    pub fn subscribed(&mut self, channel: ChannelId, rows: &[Row], next: usize, stood: bool) {
+    pub(super) fn subscribed(&mut self, channel: ChannelId, rows: &[Row], next: usize, stood: bool) {
         self.ended = false;
         match self.channel {
             Some(known) => self.incomparable |= known != channel,
@@ -67,7 +67,7 @@ impl Follow {
     }
 
     /// The link tells that it has caught up: from here on nothing may be left out.
-    pub fn caught_up(&mut self, durable: usize) {
+    pub(super) fn caught_up(&mut self, durable: usize) {
         self.loose_until = self.loose_until.min(durable);
     }
 
@@ -80,7 +80,7 @@ impl Follow {
     ///
     /// # Errors
     /// It does not stand where it could.
-    pub fn handed_on(
+    pub(super) fn handed_on(
         &mut self,
         reader: &Reader<'_>,
         from: &SessionPath,
@@ -120,10 +120,6 @@ impl Follow {
         }
         places.sort_unstable();
         places.dedup();
-        if places.is_empty() && reader.own.iter().any(|own| own == from) {
-            // What it had posted itself before another session made it change its handle.
-            return Ok(());
-        }
         if places.is_empty() {
             let next = self.places.first().copied().unwrap_or_default();
             return Err(format!(
@@ -144,7 +140,7 @@ impl Follow {
     ///
     /// # Errors
     /// Something was not.
-    pub fn complete(&self, reader: &Reader<'_>) -> Result<(), String> {
+    pub(super) fn complete(&self, reader: &Reader<'_>) -> Result<(), String> {
         let complete = self.places.iter().any(|&place| {
             let mut rest = reader.rows.iter().enumerate().skip(place);
             rest.all(|(at, row)| self.is_loose(at, row) || reader.is_own(row))

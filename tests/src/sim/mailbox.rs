@@ -5,7 +5,7 @@ use conclave_core::protocol::CloseReason;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Mailbox {
+pub(super) struct Mailbox {
     items: Vec<Item>,
     bytes: usize,
     closed: bool,
@@ -14,7 +14,7 @@ pub struct Mailbox {
 
 /// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
+pub(super) enum Pushed {
     /// It is queued.
     Queued,
     /// Nothing is queued any more.
@@ -25,12 +25,12 @@ pub enum Pushed {
 
 impl Mailbox {
     /// A mailbox for so many bytes; one item always fits.
-    pub fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self { items: Vec::new(), bytes: 0, closed: false, most }
     }
 
     /// Queues an item.
-    pub fn push(&mut self, item: Item) -> Pushed {
+    pub(super) fn push(&mut self, item: Item) -> Pushed {
         let size = item.size();
         if self.closed {
             return Pushed::Closed;
@@ -52,18 +52,18 @@ impl Mailbox {
     }
 
     /// Everything that is queued.
-    pub fn take(&mut self) -> Vec<Item> {
+    pub(super) fn take(&mut self) -> Vec<Item> {
         self.bytes = 0;
         std::mem::take(&mut self.items)
     }
 
     /// What is queued.
-    pub fn items(&self) -> &[Item] {
+    pub(super) fn items(&self) -> &[Item] {
         &self.items
     }
 
     /// Bytes that are queued, about.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 }

@@ -147,7 +147,7 @@ fn populate(world: &mut World, seed: u64, options: &Options) {
         let owner = number % (USERS + 1);
         let owner = if owner == USERS { 7 } else { owner };
         let twin = world.plan.twins && number + 1 == world.plan.links;
-        let spare = number > USERS && number % 3 == 0 && owner != 7;
+        let spare = number > USERS && number.is_multiple_of(3) && owner != 7;
         let handle = if twin { String::from("s0") } else { format!("s{number}") };
         let Ok(handle) = Handle::new(&handle) else { continue };
         let identity = Identity {

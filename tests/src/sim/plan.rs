@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::chance::Chance;
 
 /// Microseconds of a millisecond and of a second.
-pub const MILLI: u64 = 1_000;
+pub(super) const MILLI: u64 = 1_000;
 /// See [`MILLI`].
-pub const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,7 @@ impl Options {
 
 /// The shape of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// One-way delay of the network, from and to, in microseconds.
     pub latency: (u64, u64),
     /// A commit's duration.
@@ -123,7 +123,7 @@ pub struct Plan {
 
 impl Plan {
     /// The shape that `seed` has, under `options`.
-    pub fn new(seed: u64, options: &Options) -> Self {
+    pub(super) fn new(seed: u64, options: &Options) -> Self {
         let chance = &mut Chance::new(seed, 1);
         let latency =
             *chance.pick(&[(20, 200), (200, 2 * MILLI), (5 * MILLI, 30 * MILLI), (MILLI, 300 * MILLI)]);

@@ -9,7 +9,7 @@ use super::world::{Event, World};
 const ENOUGH: u64 = 200 * SECOND;
 
 /// Lets the world come to rest and checks what holds then.
-pub fn settle(world: &mut World) {
+pub(super) fn settle(world: &mut World) {
     for nth in 1..5 {
         world.after(nth * ENOUGH / 5, Event::Inspect);
     }

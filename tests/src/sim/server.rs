@@ -22,7 +22,7 @@ const MOST_WAITING: usize = 256 * 64;
 
 /// The server, running or not.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct Server {
     /// How often it has started.
     pub life: u32,
     /// The process, while it runs.
@@ -33,7 +33,7 @@ pub struct Server {
 
 /// A running server.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     /// The hub.
     pub hub: Hub,
     /// Its referee.
@@ -86,14 +86,14 @@ impl Shell for Hands {
 
 impl Server {
     /// A server that has not started.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { life: 0, process: None, ends: BTreeSet::new() }
     }
 }
 
 impl World {
     /// The server starts over what is durable.
-    pub fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         if self.server.process.is_some() {
             return;
         }
@@ -365,7 +365,7 @@ impl World {
     }
 
     /// The process dies, and starts again after a while.
-    pub fn crash(&mut self) {
+    pub(super) fn crash(&mut self) {
         if self.server.process.take().is_none() {
             return;
         }
@@ -390,7 +390,7 @@ impl World {
     }
 
     /// The server is asked to stop: no new connections, and everything accepted is finished.
-    pub fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         if let Some(process) = &mut self.server.process
             && !std::mem::replace(&mut process.draining, true)
         {
@@ -423,9 +423,9 @@ impl World {
 
     /// Bytes that a connection's end may hold.
     pub(super) fn bounded(&self, end: &ServerEnd) -> Result<(), String> {
-        // One item always fits, and the largest is a page of history; one mailbox may be taken while there is room.
-        let page = Limits::default().page_bytes;
-        let most = self.plan.queue.max(4 << 10) * 2 + super::connection::WRITE + page;
+        // One item always fits, and one mailbox may be taken while there is room.
+        let page = self.plan.limits.page_bytes + self.plan.limits.page_rows * 160;
+        let most = self.plan.queue * 2 + super::connection::WRITE + page + (16 << 10);
         let held = end.mailbox.bytes() + end.queue.len();
         if held > most { Err(format!("{held} bytes wait for one connection")) } else { Ok(()) }
     }

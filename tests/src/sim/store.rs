@@ -14,7 +14,7 @@ use conclave_core::record::{ChannelId, Record, Stamp};
 
 /// A durable message.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(super) struct Row {
     /// Its place.
     pub stamp: Stamp,
     /// Who posted it.
@@ -25,7 +25,7 @@ pub struct Row {
 
 /// What a channel's history holds.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub(super) struct Log {
     /// Its messages; kept for comparison after the channel is gone.
     pub rows: Vec<Row>,
     /// The channel is gone: nobody reads it any more.
@@ -34,7 +34,7 @@ pub struct Log {
 
 /// The disk.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(super) struct Store {
     records: Vec<Record>,
     logs: BTreeMap<ChannelId, Log>,
     /// How often each text is durable.
@@ -52,7 +52,7 @@ pub struct Store {
 
 impl Store {
     /// A batch is to be committed.
-    pub fn submit(&mut self, batch: BatchId, records: Vec<Record>) {
+    pub(super) fn submit(&mut self, batch: BatchId, records: Vec<Record>) {
         self.under_way.push_back((batch, records));
     }
 
@@ -60,7 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// What the server is told.
-    pub fn commit(&mut self, at: u64) -> Option<(BatchId, Result<(), String>)> {
+    pub(super) fn commit(&mut self, at: u64) -> Option<(BatchId, Result<(), String>)> {
         let (batch, records) = self.under_way.pop_front()?;
         if at < self.full_until || std::mem::take(&mut self.fail_next) {
             return Some((batch, Err("the disk is full".into())));
@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// The process dies: what is under way becomes durable or not. Says how many became so.
-    pub fn crash(&mut self, mut survives: impl FnMut() -> bool) -> usize {
+    pub(super) fn crash(&mut self, mut survives: impl FnMut() -> bool) -> usize {
         let mut kept = 0;
         // One after another: what follows a lost commit is lost, too.
         while let Some((_, records)) = self.under_way.pop_front() {
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Makes records durable.
-    pub fn keep(&mut self, records: Vec<Record>) {
+    pub(super) fn keep(&mut self, records: Vec<Record>) {
         for record in &records {
             match record {
                 Record::Posted { channel, stamp, from, payload } => {
@@ -108,32 +108,32 @@ impl Store {
     }
 
     /// The state that the durable records add up to.
-    pub fn load(&self) -> Directory {
+    pub(super) fn load(&self) -> Directory {
         self.records.iter().collect()
     }
 
     /// All durable records, oldest first.
-    pub fn records(&self) -> &[Record] {
+    pub(super) fn records(&self) -> &[Record] {
         &self.records
     }
 
     /// A channel's messages.
-    pub fn rows(&self, channel: ChannelId) -> &[Row] {
+    pub(super) fn rows(&self, channel: ChannelId) -> &[Row] {
         self.logs.get(&channel).map(|log| &log.rows[..]).unwrap_or_default()
     }
 
-    /// Whether a channel is deleted: its history cannot be read any more.
-    pub fn is_gone(&self, channel: ChannelId) -> bool {
+    /// Whether a channel is durably gone, though the hub may not know it yet.
+    pub(super) fn is_gone(&self, channel: ChannelId) -> bool {
         self.logs.get(&channel).is_some_and(|log| log.gone)
     }
 
     /// How often a text is durable.
-    pub fn count(&self, text: &str) -> u64 {
+    pub(super) fn count(&self, text: &str) -> u64 {
         self.texts.get(text).copied().unwrap_or_default()
     }
 
     /// How often each text is durable.
-    pub fn texts(&self) -> impl Iterator<Item = (&String, u64)> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&String, u64)> {
         self.texts.iter().map(|(text, count)| (text, *count))
     }
 
@@ -141,7 +141,7 @@ impl Store {
     ///
     /// # Errors
     /// What the server is told.
-    pub fn read(&self, at: u64, read: Read) -> Result<Vec<Stamped>, String> {
+    pub(super) fn read(&self, at: u64, read: Read) -> Result<Vec<Stamped>, String> {
         if at < self.unreadable_until {
             return Err("the disk does not answer".into());
         }

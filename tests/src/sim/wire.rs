@@ -9,7 +9,7 @@ use super::mailbox::Mailbox;
 
 /// A connection.
 #[derive(Debug)]
-pub struct Wire {
+pub(super) struct Wire {
     /// Whose it is.
     pub client: usize,
     /// The server's end; `None` once it is gone.
@@ -34,7 +34,7 @@ pub struct Wire {
 
 /// What arrives at a client.
 #[derive(Clone, Debug)]
-pub enum Down {
+pub(super) enum Down {
     /// Bytes.
     Bytes(Vec<u8>),
     /// The end, in order or not.
@@ -43,7 +43,7 @@ pub enum Down {
 
 /// The server's end of a connection, driven as the shell's `Connection` drives its own.
 #[derive(Debug)]
-pub struct ServerEnd {
+pub(super) struct ServerEnd {
     pub(super) edge: Edge,
     pub(super) queue: WriteQueue,
     pub(super) mailbox: Mailbox,
@@ -58,7 +58,7 @@ pub struct ServerEnd {
 
 impl Wire {
     /// A connection that was just made.
-    pub fn new(client: usize, nonce: [u8; 32], queue: usize) -> Self {
+    pub(super) fn new(client: usize, nonce: [u8; 32], queue: usize) -> Self {
         Self {
             client,
             server: Some(Box::new(ServerEnd {

@@ -18,7 +18,7 @@ use super::wire::{Down, Wire};
 
 /// What becomes due.
 #[derive(Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// The engine takes what has arrived.
     Round(u32),
     /// The hub's deadline.
@@ -86,7 +86,7 @@ impl Ord for Due {
 
 /// What clients know of their posts of one text.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fate {
+pub(super) struct Fate {
     /// Asked for.
     pub asked: u64,
     /// Acknowledged.
@@ -96,7 +96,7 @@ pub struct Fate {
 }
 
 /// See the module.
-pub struct World {
+pub(super) struct World {
     /// The run's shape.
     pub plan: Plan,
     /// Virtual time in microseconds.
@@ -141,7 +141,7 @@ const WALL: i64 = 1_700_000_000_000;
 
 impl World {
     /// An empty world of this seed.
-    pub fn new(seed: u64, options: &Options) -> Self {
+    pub(super) fn new(seed: u64, options: &Options) -> Self {
         let plan = Plan::new(seed, options);
         Self {
             at: 0,
@@ -168,65 +168,65 @@ impl World {
     }
 
     /// Has something happen after so long.
-    pub fn after(&mut self, delay: u64, event: Event) {
+    pub(super) fn after(&mut self, delay: u64, event: Event) {
         self.on(self.at + delay, event);
     }
 
     /// Has something happen at a time.
-    pub fn on(&mut self, at: u64, event: Event) {
+    pub(super) fn on(&mut self, at: u64, event: Event) {
         self.order += 1;
         self.queue.push(Due { at: at.max(self.at), order: self.order, event });
     }
 
     /// What the server's clocks say.
-    pub fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         let mono = self.at / 1_000;
         Now { mono: Monotonic(mono + 1_000), wall: UnixMillis(WALL + mono as i64 + self.wall_error) }
     }
 
     /// What a client's clocks say.
-    pub fn client_now(&self, error: i64) -> Now {
+    pub(super) fn client_now(&self, error: i64) -> Now {
         let mono = self.at / 1_000;
         Now { mono: Monotonic(mono + 5_000), wall: UnixMillis(WALL + mono as i64 + error) }
     }
 
     /// When a client's monotonic clock says this.
-    pub fn client_at(deadline: Monotonic) -> u64 {
+    pub(super) fn client_at(deadline: Monotonic) -> u64 {
         deadline.0.saturating_sub(5_000).saturating_mul(1_000)
     }
 
     /// When the server's monotonic clock says this.
-    pub fn server_at(deadline: Monotonic) -> u64 {
+    pub(super) fn server_at(deadline: Monotonic) -> u64 {
         deadline.0.saturating_sub(1_000).saturating_mul(1_000)
     }
 
     /// Notes the first thing that went wrong.
-    pub fn fail(&mut self, what: String) {
+    pub(super) fn fail(&mut self, what: String) {
         self.trace(format_args!("FAILED: {what}"));
         self.failure.get_or_insert(what);
     }
 
     /// Fails on an error.
-    pub fn demand(&mut self, result: Result<(), String>) {
+    pub(super) fn demand(&mut self, result: Result<(), String>) {
         if let Err(what) = result {
             self.fail(what);
         }
     }
 
     /// Notes what happens, for who reads the trace.
-    pub fn trace(&mut self, what: Arguments<'_>) {
+    pub(super) fn trace(&mut self, what: Arguments<'_>) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>12.3} ms  {what}", self.at as f64 / 1_000.0));
         }
     }
 
     /// Mixes a number into the digest.
-    pub fn mix(&mut self, number: u64) {
+    pub(super) fn mix(&mut self, number: u64) {
         self.digest = (self.digest ^ number).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
     }
 
     /// Lets everything happen that is due before `end`, or until something went wrong.
-    pub fn run_until(&mut self, end: u64) {
+    pub(super) fn run_until(&mut self, end: u64) {
         while self.failure.is_none() && self.queue.peek().is_some_and(|due| due.at <= end) {
             let Some(Due { at, event, .. }) = self.queue.pop() else { break };
             self.at = at;
@@ -293,7 +293,7 @@ impl World {
     }
 
     /// The first fault of each kind is due.
-    pub fn begin_faults(&mut self) {
+    pub(super) fn begin_faults(&mut self) {
         for nth in 0..self.plan.faults.len() {
             let first = self.luck.below(self.plan.faults[nth].1);
             self.after(first, Event::Fault(nth));

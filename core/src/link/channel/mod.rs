@@ -74,6 +74,9 @@ const MANY: usize = 256;
 /// Fewer are anchored after half of this or more: everyone who follows the channel has the same to do.
 const ANCHOR_WITHIN: Duration = Duration::from_secs(120);
 
+/// Former paths that are remembered.
+const MAX_FORMER: usize = 8;
+
 /// One followed channel.
 #[derive(Clone, Debug)]
 pub(super) struct Channel {
@@ -89,6 +92,8 @@ pub(super) struct Channel {
     tail: VecDeque<Seen>,
     /// What was handed on live and not yet found in the history.
     unanchored: VecDeque<u64>,
+    /// Paths that we had since the last reading; what we posted under them was not delivered to us.
+    former: Vec<SessionPath>,
     /// There is no cursor yet.
     probe: Option<Probe>,
 
@@ -145,6 +150,7 @@ impl Channel {
             witnesses: Vec::new(),
             tail: VecDeque::new(),
             unanchored: VecDeque::new(),
+            former: Vec::new(),
             probe,
             subscribed: false,
             ready: false,
@@ -194,10 +200,19 @@ impl Channel {
         self.settle_at = None;
     }
 
+    /// We have another path from now on.
+    pub(super) fn renamed(&mut self, from: &SessionPath) {
+        if self.former.len() < MAX_FORMER {
+            self.former.push(from.clone());
+        }
+    }
+
     /// A channel too busy for its end to be found has still a cursor, if that is certainly newer than the subscription:
-    /// whatever was delivered was handed on, and some of it is behind the cursor. Otherwise it is joined anew.
+    /// whatever was delivered was handed on, and some of it is behind the cursor. All of it must be remembered, to be
+    /// told from what was not. Otherwise it is joined anew.
     fn give_up_probe(&mut self, now: Now) {
-        if self.probe.as_ref().is_some_and(Probe::passed_the_end) {
+        let remembered = self.recent.len() as u64 == self.deliveries;
+        if remembered && self.probe.as_ref().is_some_and(Probe::passed_the_end) {
             self.probe = None;
             self.unanchored = core::mem::take(&mut self.recent);
             self.tail = self.unanchored.iter().map(|&hash| Seen { hash, at: now.mono }).collect();

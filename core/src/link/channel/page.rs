@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::align::{self, Alignment, REMEMBERED};
 use super::{Channel, Message, OutOfOrder, Plan, Reading};
 use crate::link::Context;
+use crate::name::SessionPath;
 use crate::protocol::Stamped;
 use crate::time::Monotonic;
 
@@ -75,12 +76,7 @@ impl Channel {
                 continue;
             }
             self.advance(ts.0, hash);
-            // Among what was handed on live, posts under a handle that was ours then are our own. Behind it they
-            // are those of whoever took the handle over.
-            if !self.unanchored.is_empty() && here.was_own(&from) {
-                continue;
-            }
-            if from == *here.own || self.anchor(hash) {
+            if from == *here.own || self.was_own(&from, hash) || self.anchor(hash) {
                 continue;
             }
             self.remember(hash, here.now.mono);
@@ -90,6 +86,12 @@ impl Channel {
             }
             self.tell(Message { from, payload, ts: Some(ts) }, here);
         }
+    }
+
+    /// Whether we posted a message before we changed our handle: it is older than something handed on live, and was
+    /// not handed on itself.
+    fn was_own(&self, from: &SessionPath, hash: u64) -> bool {
+        self.to_anchor > 0 && self.former.contains(from) && !self.unanchored.contains(&hash)
     }
 
     /// The cursor moves on to a message.
@@ -249,6 +251,7 @@ impl Channel {
     fn finish(&mut self, here: &mut Context<'_>) {
         self.plan = Plan::Nothing;
         self.buffer.clear();
+        self.former.clear();
         self.caught_up = true;
         self.settle_at = (self.alignment.exact() != Some(0)).then(|| here.now.mono + SETTLE);
         self.anchor_at = None;

@@ -386,3 +386,55 @@ fn many_channels_do_not_read_all_at_once() {
     }
     assert_eq!(caught_up, 20);
 }
+
+#[test]
+fn what_was_posted_under_a_former_handle_hides_nothing_that_was_handed_on() {
+    let mut pair = Scripted::joined();
+    // We post under the first handle, and hear others after it.
+    assert_eq!(bodies(&pair.deliver("a")), ["a"]);
+    assert_eq!(bodies(&pair.deliver("b")), ["b"]);
+    pair.refuse("session superseded by a newer connection with the same path");
+    pair.reconnect();
+    let actions = pair.refuse("session superseded by a newer connection with the same path");
+    assert!(kinds(&actions).contains(&String::from("Renamed")));
+    assert_eq!(kinds(&pair.wait().1), ["Dial"]);
+    pair.input(Input::Dialed { server_id: None });
+    pair.say(&Frame::Challenge { nonce: &[3; 32] });
+    pair.say(&Frame::Established { path: v1::Path { session: "dir-2", ..OWN } });
+    pair.say(&Frame::ServerInfo { admin: false });
+    pair.say(&Frame::Joined { channel: "ops" });
+    let row = |from, ts_ms, body| v1::HistoryMessage { from, ts_ms, payload: v1::Payload::Plain(body) };
+    let messages =
+        alloc::vec![row(OWN, 5, "mine"), row(BOB, 6, "a"), row(BOB, 7, "b"), row(OWN, 8, "theirs")];
+    let actions = pair.say(&Frame::History { channel: "ops", messages });
+    assert_eq!(bodies(&actions), ["theirs"], "what came after the last message may be the other session's");
+}
+
+#[test]
+fn a_busy_channel_whose_search_is_cut_off_repeats_nothing() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Live);
+    let joined = pair.say(&Frame::Joined { channel: "ops" });
+    let first = since(&joined).unwrap();
+    // Nothing is newer than the guess; what is delivered meanwhile is more than is remembered.
+    let actions = pair.history(&[]);
+    assert!(since(&actions).unwrap() < first);
+    let texts: Vec<_> = (0..600).map(|number| format!("{number}")).collect();
+    for text in &texts {
+        assert_eq!(bodies(&pair.deliver(text)), [text.as_str()]);
+    }
+    // The history's end moves away while it is looked for.
+    let page: Vec<_> = texts.iter().zip(first + 1..).map(|(text, ts)| (ts, text.as_str())).take(1).collect();
+    pair.history(&page);
+    pair.drop_connection();
+    pair.reconnect();
+    let mut actions = pair.say(&Frame::Joined { channel: "ops" });
+    // A server with all of them in its history.
+    for _ in 0..50 {
+        let Some(since) = since(&actions) else { break };
+        let rows: Vec<_> = texts.iter().zip(first + 1..).map(|(text, ts)| (ts, text.as_str())).collect();
+        let page: Vec<_> = rows.into_iter().filter(|(ts, _)| *ts > since).collect();
+        actions = pair.history(&page);
+        assert!(bodies(&actions).is_empty(), "handed on before");
+    }
+}

@@ -197,7 +197,7 @@ impl LinkClient {
             31..33 => Admin::Ban { channel, user },
             33..35 => Admin::Unban { channel, user },
             35 => Admin::BanList { channel },
-            36 if self.identity.user == 0 && user.as_str() != "root" => Admin::UserRemove { user },
+            36 if !matches!(user.as_str(), "root" | "u0" | "eve") => Admin::UserRemove { user },
             37 => {
                 let Ok(name) = MachineName::new("spare") else { return };
                 Admin::MachineAdd { name, key: key(super::super::spare_key(self.identity.user)).public() }

@@ -16,7 +16,7 @@ use super::key;
 
 /// Who a link is.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Its number among the clients.
     pub number: usize,
     /// Its user's number; see [`super::super::user`].
@@ -33,7 +33,7 @@ pub struct Identity {
 
 /// See the module.
 #[derive(Debug)]
-pub struct LinkClient {
+pub(crate) struct LinkClient {
     /// Who it is.
     pub identity: Identity,
     /// The link.
@@ -62,7 +62,7 @@ pub struct LinkClient {
 
 /// What was asked for.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// A post's text.
     pub text: Option<String>,
     /// For an invite: the channel.
@@ -71,7 +71,7 @@ pub struct Asked {
 
 impl LinkClient {
     /// A link that has not started.
-    pub fn new(identity: Identity, seed: u64) -> Self {
+    pub(crate) fn new(identity: Identity, seed: u64) -> Self {
         let mut chance = Chance::new(seed, 100 + identity.number as u64);
         Self {
             link: link(&identity, &mut chance),
@@ -93,12 +93,12 @@ impl LinkClient {
     }
 
     /// The process starts.
-    pub fn start(&mut self, world: &mut World) {
+    pub(crate) fn start(&mut self, world: &mut World) {
         self.drive(world, Input::Start);
     }
 
     /// The process dies and starts anew: nothing of the old link is left.
-    pub fn restart(&mut self, world: &mut World) {
+    pub(crate) fn restart(&mut self, world: &mut World) {
         if let Some(wire) = self.wire.take() {
             if self.chance.one_in(2) {
                 // Its machine went with it: nobody tells the server.
@@ -119,7 +119,7 @@ impl LinkClient {
     }
 
     /// The link is told to stop.
-    pub fn stop(&mut self, world: &mut World) {
+    pub(crate) fn stop(&mut self, world: &mut World) {
         self.drive(world, Input::Stop);
         self.ended = true;
         self.follows.clear();
@@ -181,7 +181,13 @@ impl LinkClient {
     }
 
     /// Follows a channel.
-    pub fn join(&mut self, world: &mut World, channel: ChannelName, token: Option<Token>, from: JoinFrom) {
+    pub(crate) fn join(
+        &mut self,
+        world: &mut World,
+        channel: ChannelName,
+        token: Option<Token>,
+        from: JoinFrom,
+    ) {
         if self.ended {
             return;
         }
@@ -251,9 +257,8 @@ impl LinkClient {
                         self.identity.number
                     ));
                 };
-                if follow.channel.is_some_and(|channel| world.store.is_gone(channel)) {
-                    follow.gone();
-                }
+                // Its history is gone at once, what was delivered comes all the same: there are gaps, rightly.
+                follow.incomparable |= follow.channel.is_some_and(|channel| world.store.is_gone(channel));
                 let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
                 let verdict = follow.handed_on(&Reader { rows, own: &self.paths }, &from, &payload, ts);
                 if let Err(what) = verdict {
@@ -347,7 +352,7 @@ impl LinkClient {
     }
 
     /// What the link's own log comparison at rest says.
-    pub fn complete(&self, world: &World, channel: &ChannelName) -> Result<(), String> {
+    pub(crate) fn complete(&self, world: &World, channel: &ChannelName) -> Result<(), String> {
         let Some(follow) = self.follows.get(channel) else { return Ok(()) };
         let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
         follow
@@ -356,12 +361,12 @@ impl LinkClient {
     }
 
     /// Requests that are unanswered.
-    pub fn unanswered(&self) -> usize {
+    pub(crate) fn unanswered(&self) -> usize {
         self.pending.len()
     }
 
     /// The current path, while the session lives.
-    pub fn path(&self) -> Option<&SessionPath> {
+    pub(crate) fn path(&self) -> Option<&SessionPath> {
         self.link.path()
     }
 

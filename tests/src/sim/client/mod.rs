@@ -9,16 +9,16 @@ use conclave_core::name::ChannelName;
 use conclave_core::record::ChannelId;
 use std::sync::OnceLock;
 
-pub use link::{Identity, LinkClient};
-pub use stranger::{Kind, Stranger};
+pub(super) use link::{Identity, LinkClient};
+pub(super) use stranger::{Kind, Stranger};
 
 use super::store::Row;
 use super::world::World;
 
 /// A client of either sort.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "a run has a few dozen")]
-pub enum Client {
+#[allow(clippy::large_enum_variant, reason = "they stand in boxes")]
+pub(super) enum Client {
     /// A link and its application.
     Link(LinkClient),
     /// Somebody else.
@@ -64,7 +64,7 @@ impl World {
 
 impl Client {
     /// The connection stands. False if it is not wanted any more.
-    pub fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
+    pub(super) fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
         match self {
             Self::Link(link) => link.dialed(world, attempt, wire),
             Self::Stranger(stranger) => stranger.dialed(world, wire),
@@ -72,7 +72,7 @@ impl Client {
     }
 
     /// The connection could not be made.
-    pub fn dial_failed(&mut self, world: &mut World, attempt: u64) {
+    pub(super) fn dial_failed(&mut self, world: &mut World, attempt: u64) {
         match self {
             Self::Link(link) => link.dial_failed(world, attempt),
             Self::Stranger(stranger) => stranger.dial_failed(),
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// The connection ended.
-    pub fn closed(&mut self, world: &mut World, wire: usize, why: &'static str) {
+    pub(super) fn closed(&mut self, world: &mut World, wire: usize, why: &'static str) {
         match self {
             Self::Link(link) => link.closed(world, wire, why),
             Self::Stranger(stranger) => stranger.closed(wire),
@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// A message came.
-    pub fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
+    pub(super) fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
         match self {
             Self::Link(link) => link.message(world, wire, bytes),
             Self::Stranger(stranger) => stranger.message(world, wire, bytes),
@@ -96,7 +96,7 @@ impl Client {
     }
 
     /// The server subscribed it to a channel; see [`super::follow::Follow::subscribed`].
-    pub fn subscribed(
+    pub(super) fn subscribed(
         &mut self,
         name: &ChannelName,
         channel: ChannelId,
@@ -112,7 +112,7 @@ impl Client {
     }
 
     /// The server ended a subscription.
-    pub fn unsubscribed(&mut self, channel: ChannelId) {
+    pub(super) fn unsubscribed(&mut self, channel: ChannelId) {
         if let Self::Link(link) = self {
             for follow in link.follows.values_mut().filter(|follow| follow.channel == Some(channel)) {
                 follow.ended = true;
@@ -121,7 +121,7 @@ impl Client {
     }
 
     /// A channel has another name: deliveries under that name are its from now on.
-    pub fn renamed(&mut self, channel: ChannelId, name: &ChannelName) {
+    pub(super) fn renamed(&mut self, channel: ChannelId, name: &ChannelName) {
         if let Self::Link(link) = self {
             for (known, follow) in &mut link.follows {
                 if known == name && follow.channel != Some(channel) {
@@ -133,7 +133,7 @@ impl Client {
 }
 
 /// The machine keys of all runs, by number.
-pub fn key(number: usize) -> &'static SecretKey {
+pub(super) fn key(number: usize) -> &'static SecretKey {
     static KEYS: OnceLock<Vec<SecretKey>> = OnceLock::new();
     let keys = KEYS.get_or_init(|| (1..=32).map(|number| SecretKey::from_seed(&[number; 32])).collect());
     &keys[number % keys.len()]

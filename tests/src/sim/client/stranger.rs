@@ -20,7 +20,7 @@ use super::key;
 
 /// What a stranger is up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Registers a user, and leaves.
     Registrar,
     /// Sends what it should not, or does not read what it is sent.
@@ -31,7 +31,7 @@ pub enum Kind {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Stranger {
+pub(crate) struct Stranger {
     number: usize,
     kind: Kind,
     user: usize,
@@ -54,7 +54,7 @@ const PASSING: [&str; 3] = ["rate limit", "Internal(", "server shutting down"];
 
 impl Stranger {
     /// A stranger that has not connected.
-    pub fn new(number: usize, kind: Kind, user: usize, key: usize, seed: u64) -> Self {
+    pub(crate) fn new(number: usize, kind: Kind, user: usize, key: usize, seed: u64) -> Self {
         Self {
             number,
             kind,
@@ -72,7 +72,7 @@ impl Stranger {
     }
 
     /// Leaves for good.
-    pub fn leave(&mut self, world: &mut World) {
+    pub(crate) fn leave(&mut self, world: &mut World) {
         if let Some(wire) = self.wire.take() {
             world.hang_up(wire);
         }

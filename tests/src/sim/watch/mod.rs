@@ -18,13 +18,13 @@ use conclave_core::protocol::{CloseReason, Command, Refusal, Reply};
 use conclave_core::record::{ChannelId, MachineId, Record, UserId};
 use conclave_core::time::{Now, UnixMillis};
 
-pub use model::Model;
+pub(super) use model::Model;
 
 use super::coverage::Coverage;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     config: Config,
     /// What the durable records mean.
     pub model: Model,
@@ -102,7 +102,7 @@ impl Watch {
     ///
     /// # Errors
     /// The records contradict each other.
-    pub fn new(config: Config, records: &[Record]) -> Result<Self, String> {
+    pub(super) fn new(config: Config, records: &[Record]) -> Result<Self, String> {
         let mut model = Model::default();
         for record in records {
             model.apply(record)?;
@@ -130,7 +130,7 @@ impl Watch {
     ///
     /// # Errors
     /// What cannot be.
-    pub fn input(&mut self, now: Now, input: &Input) -> Verdict {
+    pub(super) fn input(&mut self, now: Now, input: &Input) -> Verdict {
         self.whispered.clear();
         match input {
             Input::Open { conn, proven } => {
@@ -249,7 +249,13 @@ impl Watch {
     ///
     /// # Errors
     /// What cannot be.
-    pub fn actions(&mut self, now: Now, actions: &[Action], hub: &Hub, coverage: &mut Coverage) -> Verdict {
+    pub(super) fn actions(
+        &mut self,
+        now: Now,
+        actions: &[Action],
+        hub: &Hub,
+        coverage: &mut Coverage,
+    ) -> Verdict {
         for action in actions {
             self.action(now, action, coverage)?;
         }
@@ -465,17 +471,17 @@ impl Watch {
     }
 
     /// The channels that a connection is subscribed to.
-    pub fn subscriptions(&self, conn: ConnId) -> impl Iterator<Item = ChannelId> {
+    pub(super) fn subscriptions(&self, conn: ConnId) -> impl Iterator<Item = ChannelId> {
         self.sessions.get(&conn).into_iter().flat_map(|session| session.subscriptions.iter().copied())
     }
 
     /// The live session of a path.
-    pub fn conn(&self, path: &SessionPath) -> Option<ConnId> {
+    pub(super) fn conn(&self, path: &SessionPath) -> Option<ConnId> {
         self.paths.get(path).copied()
     }
 
     /// Whether a key may have a session.
-    pub fn is_enrolled(&self, key: &PublicKey) -> bool {
+    pub(super) fn is_enrolled(&self, key: &PublicKey) -> bool {
         self.model.machine_with(key).is_some()
     }
 
@@ -483,7 +489,7 @@ impl Watch {
     ///
     /// # Errors
     /// What differs.
-    pub fn compare(&self, now: Now, hub: &Hub) -> Verdict {
+    pub(super) fn compare(&self, now: Now, hub: &Hub) -> Verdict {
         hub.check()?;
         if *hub.directory() != self.model.directory {
             return Err("the hub's directory is not what the durable records add up to".into());
@@ -505,7 +511,7 @@ impl Watch {
     ///
     /// # Errors
     /// What is not.
-    pub fn at_rest(&self) -> Verdict {
+    pub(super) fn at_rest(&self) -> Verdict {
         if self.in_flight.is_some() {
             return Err("a batch is in flight though all is quiet".into());
         }

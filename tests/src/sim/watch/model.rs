@@ -10,7 +10,7 @@ use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
 
 /// Users and channels.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     /// The users.
     pub users: BTreeMap<UserId, User>,
     /// The channels.
@@ -24,7 +24,7 @@ pub struct Model {
 
 /// A user.
 #[derive(Clone, Debug)]
-pub struct User {
+pub(crate) struct User {
     /// Its name.
     pub name: UserName,
     /// Its machines.
@@ -33,7 +33,7 @@ pub struct User {
 
 /// A channel.
 #[derive(Clone, Debug)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// Its name.
     pub name: ChannelName,
     /// Its tier.
@@ -63,7 +63,7 @@ impl Model {
     ///
     /// # Errors
     /// The record cannot be.
-    pub fn apply(&mut self, record: &Record) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, record: &Record) -> Result<(), String> {
         self.directory.apply(record);
         match record {
             Record::UserAdded { user, name, .. } => {
@@ -172,24 +172,24 @@ impl Model {
     }
 
     /// The user of this name.
-    pub fn user_named(&self, name: &UserName) -> Option<UserId> {
+    pub(crate) fn user_named(&self, name: &UserName) -> Option<UserId> {
         self.users.iter().find(|(_, user)| user.name == *name).map(|(id, _)| *id)
     }
 
     /// The channel of this name.
-    pub fn channel_named(&self, name: &ChannelName) -> Option<(ChannelId, &Channel)> {
+    pub(crate) fn channel_named(&self, name: &ChannelName) -> Option<(ChannelId, &Channel)> {
         self.channels.iter().find(|(_, channel)| channel.name == *name).map(|(id, channel)| (*id, channel))
     }
 
     /// The machine of this key, and whose it is.
-    pub fn machine_with(&self, key: &PublicKey) -> Option<(UserId, MachineId)> {
+    pub(crate) fn machine_with(&self, key: &PublicKey) -> Option<(UserId, MachineId)> {
         self.users.iter().find_map(|(id, user)| {
             user.machines.iter().find(|(_, (_, other))| other == key).map(|(machine, _)| (*id, *machine))
         })
     }
 
     /// The channel that a token leads to.
-    pub fn invite(&self, token: &Token) -> Option<ChannelId> {
+    pub(crate) fn invite(&self, token: &Token) -> Option<ChannelId> {
         self.channels.iter().find(|(_, channel)| channel.invites.contains_key(token)).map(|(id, _)| *id)
     }
 }

@@ -1,0 +1,340 @@
+//! Whether the simulation has teeth: rules broken on purpose, one at a time, each of which some seed must find. By
+//! hand, for it takes minutes:
+//!
+//! ```sh
+//! cargo test -p conclave-tests --test teeth -- --ignored --nocapture
+//! ```
+//!
+//! It works on a copy in `target/teeth` and writes which seed found what into `tests/TEETH.md`.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that talks")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// So many seeds must suffice.
+const SEEDS: &str = "1000";
+
+/// What is wrong then, in which file of the core, and how.
+type Bite = (&'static str, &'static str, &'static str, &'static str);
+
+const BITES: &[Bite] = &[
+    (
+        "a banned user sees a public channel",
+        "hub/decide.rs",
+        "(channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))",
+        "(channel.visibility != Visibility::Private)",
+    ),
+    (
+        "an invite lets a banned user in",
+        "hub/decide.rs",
+        "(invited == Some(*id) && !channel.banned.contains(&asker.user))",
+        "(invited == Some(*id))",
+    ),
+    (
+        "a post is acknowledged before it is durable",
+        "hub/decide.rs",
+        "            payload: Arc::new(payload),\n        });\n        Ok(None)",
+        "            payload: Arc::new(payload),\n        });\n        Ok(Some(Reply::Sent))",
+    ),
+    (
+        "a post is delivered to its sender",
+        "hub/commit.rs",
+        "to: to.clone(), except: conn }",
+        "to: to.clone(), except: ConnId(u64::MAX) }",
+    ),
+    (
+        "a kick leaves the subscriptions",
+        "hub/admin.rs",
+        "Some((id, _)) => self.unsubscribe_user(id, channel),",
+        "Some((id, _)) => self.conns_of(id).len(),",
+    ),
+    (
+        "a ban leaves the subscriptions",
+        "hub/commit.rs",
+        "Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {",
+        "Record::MemberRemoved { channel, user } => {",
+    ),
+    (
+        "a deleted channel leaves its subscriptions",
+        "hub/commit.rs",
+        "Record::ChannelDeleted { channel } => self.unsubscribe_all(*channel),",
+        "Record::ChannelDeleted { .. } => {}",
+    ),
+    (
+        "a newer connection does not supersede the older",
+        "hub/live.rs",
+        "self.close(now, older, CloseReason::Superseded, actions);",
+        "let _ = older;",
+    ),
+    ("a stamp is used twice", "hub/commit.rs", "last.ts.0.saturating_add(1)", "last.ts.0"),
+    ("a sequence has gaps", "hub/commit.rs", "seq: last.seq + 1,", "seq: last.seq + 2,"),
+    (
+        "administration tells of hidden channels",
+        "hub/admin.rs",
+        "let (id, channel) = self.visible(asker, name)?;",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, channel) = found.ok_or_else(|| refuse::no_channel(name))?;",
+    ),
+    (
+        "a post tells of hidden channels",
+        "hub/decide.rs",
+        "let (id, _) = self.visible(asker, name)?;\n        if",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, _) = found.ok_or_else(|| refuse::no_channel(name))?;\n        if",
+    ),
+    (
+        "the last use of an invite is used twice",
+        "directory/mod.rs",
+        "*uses = uses.saturating_sub(1);",
+        "*uses = (*uses).max(1);",
+    ),
+    (
+        "anyone revokes an invite",
+        "hub/admin.rs",
+        "Some((channel, _)) if self.administers(asker, channel) => {",
+        "Some((channel, _)) => {",
+    ),
+    (
+        "a change is seen before it is durable",
+        "hub/commit.rs",
+        "self.gathering.change = Some(change);",
+        "change.records.iter().for_each(|record| self.directory.apply(record));\n        self.gathering.change = Some(change);",
+    ),
+    (
+        "a failed post is acknowledged",
+        "hub/commit.rs",
+        "reply(actions, post.conn, post.request, refusal.clone());",
+        "reply(actions, post.conn, post.request, Reply::Sent);",
+    ),
+    (
+        "a post overtakes the change before it",
+        "hub/decide.rs",
+        "Command::Post { .. } => true,",
+        "Command::Post { .. } => false,",
+    ),
+    (
+        "a removed user leaves its memberships",
+        "directory/mod.rs",
+        "channel.members.remove(&id);",
+        "let _ = &channel.members;",
+    ),
+    (
+        "a removed machine leaves its sessions",
+        "hub/commit.rs",
+        "session.machine == *machine",
+        "session.machine != *machine",
+    ),
+    (
+        "a registration whose connection closed becomes a session",
+        "hub/commit.rs",
+        "change.then = Then::Nothing;",
+        "let _ = &change.then;",
+    ),
+    (
+        "a silent session lives twice as long",
+        "hub/live.rs",
+        "let due = session.heard + self.config.limits.idle;",
+        "let due = session.heard + self.config.limits.idle * 2;",
+    ),
+    (
+        "a drain forgets what waits in line",
+        "hub/mod.rs",
+        "self.gathering.is_empty() && self.waiting.is_empty();",
+        "self.gathering.is_empty();",
+    ),
+    (
+        "a page of history reaches who was kicked",
+        "hub/decide.rs",
+        ".filter(|_| session.subscriptions.contains(&id))",
+        "",
+    ),
+    (
+        "replies leave in the order of their answers",
+        "wire/edge.rs",
+        "self.slots.get_mut(nth)?.reply = Some(reply);",
+        "let _ = self.slots.get_mut(nth)?;\n        self.slots.iter_mut().find(|slot| slot.reply.is_none())?.reply = Some(reply);",
+    ),
+    (
+        "a request overtakes the posts before it",
+        "wire/edge.rs",
+        "if !self.slots.is_empty() && !overtakes {",
+        "if !self.slots.is_empty() && !overtakes && false {",
+    ),
+    (
+        "a burst brings a sender its own post",
+        "fanout.rs",
+        "if *from == conn {",
+        "if *from == conn && false {",
+    ),
+    (
+        "a link hands on again what it handed on live",
+        "link/channel/page.rs",
+        "|| self.anchor(hash) {",
+        "|| (self.anchor(hash) && false) {",
+    ),
+    (
+        "a link does not ask for its channels again",
+        "link/subscriptions.rs",
+        "self.timers.insert((Monotonic::default(), name.clone()));",
+        "let _ = &name;",
+    ),
+    (
+        "a link reads on behind the next message",
+        "link/channel/page.rs",
+        "self.plan = Plan::After(last);",
+        "self.plan = Plan::After(last.saturating_add(1));",
+    ),
+    (
+        "a link believes that a cut post did not happen",
+        "link/requests.rs",
+        "matches!(self, Self::Interrupted | Self::TimedOut)",
+        "matches!(self, Self::TimedOut)",
+    ),
+    (
+        "a link does not notice silence",
+        "link/session.rs",
+        "const DEAD_AFTER: Duration = Duration::from_secs(60);",
+        "const DEAD_AFTER: Duration = Duration::from_secs(6000);",
+    ),
+    (
+        "a link loses the oldest delivery that waited for the history",
+        "link/channel/page.rs",
+        "for (hash, message) in messages {\n                self.hand_on_live(hash, message, here);\n            }\n        }\n    }\n\n    /// The history says",
+        "for (hash, message) in messages.into_iter().skip(1) {\n                self.hand_on_live(hash, message, here);\n            }\n        }\n    }\n\n    /// The history says",
+    ),
+    (
+        "a link takes every repetition for the next message",
+        "link/channel/align.rs",
+        "shifts.retain(|&shift| ahead(tail, shift).is_none_or(|seen| seen.hash == hash));",
+        "shifts.retain(|&shift| ahead(tail, shift).is_none_or(|seen| seen.hash == hash));\n        if shifts.contains(&0) {\n            shifts.retain(|&shift| shift == 0);\n        }",
+    ),
+    (
+        "a link takes deliveries of the subscription that it left",
+        "link/subscriptions.rs",
+        "                && !self.leaving.contains_key(&name)\n",
+        "",
+    ),
+    (
+        "a link forgets which requests are interrupted",
+        "link/requests.rs",
+        "for sent in core::mem::take(&mut self.sent) {\n            match sent.asker {\n                Asker::Application { id, deadline } => {",
+        "for sent in core::mem::take(&mut self.sent) {\n            match sent.asker {\n                Asker::Application { deadline: Some(_), .. } => self.free(sent.bytes),\n                Asker::Application { id, deadline } => {",
+    ),
+    (
+        "a link is cut off in its search and repeats what it handed on",
+        "link/channel/mod.rs",
+        "if remembered && self.probe",
+        "if self.probe",
+    ),
+    (
+        "a link repeats what it handed on after it changed its handle",
+        "link/channel/page.rs",
+        "self.to_anchor > 0 && self.former.contains(from)",
+        "self.to_anchor > 999 && self.former.contains(from)",
+    ),
+];
+
+/// What the simulation needs, and nothing else: it builds in seconds.
+const MANIFEST: &str = "\
+[package]
+name = \"conclave-tests\"
+version.workspace = true
+edition.workspace = true
+
+[dependencies]
+bytes.workspace = true
+conclave-core.workspace = true
+rand_core.workspace = true
+";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+#[test]
+fn every_broken_rule_still_applies() {
+    for (breaks, file, from, to) in BITES {
+        let text = fs::read_to_string(repository().join("core/src").join(file)).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "'{breaks}': {from}");
+        assert_ne!(from, to);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: by hand"]
+fn every_broken_rule_is_found() {
+    let (repository, copy) = (repository(), repository().join("target/teeth/copy"));
+    let _ = fs::remove_dir_all(&copy);
+    let files = Command::new("git")
+        .args(["ls-files", "--", "Cargo.toml", "Cargo.lock", "core", "tests/src/sim", "tests/src/bin"])
+        .current_dir(&repository)
+        .output()
+        .unwrap();
+    for file in String::from_utf8(files.stdout).unwrap().lines() {
+        let (from, to) = (repository.join(file), copy.join(file));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        if from.exists() {
+            fs::copy(from, to).unwrap();
+        }
+    }
+    let root = fs::read_to_string(copy.join("Cargo.toml")).unwrap();
+    let members = root.lines().find(|line| line.starts_with("members")).unwrap();
+    fs::write(copy.join("Cargo.toml"), root.replace(members, "members = [\"core\", \"tests\"]")).unwrap();
+    fs::write(copy.join("tests/Cargo.toml"), MANIFEST).unwrap();
+    fs::write(copy.join("tests/src/lib.rs"), "pub mod sim;\n").unwrap();
+    assert_eq!(simulate(&copy), Ok(None), "without a broken rule, every seed must hold");
+
+    let mut table = String::from("| what is broken | where | seed | what it met |\n|---|---|---|---|\n");
+    let mut missed = Vec::new();
+    for (breaks, file, from, to) in BITES {
+        let path = copy.join("core/src").join(file);
+        let sound = fs::read_to_string(&path).unwrap();
+        fs::write(&path, sound.replacen(from, to, 1)).unwrap();
+        let found = simulate(&copy).unwrap_or_else(|why| panic!("'{breaks}' does not build: {why}"));
+        fs::write(&path, sound).unwrap();
+        println!("{breaks}: {found:?}");
+        let Some((seed, what)) = found else {
+            missed.push(*breaks);
+            continue;
+        };
+        writeln!(table, "| {breaks} | `{file}` | {seed} | {} |", what.replace('|', "/")).unwrap();
+    }
+    let head = "# Rules broken on purpose, and the seed of the simulation that met each\n\nWritten by `cargo test -p conclave-tests --test teeth -- --ignored --nocapture`.\n\n";
+    fs::write(repository.join("tests/TEETH.md"), format!("{head}{table}")).unwrap();
+    assert!(missed.is_empty(), "no seed of {SEEDS} met: {missed:#?}");
+}
+
+/// The first seed that fails in the copy and what it says, or why it does not build.
+fn simulate(copy: &Path) -> Result<Option<(String, String)>, String> {
+    let target = repository().join("target/teeth/target");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "-p", "conclave-tests", "--bin", "simulate"])
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+        .env("RUSTFLAGS", "-Awarnings")
+        .current_dir(copy)
+        .output()
+        .unwrap();
+    if !built.status.success() {
+        return Err(String::from_utf8_lossy(&built.stderr).into_owned());
+    }
+    let run = Command::new(target.join("release/simulate"))
+        .args(["--seeds", SEEDS, "--brief"])
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    if run.status.success() {
+        return Ok(None);
+    }
+    let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+    let failed = said.lines().find_map(|line| line.strip_prefix("seed ")?.split_once(" fails: "));
+    Ok(Some(match failed {
+        Some((seed, what)) => (seed.to_owned(), what.to_owned()),
+        None => (
+            String::from("?"),
+            said.lines().find(|line| line.contains("panicked")).unwrap_or("an abort").to_owned(),
+        ),
+    }))
+}
