@@ -7,12 +7,14 @@ use std::path::PathBuf;
 use conclave_core::hub;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
 use conclave_store::journal::{self, Journal};
-use tracing::{error, info, warn};
+use signals::Signals;
+use tracing::{info, warn};
 
 use crate::{Context, Failure, args};
 
 mod limits;
 mod logging;
+mod signals;
 mod telemetry;
 
 /// Runs the server until it is told to stop.
@@ -75,9 +77,10 @@ impl Begun {
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, &why))?;
             let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+            let signals = Signals::listen();
             greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
             let stop = Stop::new();
-            let signals = tokio::spawn(signals(stop.clone(), tls));
+            let signals = tokio::spawn(signals.attend(stop.clone(), tls));
             server.run(stop).await;
             signals.abort();
             Ok(())
@@ -92,13 +95,14 @@ impl Begun {
             .and_then(conclave_shell_smol::server::listener)
             .map_err(|why| not_bound(bind, &why))?;
         let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
-        greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
-        let stop = Stop::new();
         // Signals are tokio's on either runtime: a thread waits for them.
         let waiting =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
+        let signals = waiting.block_on(async { Signals::listen() });
+        greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
+        let stop = Stop::new();
         let stopping = stop.clone();
-        std::thread::spawn(move || waiting.block_on(signals(stopping, tls)));
+        std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls)));
         server.run(&stop);
         Ok(())
     }
@@ -161,44 +165,6 @@ fn greet(context: &Context, address: SocketAddr, tls: bool, kept: &str) {
     context.output.note(format_args!(
         "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
     ));
-}
-
-/// Ends the server on SIGTERM and Ctrl-C, reads the certificate anew on SIGHUP.
-#[cfg(unix)]
-async fn signals(stop: Stop, tls: Option<Tls>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
-        error!("signals cannot be listened to: end this server by killing it");
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => match tls.as_ref().map(Tls::reload) {
-                Some(Ok(())) => info!("the certificate was read anew"),
-                Some(Err(why)) => error!(%why, "the certificate was not read anew: the old one stays"),
-                None => info!("SIGHUP reads the certificate anew, and there is none"),
-            },
-        }
-    }
-    stop.stop();
-    // A second signal does not wait for the drain.
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    warn!("told to stop twice: ending without waiting");
-    std::process::exit(1);
-}
-
-#[cfg(not(unix))]
-async fn signals(stop: Stop, _tls: Option<Tls>) {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        stop.stop();
-    }
 }
 
 /// `conclave backup`.
