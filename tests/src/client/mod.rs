@@ -46,6 +46,11 @@ impl Peer {
         Self::new(Socket::dial(&Dial::plain(address)).unwrap())
     }
 
+    /// The same where nobody may listen any more.
+    pub fn try_dial(address: SocketAddr) -> Option<Self> {
+        Socket::dial(&Dial::plain(address)).ok().map(Self::new)
+    }
+
     /// A connection over a socket that stands.
     pub fn new(socket: Socket) -> Self {
         Self { socket, aside: VecDeque::new() }
@@ -104,23 +109,32 @@ impl Peer {
     /// # Errors
     /// The server's last word.
     pub fn authenticate(&mut self, key: &SecretKey) -> Result<Frame<'static>, ProtocolError<'static>> {
-        let nonce = match self.next() {
-            Some(Frame::Challenge { nonce }) => nonce,
-            Some(Frame::Error(error)) => return Err(error),
-            other => panic!("no challenge: {other:?}"),
+        self.try_authenticate(key).unwrap()
+    }
+
+    /// The same with a server that may be killed meanwhile; `None` then.
+    pub fn try_authenticate(
+        &mut self,
+        key: &SecretKey,
+    ) -> Option<Result<Frame<'static>, ProtocolError<'static>>> {
+        let nonce = match self.next()? {
+            Frame::Challenge { nonce } => nonce,
+            Frame::Error(error) => return Some(Err(error)),
+            other => panic!("no challenge: {}", show(&other)),
         };
         assert_eq!(nonce.len(), 32);
         let signature = key.sign(nonce);
         self.send(&Frame::Auth { pubkey: key.public().as_bytes(), signature: &signature });
-        match self.next() {
-            Some(established @ Frame::Established { .. }) => {
-                let info = self.next();
-                assert!(matches!(info, Some(Frame::ServerInfo { .. })), "{info:?}");
+        let answer = match self.next()? {
+            established @ Frame::Established { .. } => {
+                let info = self.next()?;
+                assert!(matches!(info, Frame::ServerInfo { .. }), "{}", show(&info));
                 Ok(established)
             }
-            Some(Frame::Error(error)) => Err(error),
-            other => panic!("neither in nor out: {other:?}"),
-        }
+            Frame::Error(error) => Err(error),
+            other => panic!("neither in nor out: {}", show(&other)),
+        };
+        Some(answer)
     }
 
     /// The socket, for what is below frames.

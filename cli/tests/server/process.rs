@@ -1,0 +1,169 @@
+//! A server's process: started, read, signalled, ended.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use conclave_tests::client::PATIENCE;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The runtimes that the program has.
+pub(crate) const RUNTIMES: &[&str] =
+    if cfg!(feature = "smol-server") { &["tokio", "smol"] } else { &["tokio"] };
+
+/// Says something that is seen though the test passes.
+macro_rules! say {
+    ($($what:tt)*) => {
+        drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{}\n", format_args!($($what)*))))
+    };
+}
+pub(crate) use say;
+
+/// The program, with nothing of the outside in its environment.
+pub(crate) fn program() -> Command {
+    bare(env!("CARGO_BIN_EXE_conclave"))
+}
+
+/// Any program in such an environment.
+pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdin(Stdio::null());
+    command
+}
+
+/// `conclave serve` on a port of the system's choice, without rate limits; what is refused more often than
+/// anyone's agent would be is not what is tested here.
+pub(crate) fn serve(dir: &Path) -> Command {
+    let mut command = program();
+    command.args(["serve", "--bind", "127.0.0.1:0", "--limit", "all=off", "--admin", "root", "--data-dir"]);
+    command.arg(dir);
+    command
+}
+
+/// The same behind `sh -c SCRIPT`, which ends with `exec "$@"`.
+pub(crate) fn behind(script: &str, command: &Command) -> Command {
+    let mut shell = bare("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell
+}
+
+/// A server that has said where it listens. It is killed when this is dropped.
+pub(crate) struct Served {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The same as a URL.
+    pub(crate) url: String,
+    /// What it said on standard error up to then.
+    pub(crate) greeting: Vec<String>,
+    log: Receiver<String>,
+}
+
+impl Served {
+    /// Starts a server, and waits until it has said what to type next.
+    #[track_caller]
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, log) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
+        let mut greeting = Vec::new();
+        while let Ok(line) = log.recv_timeout(PATIENCE) {
+            let last = line.contains("next, in another terminal");
+            greeting.push(line);
+            if last {
+                break;
+            }
+        }
+        let said = greeting.iter().find_map(|line| line.split_once("conclave serves ")?.1.split(',').next());
+        let Some(url) = said.map(str::to_owned) else { panic!("it did not start: {greeting:?}") };
+        let address = url.split_once("://").unwrap().1.parse().unwrap();
+        Self { child, address, url, greeting, log }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for a line of its log that contains `text`.
+    #[track_caller]
+    pub(crate) fn logs(&self, text: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(PATIENCE).unwrap();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Ends it as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it as an operator does; checks that it says so by its exit code, and gives back the rest of its log.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        self.signal(Signal::TERM);
+        assert_eq!(wait(&mut self.child).code(), Some(0));
+        self.log.iter().collect()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end; gives back its code, and what it said on standard output and error.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> (i32, String, String) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (done, over) = channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    let Ok(output) = over.recv_timeout(PATIENCE) else {
+        let _ = kill_process(pid, Signal::KILL);
+        panic!("{command:?} does not end");
+    };
+    let output = output.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+#[track_caller]
+fn wait(child: &mut Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(start.elapsed() < PATIENCE, "it does not end");
+        thread::yield_now();
+    }
+}
