@@ -188,7 +188,12 @@ impl<S: Socket> Connection<S> {
 
     /// Does what can be done at once; false if there is nothing.
     fn step(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let was_opening = self.edge.is_opening();
         let mut progress = self.state == State::Live && self.pick_up();
+        if was_opening && !self.edge.is_opening() {
+            // It gives up its place among those that open before its peer can know that it is a session.
+            return Ok(true);
+        }
         progress |= self.write(cx)?;
         match self.state {
             State::Live => progress |= self.read(cx)?,

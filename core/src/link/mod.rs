@@ -70,8 +70,6 @@ pub struct Link {
     server_id: Option<String>,
     /// The application knows that there is no session, and why.
     told_down: bool,
-    /// The handles that it had before it changed them: what was posted under them was its own.
-    former: Vec<Handle>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,17 +85,9 @@ enum State {
 /// What a step inside a live session has at hand.
 struct Context<'a> {
     own: &'a SessionPath,
-    former: &'a [Handle],
     now: Now,
     jitter: &'a mut Jitter,
     actions: &'a mut Vec<Action>,
-}
-
-impl Context<'_> {
-    /// Whether a path is one that this link had under an earlier handle.
-    fn was_own(&self, path: &SessionPath) -> bool {
-        path.user == self.own.user && path.machine == self.own.machine && self.former.contains(&path.session)
-    }
 }
 
 impl Link {
@@ -114,7 +104,6 @@ impl Link {
             subscriptions: Subscriptions::new(&config.seed),
             server_id: None,
             told_down: false,
-            former: Vec::new(),
         }
     }
 

@@ -54,13 +54,7 @@ impl Link {
         match server_event(frame) {
             Err(_) => self.violation(now, "a frame out of place", actions),
             Ok(ServerEvent::Delivered { channel, from, payload }) => {
-                let here = &mut Context {
-                    own: &session.path,
-                    former: &self.former,
-                    now,
-                    jitter: &mut self.jitter,
-                    actions,
-                };
+                let here = &mut Context { own: &session.path, now, jitter: &mut self.jitter, actions };
                 self.subscriptions.delivered(channel, from, payload, here);
             }
             Ok(ServerEvent::Whispered { from, payload, .. }) => {
@@ -98,8 +92,7 @@ impl Link {
             return self.violation(now, "a reply of another kind than the request", actions);
         }
         let State::Up(session) = &self.state else { return };
-        let here =
-            &mut Context { own: &session.path, former: &self.former, now, jitter: &mut self.jitter, actions };
+        let here = &mut Context { own: &session.path, now, jitter: &mut self.jitter, actions };
         match (asker, reply) {
             (Asker::Application { id, .. }, reply) => {
                 here.actions.push(Action::Replied { id, result: Ok(reply) });

@@ -71,11 +71,6 @@ impl Follow {
         self.loose_until = self.loose_until.min(durable);
     }
 
-    /// The channel is deleted: what was not handed on by then can be read nowhere, and may be left out.
-    pub fn gone(&mut self) {
-        self.loose_until = usize::MAX;
-    }
-
     /// The link hands on a message.
     ///
     /// # Errors

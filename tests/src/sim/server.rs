@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use conclave_core::fanout::{Fanout, Item, Read, Shell};
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits};
+use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input};
 use conclave_core::name::UserName;
 use conclave_core::protocol::CloseReason;
 use conclave_core::record::Record;
