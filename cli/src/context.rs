@@ -104,10 +104,12 @@ fn choose(config: &Config, named: Option<&str>) -> Result<ServerUrl, Failure> {
                 )),
                 [] => Err(Failure::usage(
                     format!("--server {}: {error}", line(named)),
-                    if config.servers.is_empty() {
-                        format!("write the whole URL: --server wss://{named}")
-                    } else {
+                    if !config.servers.is_empty() {
                         format!("write the whole URL; known: {}", known())
+                    } else if named.contains("://") {
+                        "write a URL as in wss://conclave.example or ws://127.0.0.1:4390".to_owned()
+                    } else {
+                        format!("write the whole URL: --server wss://{}", line(named))
                     },
                 )),
             }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
@@ -155,6 +156,11 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     }
     let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n")
+}
+
+/// A duration in milliseconds, to the hundredth: a request on one machine takes a few of them.
+pub(crate) fn millis(span: Duration) -> String {
+    format!("{:.2} ms", span.as_secs_f64() * 1000.0)
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ fn what_is_typed_wrongly_exits_2_and_says_how_it_is_typed() {
         (&["serve", "--limit", "x"], "NAME=VALUE"),
         (&["completions", "tcsh"], "bash"),
         (&["who", "--server", "https://a.example"], "wss://a.example"),
+        (&["who", "--server", "wss://ws://a.example"], "as in wss://conclave.example"),
         (&["register", "--username", "u"], "--server"),
     ] {
         let ran = home.run(args);

@@ -197,8 +197,11 @@ fn a_whisper_reaches_a_live_session_and_fails_for_an_absent_one() {
     );
     assert_eq!(ann.run(["who", "ops"]).ok().out, "USER  MACHINE  SESSION\nann   m        desk\n");
     ann.run(["whisper", "ann/m/desk", "hi"]).ok();
+    let shown = tail.line();
+    assert!(shown.contains("ann/m/cli-") && shown.ends_with(" whispers: hi"), "{shown}");
     let told = ann.run(["approve", "abcde", "--json"]).json();
     assert_eq!(told, json!({ "id": "abcde", "verdict": "yes", "told": ["ann/m/desk"] }));
+    assert!(tail.line().ends_with(" whispers: yes abcde"));
     ann.run(["kick", "--channel", "ops", "ann/m/desk"]).ok();
     assert_eq!(ann.run(["who", "ops", "--json"]).json(), json!([]));
 }

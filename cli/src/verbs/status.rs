@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::args::Net;
 use crate::connect::{options, own_handle, runtime};
 use crate::error::Failure;
-use crate::output::{BAD, GOOD, STRONG, line, styled, table};
+use crate::output::{BAD, GOOD, STRONG, line, millis, styled, table};
 use crate::{Context, explain};
 
 /// What a server said, or why it did not.
@@ -138,7 +138,7 @@ fn show(looks: &[Look], context: &Context) -> Result<(), Failure> {
             let (state, latency, online, role) = match &look.state {
                 Ok(live) => (
                     "up",
-                    format!("{:.1} ms", live.latency.as_secs_f64() * 1000.0),
+                    millis(live.latency),
                     live.online.to_string(),
                     if live.admin { "admin" } else { "user" },
                 ),

@@ -77,7 +77,10 @@ impl Watch<'_> {
                 }
             };
             match told {
-                Action::Deliver { from, payload, ts, .. } => self.show(&from, &payload, ts)?,
+                Action::Deliver { from, payload, ts, .. } => {
+                    self.show(Some(&self.tail.of.channel), &from, &payload, ts)?;
+                }
+                Action::Whispered { from, payload } => self.show(None, &from, &payload, None)?,
                 Action::Up { path: own, .. } => path = own.to_string(),
                 Action::Joined { .. } => {
                     self.greet(&path, was_down);
@@ -116,7 +119,14 @@ impl Watch<'_> {
         }
     }
 
-    fn show(&self, from: &SessionPath, payload: &Payload, ts: Option<UnixMillis>) -> Result<(), Failure> {
+    /// Shows a message of a channel, or one that was whispered to this session and is kept nowhere else.
+    fn show(
+        &self,
+        channel: Option<&ChannelName>,
+        from: &SessionPath,
+        payload: &Payload,
+        ts: Option<UnixMillis>,
+    ) -> Result<(), Failure> {
         let now = Timestamp::now();
         let output = &self.context.output;
         if output.is_json() {
@@ -128,7 +138,7 @@ impl Watch<'_> {
                 }
             };
             return output.json(&json!({
-                "channel": self.tail.of.channel.as_str(),
+                "channel": channel.map(ChannelName::as_str),
                 "from": from.to_string(),
                 "user": from.user.as_str(),
                 "machine": from.machine.as_str(),
@@ -143,9 +153,10 @@ impl Watch<'_> {
         let stamp = ts.and_then(|ts| Timestamp::from_millisecond(ts.0).ok()).unwrap_or(now);
         let stamp = stamp.to_zoned(self.zone.clone());
         output.text(format_args!(
-            "{FAINT}{}{FAINT:#} {STRONG}{}{STRONG:#}: {}",
+            "{FAINT}{}{FAINT:#} {STRONG}{}{STRONG:#}{}: {}",
             local(&stamp),
             line(&from.to_string()),
+            if channel.is_some() { "" } else { " whispers" },
             body(payload)
         ))
     }

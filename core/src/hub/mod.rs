@@ -346,7 +346,8 @@ impl Hub {
 
     /// Ends a drain once nothing is under way.
     fn drain(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let idle = self.in_flight.is_none() && self.gathering.is_empty() && self.waiting.is_empty();
+        // What waits, waits for a change that gathers or is in flight.
+        let idle = self.in_flight.is_none() && self.gathering.is_empty();
         if self.state == Lifecycle::Draining && idle {
             self.state = Lifecycle::Drained;
             let conns: Vec<ConnId> = self.sessions.keys().copied().collect();

@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use super::report::{Finding, Report};
 use crate::args::Doctor;
 use crate::connect::{options, own_handle, runtime};
+use crate::output::millis;
 use crate::{Failure, explain};
 
 /// More than a request takes to the other side of the world and back.
@@ -96,7 +97,7 @@ fn check_on(
     let pong = runtime.block_on(session.request(&Command::Ping));
     let took = start.elapsed();
     runtime.block_on(session.close());
-    let shown = format!("{:.1} ms for a request", took.as_secs_f64() * 1000.0);
+    let shown = format!("{} for a request", millis(took));
     report.add(
         "latency",
         match pong {
