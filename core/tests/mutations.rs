@@ -287,8 +287,20 @@ fn every_mutation_is_caught() {
 
 /// The names of the tests that fail in the copy, of the first binary where some do, or why it does not build.
 fn failures(copy: &Path) -> Result<Vec<String>, String> {
-    let tested = Command::new(env!("CARGO"))
-        .args(["test", "-p", "conclave-core", "--lib", "--tests", "--", "--skip", "every_mutation"])
+    // A rule that is broken may leave a test waiting for ever: that is noticed, too.
+    let tested = Command::new("timeout")
+        .args([
+            "600",
+            env!("CARGO"),
+            "test",
+            "-p",
+            "conclave-core",
+            "--lib",
+            "--tests",
+            "--",
+            "--skip",
+            "every_mutation",
+        ])
         .env("CARGO_TARGET_DIR", repository().join("target/mutations/target"))
         .env("RUST_BACKTRACE", "0")
         .env("RUSTFLAGS", "-Awarnings")
@@ -303,7 +315,7 @@ fn failures(copy: &Path) -> Result<Vec<String>, String> {
     let failed: Vec<_> = failed.map(|name| name.rsplit("::").next().unwrap_or(name).to_owned()).collect();
     match (tested.status.success(), failed.is_empty()) {
         (true, _) | (_, false) => Ok(failed),
-        // It aborted or hung itself up: noticed, without a name.
-        _ => Ok(vec!["an abort".to_owned()]),
+        // It aborted or hung: noticed, without a name.
+        _ => Ok(vec!["an abort, or no end".to_owned()]),
     }
 }
