@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use conclave_core::name::ChannelName;
 use conclave_core::wire::v1::{AdminOp, Frame, Path, Payload, Visibility};
 use serde::Serialize;
 
 use super::host::Host;
 use super::peer::{self, ACK, ERROR, Peer, User};
-use super::{Latency, bar, histogram};
+use super::{Args, Latency, bar, histogram};
 use crate::{Context, Failure};
 
 /// Posts on their way at once while the history is made.
@@ -23,27 +24,31 @@ struct Report {
     server_cpu_per_row_us: Option<f64>,
 }
 
-/// Makes a history of `rows` messages and reads it.
+/// Makes a history of `rows` messages, unless it is to be one that exists, and reads it.
 pub(super) async fn run(
     address: &str,
     rows: usize,
-    size: usize,
+    bench: &Args,
     host: &Host,
     context: &Context,
 ) -> Result<(), Failure> {
     let user = User::new();
-    let channel = user.name.as_str();
+    let channel = bench.of.as_ref().map_or(user.name.as_str(), ChannelName::as_str);
     let mut peer = Peer::connect(address, &user, "first", true).await?;
-    let create = AdminOp::CreateChannel { name: channel, visibility: Visibility::Public };
-    peer.request(&Frame::Admin(create), |_| ()).await?;
+    if bench.of.is_none() {
+        let create = AdminOp::CreateChannel { name: channel, visibility: Visibility::Public };
+        peer.request(&Frame::Admin(create), |_| ()).await?;
+    }
     peer.request(&Frame::Join { channel, token: None }, |_| ()).await?;
-    fill(&mut peer, channel, rows, size, context).await?;
+    if bench.of.is_none() {
+        fill(&mut peer, channel, rows, bench.size, context).await?;
+    }
 
     let mut latencies = histogram();
     let progress = bar(context, rows as u64, "{bar:40} {pos}/{len} rows read");
     let (start, cpu) = (Instant::now(), host.cpu());
     let (mut since_ms, mut read, mut pages) = (0, 0, 0);
-    loop {
+    while read < rows {
         let asked = Instant::now();
         let request = Frame::ReadSince { channel, since_ms };
         let (count, last) = peer
@@ -73,7 +78,7 @@ pub(super) async fn run(
         report.rows_per_second, report.rows, report.pages, report.page_us,
     );
     context.output.result(shown, &report)?;
-    if read != rows {
+    if bench.of.is_none() && read != rows {
         return Err(Failure::new(format!("{rows} messages were acknowledged and {read} read back"), ""));
     }
     Ok(())

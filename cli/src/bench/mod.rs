@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
+use conclave_core::name::ChannelName;
 use serde::Serialize;
 
 use crate::args::value::duration;
@@ -59,6 +60,9 @@ pub struct Args {
     /// Post so many messages and read them all back instead
     #[arg(long, value_name = "ROWS")]
     history: Option<usize>,
+    /// With --history: read so many messages of this public channel, from its beginning, and post none
+    #[arg(long, value_name = "CHANNEL", requires = "history")]
+    of: Option<ChannelName>,
     /// The server's process, to show what it uses; found by itself for a server on this machine
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
@@ -87,7 +91,7 @@ pub fn run(bench: Args, context: &Context) -> Result<(), Failure> {
         } else if let Some(count) = bench.idle {
             connects::idle(&address, count, &host, context).await
         } else if let Some(rows) = bench.history {
-            history::run(&address, rows, bench.size, &host, context).await
+            history::run(&address, rows, &bench, &host, context).await
         } else {
             load::run(&address, &bench, &host, context).await
         }
