@@ -345,7 +345,7 @@ pub enum CloseReason {
     #[error("user removed")]
     UserRemoved,
     /// Nothing was heard for too long.
-    #[error("idle timeout: nothing was heard from this session for 60 seconds")]
+    #[error("idle timeout: nothing was heard from this session for too long")]
     Idle,
     /// The session does not read what it is sent.
     #[error("slow consumer: this session reads more slowly than it is sent to")]

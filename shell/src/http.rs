@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::connection::Socket;
 use crate::server::Shared;
-use crate::session::Guest;
+use crate::session::{Door, Guest};
 
 const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
 /// The largest message that a session may send, in bytes: for whoever diagnoses a connection.
@@ -79,12 +79,13 @@ fn answer(
     }
     match request.uri().path() {
         "/health" => text(StatusCode::OK, "ok"),
-        "/metrics" => {
+        "/metrics" if guest.door == Door::Monitoring || !guest.shared.private_metrics => {
             let mut response = text(StatusCode::OK, guest.shared.engine.metrics().encode());
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             response
         }
+        "/" if guest.door == Door::Monitoring => text(StatusCode::OK, "see /metrics and /health\n"),
         "/" if request.headers().contains_key(UPGRADE) => {
             // An address is named by the header only where a trusted proxy is the peer.
             let address = || forwarded(request.headers()).unwrap_or(IpAddr::from([0, 0, 0, 0]));

@@ -38,6 +38,8 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// Proxies whose word on a client's address is taken.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Whether `/metrics` is answered at [`Door::Monitoring`](crate::session::Door) only.
+    pub private_metrics: bool,
     /// Which clocks the server goes by.
     pub clock: Clock,
 }
@@ -64,6 +66,7 @@ impl Server {
             bounds: options.bounds,
             server_id: driver.server_id().to_owned(),
             trusted_proxies: options.trusted_proxies,
+            private_metrics: options.private_metrics,
         });
         Ok(Self { driver, shared, retention: options.retention })
     }
@@ -105,6 +108,7 @@ pub struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) server_id: String,
     trusted_proxies: Vec<IpAddr>,
+    pub(crate) private_metrics: bool,
 }
 
 impl Shared {

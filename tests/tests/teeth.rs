@@ -138,10 +138,10 @@ const BITES: &[Bite] = &[
         "let due = session.heard + self.config.limits.idle * 2;",
     ),
     (
-        "a drain forgets what waits in line",
+        "a drain forgets what gathers for the next commit",
         "hub/mod.rs",
-        "self.gathering.is_empty() && self.waiting.is_empty();",
-        "self.gathering.is_empty();",
+        "let idle = self.in_flight.is_none() && self.gathering.is_empty();",
+        "let idle = self.in_flight.is_none();",
     ),
     (
         "a page of history reaches who was kicked",

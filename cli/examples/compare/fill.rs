@@ -15,7 +15,6 @@ use super::{BODY, Failure};
 
 /// Records of one commit.
 const BATCH: u64 = 20_000;
-const BEGAN: i64 = 1_790_000_000_000;
 
 pub(super) fn run(folder: &Path, users: u64, channels: u64, messages: u64) -> Result<(), Failure> {
     let (sender, done) = mpsc::channel();
@@ -35,12 +34,14 @@ pub(super) fn run(folder: &Path, users: u64, channels: u64, messages: u64) -> Re
     for from in (0..channels).step_by(BATCH as usize) {
         persist((from..channels.min(from + BATCH)).map(channel).collect::<Result<_, _>>()?)?;
     }
+    // Yesterday: within the time that messages are kept.
+    let began = jiff::Timestamp::now().as_millisecond() - 86_400_000;
     let from = Arc::new(SessionPath::new("user0", "workstation", "main")?);
     let payload = Arc::new(Payload::Plain("x".repeat(BODY)));
     for first in (0..messages).step_by(BATCH as usize) {
         let posts = (first..messages.min(first + BATCH)).map(|number| Record::Posted {
             channel: ChannelId(1 + number % channels),
-            stamp: Stamp { seq: 1 + number / channels, ts: UnixMillis(BEGAN + (number / channels) as i64) },
+            stamp: Stamp { seq: 1 + number / channels, ts: UnixMillis(began + (number / channels) as i64) },
             from: Arc::clone(&from),
             payload: Arc::clone(&payload),
         });
@@ -53,7 +54,7 @@ pub(super) fn run(folder: &Path, users: u64, channels: u64, messages: u64) -> Re
 fn person(number: u64) -> Result<[Record; 2], Failure> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&number.to_le_bytes());
-    let (user, at) = (UserId(1 + number), UnixMillis(BEGAN));
+    let (user, at) = (UserId(1 + number), UnixMillis(1));
     let (machine, name) = (MachineId(1 + number), MachineName::new("workstation")?);
     Ok([
         Record::UserAdded { user, name: UserName::new(&format!("user{number}"))?, at },
@@ -67,7 +68,7 @@ fn channel(number: u64) -> Result<Record, Failure> {
         name: ChannelName::new(&format!("channel{number}"))?,
         visibility: Visibility::Public,
         creator: UserId(1),
-        at: UnixMillis(BEGAN),
+        at: UnixMillis(1),
         last: Stamp::default(),
     })
 }

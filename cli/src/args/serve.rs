@@ -26,11 +26,14 @@ pub struct Serve {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_BIND", default_value = "127.0.0.1:4390")]
     pub bind: SocketAddr,
+    /// Address and port for /metrics, which --bind does not answer then
+    #[arg(long, value_name = "ADDR", env = "CONCLAVE_METRICS_BIND")]
+    pub metrics_bind: Option<SocketAddr>,
     /// Folder of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Keep everything in memory only: all is gone when it ends
-    #[arg(long, env = "CONCLAVE_EPHEMERAL", value_parser = clap::builder::FalseyValueParser::new(), conflicts_with = "data_dir")]
+    /// Keep nothing: all is gone when it ends, and no data folder is used
+    #[arg(long, env = "CONCLAVE_EPHEMERAL", value_parser = clap::builder::FalseyValueParser::new())]
     pub ephemeral: bool,
     /// A user who is server admin; with a key, only that key can claim the name (repeatable)
     #[arg(long = "admin", value_name = "NAME[=KEY]", env = "CONCLAVE_ADMINS", value_delimiter = ',')]
@@ -133,11 +136,15 @@ pub struct Backup {
 Example:
   conclave restore --data-dir /var/lib/conclave /backups/today.db
 
-The data folder must be empty, and no server may run on it.")]
+No server may run on the data folder. The backup is checked as a whole before anything there
+changes.")]
 pub struct Restore {
     /// Folder of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Put the backup in the place of what the folder holds, which is gone then
+    #[arg(long)]
+    pub replace: bool,
     /// The backup
     pub file: PathBuf,
 }

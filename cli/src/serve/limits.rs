@@ -32,6 +32,7 @@ const LIMITS: &[(&str, Limit)] = &[
     ("bans-per-channel", Limit::Count(|options| &mut options.hub.limits.bans_per_channel)),
     ("invites-per-channel", Limit::Count(|options| &mut options.hub.limits.invites_per_channel)),
     ("machines-per-user", Limit::Count(|options| &mut options.hub.limits.machines_per_user)),
+    ("users", Limit::Count(|options| &mut options.hub.limits.users)),
     ("frame-bytes", Limit::Count(|options| &mut options.bounds.frame)),
     ("queue-bytes", Limit::Count(|options| &mut options.bounds.queue)),
     ("opening-connections", Limit::Count(|options| &mut options.admission.total)),

@@ -1,7 +1,7 @@
 //! `conclave serve`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use conclave_core::hub;
@@ -29,6 +29,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),
+        private_metrics: serve.metrics_bind.is_some(),
         trusted_proxies: serve.trusted_proxies.iter().map(|address| address.to_canonical()).collect(),
         ..Options::default()
     };
@@ -53,7 +54,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let begun = Begun { bind: serve.bind, tls, journal, options, kept };
+    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, kept };
     match serve.runtime {
         args::Runtime::Tokio => begun.on_tokio(context),
         #[cfg(feature = "smol-server")]
@@ -64,6 +65,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
 /// A server that has all but a runtime.
 struct Begun {
     bind: SocketAddr,
+    metrics: Option<SocketAddr>,
     tls: Option<Tls>,
     journal: Journal,
     options: Options,
@@ -72,11 +74,16 @@ struct Begun {
 
 impl Begun {
     fn on_tokio(self, context: &Context) -> Result<(), Failure> {
-        let Self { bind, tls, journal, options, kept } = self;
+        let Self { bind, metrics, tls, journal, options, kept } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
         runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, &why))?;
-            let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+            let listener =
+                tokio::net::TcpListener::from_std(bound(bind)?).map_err(|why| not_bound(bind, &why))?;
+            let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+            if let Some(at) = metrics {
+                let listener = tokio::net::TcpListener::from_std(bound_for_metrics(at)?);
+                server = server.monitored_at(listener.map_err(|why| not_bound(at, &why))?);
+            }
             let signals = Signals::listen();
             greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
             let stop = Stop::new();
@@ -89,12 +96,14 @@ impl Begun {
 
     #[cfg(feature = "smol-server")]
     fn on_smol(self, context: &Context) -> Result<(), Failure> {
-        use conclave_shell_smol::server::Server;
-        let Self { bind, tls, journal, options, kept } = self;
-        let listener = std::net::TcpListener::bind(bind)
-            .and_then(conclave_shell_smol::server::listener)
-            .map_err(|why| not_bound(bind, &why))?;
-        let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+        use conclave_shell_smol::server::{Server, listener};
+        let Self { bind, metrics, tls, journal, options, kept } = self;
+        let public = listener(bound(bind)?).map_err(|why| not_bound(bind, &why))?;
+        let mut server = Server::new(public, tls.clone(), journal, options).map_err(store_failure)?;
+        if let Some(at) = metrics {
+            let listener = listener(bound_for_metrics(at)?).map_err(|why| not_bound(at, &why))?;
+            server = server.monitored_at(listener);
+        }
         // Signals are tokio's on either runtime: a thread waits for them.
         let waiting =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
@@ -112,10 +121,24 @@ fn no_threads(why: std::io::Error) -> Failure {
     Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
 }
 
+fn bound(bind: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(bind)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|why| not_bound(bind, &why))
+}
+
+/// The same, saying where it is: the port may be the system's choice.
+fn bound_for_metrics(bind: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = bound(bind)?;
+    let address = listener.local_addr().unwrap_or(bind);
+    info!(%address, "metrics");
+    Ok(listener)
+}
+
 fn not_bound(bind: SocketAddr, why: &std::io::Error) -> Failure {
     Failure::new(
         format!("{bind} cannot be listened on: {why}"),
-        "stop what listens there, or choose another address with --bind",
+        "stop what listens there, or choose another address with --bind (--metrics-bind for the metrics)",
     )
 }
 
@@ -139,7 +162,19 @@ pub(crate) fn data_dir(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) fn store_failure(why: journal::OpenError) -> Failure {
-    Failure::new(why.to_string(), "")
+    use journal::OpenError as E;
+    let next = match &why {
+        E::InUse { .. } => "stop the other server, or name another folder with --data-dir DIR",
+        E::Unwritable { .. } => "make it writable for this user, or name another folder with --data-dir DIR",
+        E::NewerSchema { .. } => "install the release that wrote it, or a newer one",
+        E::NotOurs { .. } => "move the file away, or name another folder with --data-dir DIR",
+        E::Corrupt { .. } => "conclave restore --replace BACKUP puts a backup in its place",
+        E::UnfinishedRestore { .. } => "run conclave restore again",
+        E::Exists { .. } => "name another place; conclave restore has --replace",
+        E::Io { .. } | E::Store { .. } => "look at the disk: its space, its permissions, its health",
+        _ => "",
+    };
+    Failure::new(why.to_string(), next)
 }
 
 /// Says where it listens, what is kept, and what to type next.
@@ -178,7 +213,8 @@ pub(crate) fn backup(backup: args::Backup, context: &Context) -> Result<(), Fail
 /// `conclave restore`.
 pub(crate) fn restore(restore: args::Restore, context: &Context) -> Result<(), Failure> {
     let dir = data_dir(restore.data_dir)?;
-    journal::restore(&restore.file, &dir, journal::Replace::No).map_err(store_failure)?;
+    let replace = if restore.replace { journal::Replace::Yes } else { journal::Replace::No };
+    journal::restore(&restore.file, &dir, replace).map_err(store_failure)?;
     context.output.note(format_args!(
         "{} holds what {} held; start it: conclave serve --data-dir {0}",
         dir.display(),

@@ -149,6 +149,8 @@ pub struct Server {
     pub url: String,
     pub port: u16,
     child: Child,
+    /// Where a server that keeps nothing has its files: killed, it leaves them.
+    _temporary: TempDir,
 }
 
 impl Server {
@@ -159,7 +161,8 @@ impl Server {
 
     pub fn with<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
         let mut command = program();
-        command.args(["serve", "--bind", "127.0.0.1:0"]).args(args);
+        let temporary = tempfile::tempdir().unwrap();
+        command.args(["serve", "--bind", "127.0.0.1:0"]).args(args).env("TMPDIR", temporary.path());
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let url = lines.find_map(|line| {
@@ -170,7 +173,7 @@ impl Server {
         // Whoever does not read a server's log stops the server.
         thread::spawn(move || lines.for_each(drop));
         let port = url.rsplit(':').next().unwrap().parse().unwrap();
-        Self { url, port, child }
+        Self { url, port, child, _temporary: temporary }
     }
 
     /// As after a power cut.

@@ -77,6 +77,7 @@ fn the_limits_are_those_of_the_program() {
         ("bans-per-channel", limits.bans_per_channel.to_string()),
         ("invites-per-channel", limits.invites_per_channel.to_string()),
         ("machines-per-user", limits.machines_per_user.to_string()),
+        ("users", limits.users.to_string()),
         ("frame-bytes", options.bounds.frame.to_string()),
         ("queue-bytes", options.bounds.queue.to_string()),
         ("opening-connections", options.admission.total.to_string()),
@@ -127,7 +128,8 @@ fn served_metrics() -> BTreeSet<String> {
         command
     };
     let mut serve = program();
-    serve.args(["serve", "--ephemeral", "--bind", "127.0.0.1:0"]).stderr(Stdio::piped());
+    serve.args(["serve", "--ephemeral", "--bind", "127.0.0.1:0"]).env("TMPDIR", home.path());
+    serve.stderr(Stdio::piped());
     let mut server = serve.spawn().unwrap();
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
     let address = lines

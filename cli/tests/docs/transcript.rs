@@ -146,6 +146,7 @@ impl Stage {
             .env_clear()
             .env("PATH", path())
             .env("HOME", &home)
+            .env("TMPDIR", &home)
             .env("TZ", "UTC")
             .env("CONCLAVE_BIND", "127.0.0.1:0")
             .current_dir(&home)

@@ -184,11 +184,33 @@ fn an_ephemeral_server_leaves_nothing() {
     let base = tempfile::tempdir().unwrap();
     let mut command = program();
     command.args(["serve", "--bind", "127.0.0.1:0", "--ephemeral"]).env("TMPDIR", base.path());
+    // A flag goes before what the environment says.
+    command.env("CONCLAVE_DATA_DIR", base.path());
     let server = Served::start(command);
     let mut ann = with_a_post(&server, "text");
     assert_eq!(ann.history_texts("c"), ["text"]);
     server.stop();
     assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn metrics_are_answered_where_they_are_bound_and_nowhere_else() {
+    for runtime in RUNTIMES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve(dir.path());
+        command.args(["--runtime", runtime, "--metrics-bind", "127.0.0.1:0"]);
+        let server = Served::start(command);
+        let line = server.greeting.iter().find(|line| line.contains("metrics")).unwrap();
+        let (_, address) = line.rsplit_once("address=").unwrap();
+        let monitoring = address.trim().parse().unwrap();
+        assert_eq!(get(server.address, "/metrics").status, 404);
+        assert_eq!(get(server.address, "/health").status, 200);
+        assert_eq!(get(monitoring, "/health").status, 200);
+        let told = get(monitoring, "/metrics");
+        assert!(told.status == 200 && told.body.contains("conclave_sessions"), "{}", told.body);
+        assert!(Socket::dial(&Dial::plain(monitoring)).is_err(), "no session there");
+        server.stop();
+    }
 }
 
 #[test]
@@ -327,6 +349,20 @@ fn a_copy_made_while_it_serves_is_whole_and_serves_elsewhere() {
     server.kill();
     let posted = poster.join().unwrap();
     assert_eq!(restore(&dir).0, 1, "what is there is overwritten");
+    let replaced = base.path().join("replaced");
+    assert_eq!(restore(&replaced).0, 0);
+    let mut later = Served::start(serve(&replaced));
+    Peer::connect(later.address, "ann", "s").create("later", Visibility::Public);
+    later.kill();
+    let (code, _, err) =
+        run(program().args(["restore", "--replace", "--data-dir"]).arg(&replaced).arg(&copy));
+    assert_eq!(code, 0, "{err}");
+    let again = Served::start(serve(&replaced));
+    let Frame::ChannelList { channels } = Peer::connect(again.address, "ann", "s").ask(&Frame::ListChannels)
+    else {
+        panic!("no list")
+    };
+    assert!(channels.iter().all(|channel| channel.name != "later"), "the replaced directory lives on");
     let (code, _, err) = restore(&other);
     assert_eq!(code, 0, "{err}");
     let restored = Served::start(serve(&other));

@@ -142,6 +142,9 @@ pub struct Limits {
     pub invites_per_channel: usize,
     /// Machines of a user.
     pub machines_per_user: usize,
+    /// Users of the server; the admins that its operator names are let in beyond it. Fewer than there are: nobody
+    /// else registers.
+    pub users: usize,
     /// Rows of a page of history.
     pub page_rows: usize,
     /// Bytes of a page of history; one row always fits.
@@ -176,6 +179,7 @@ impl Default for Limits {
             bans_per_channel: 10_000,
             invites_per_channel: 1_000,
             machines_per_user: 100,
+            users: 200_000,
             page_rows: 500,
             page_bytes: 1 << 20,
             batch_posts: 4_096,

@@ -73,6 +73,10 @@ impl Hub {
         if pinned.is_some_and(|pin| pin != key) {
             return refuse_open(actions, conn, refuse::unauthorized("this name is reserved for another key"));
         }
+        if self.directory.user_count() >= self.config.limits.users && !self.is_admin(&claim.user) {
+            let why = "no more users can register here: ask this server's operator";
+            return refuse_open(actions, conn, refuse::unauthorized(why));
+        }
         if self.directory.machine_with(&key).is_some() {
             let why = "this machine's key is enrolled already: connect without registering";
             return refuse_open(actions, conn, refuse::unauthorized(why));

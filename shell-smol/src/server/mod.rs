@@ -9,7 +9,7 @@ use std::time::Instant;
 use conclave_core::hub::Input;
 use conclave_shell::runtime::{Runtime, within};
 use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Shared};
-use conclave_shell::session::{self, Guest};
+use conclave_shell::session::{self, Door, Guest};
 use conclave_store::journal::{Journal, OpenError};
 use futures_rustls::TlsAcceptor;
 use smol::net::TcpListener;
@@ -44,6 +44,7 @@ pub fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
+    monitoring: Option<TcpListener>,
     tls: Option<Tls>,
     inner: conclave_shell::server::Server,
 }
@@ -59,7 +60,14 @@ impl Server {
         journal: Journal,
         options: Options,
     ) -> Result<Self, OpenError> {
-        Ok(Self { listener, tls, inner: conclave_shell::server::Server::new(journal, options)? })
+        let inner = conclave_shell::server::Server::new(journal, options)?;
+        Ok(Self { listener, monitoring: None, tls, inner })
+    }
+
+    /// Answers whoever monitors there, in plain text.
+    #[must_use]
+    pub fn monitored_at(self, listener: TcpListener) -> Self {
+        Self { monitoring: Some(listener), ..self }
     }
 
     /// Where it listens.
@@ -85,11 +93,12 @@ impl Server {
     }
 
     async fn serve(self, executor: &Arc<Executor<'static>>, stop: &Stop) {
-        let Self { listener, tls, inner } = self;
+        let Self { listener, monitoring, tls, inner } = self;
         let shared = inner.shared().clone();
         let hub = executor.spawn(inner.hub::<Smol>());
-        smol::future::or(stop.stopped(), accept(&listener, tls, &shared, executor)).await;
-        drop(listener);
+        let accepting = accept(&listener, monitoring.as_ref(), tls, &shared, executor);
+        smol::future::or(stop.stopped(), accepting).await;
+        drop((listener, monitoring));
         info!("draining: no new connections, finishing what was accepted");
         shared.engine().submit(Input::Shutdown);
         let driver = hub.await;
@@ -105,12 +114,21 @@ impl Server {
 /// Accepts connections for ever.
 async fn accept(
     listener: &TcpListener,
+    monitoring: Option<&TcpListener>,
     tls: Option<Tls>,
     shared: &Arc<Shared>,
     executor: &Arc<Executor<'static>>,
 ) {
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let everyone = async { (listener.accept().await, Door::Public) };
+        let monitors = async {
+            match monitoring {
+                Some(listener) => (listener.accept().await, Door::Monitoring),
+                None => std::future::pending().await,
+            }
+        };
+        let (accepted, door) = smol::future::or(everyone, monitors).await;
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
@@ -118,7 +136,7 @@ async fn accept(
                 continue;
             }
         };
-        let guest = match Guest::admit(shared, peer.ip()) {
+        let guest = match Guest::admit(shared, peer.ip(), door) {
             Ok(guest) => guest,
             Err(why) => {
                 debug!(peer = %peer.ip(), %why, "a connection was not admitted");
@@ -126,7 +144,8 @@ async fn accept(
             }
         };
         let _ = stream.set_nodelay(true);
-        let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+        let acceptor =
+            tls.as_ref().filter(|_| door == Door::Public).map(|tls| TlsAcceptor::from(tls.current()));
         let accepted = async move {
             match acceptor {
                 None => Some(Stream::Plain(stream)),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use conclave_core::hub::Input;
 use conclave_shell::runtime::{Runtime, within};
 use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS};
-use conclave_shell::session::{self, Guest};
+use conclave_shell::session::{self, Door, Guest};
 use conclave_store::journal::{Journal, OpenError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ impl Runtime for Tokio {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
+    monitoring: Option<TcpListener>,
     tls: Option<Tls>,
     inner: conclave_shell::server::Server,
 }
@@ -49,7 +50,14 @@ impl Server {
         journal: Journal,
         options: Options,
     ) -> Result<Self, OpenError> {
-        Ok(Self { listener, tls, inner: conclave_shell::server::Server::new(journal, options)? })
+        let inner = conclave_shell::server::Server::new(journal, options)?;
+        Ok(Self { listener, monitoring: None, tls, inner })
+    }
+
+    /// Answers whoever monitors there, in plain text.
+    #[must_use]
+    pub fn monitored_at(self, listener: TcpListener) -> Self {
+        Self { monitoring: Some(listener), ..self }
     }
 
     /// Where it listens.
@@ -62,15 +70,15 @@ impl Server {
 
     /// Serves until `stop`, then drains: no new connections, every accepted post answered, every session told.
     pub async fn run(self, stop: Stop) {
-        let Self { listener, tls, inner } = self;
+        let Self { listener, monitoring, tls, inner } = self;
         let shared = inner.shared().clone();
         let hub = tokio::spawn(inner.hub::<Tokio>());
         let mut connections = JoinSet::new();
         tokio::select! {
             () = stop.stopped() => {}
-            () = accept(&listener, tls, &shared, &mut connections) => {}
+            () = accept(&listener, monitoring.as_ref(), tls, &shared, &mut connections) => {}
         }
-        drop(listener);
+        drop((listener, monitoring));
         info!("draining: no new connections, finishing what was accepted");
         shared.engine().submit(Input::Shutdown);
         let driver = hub.await;
@@ -91,13 +99,21 @@ impl Server {
 /// Accepts connections for ever.
 async fn accept(
     listener: &TcpListener,
+    monitoring: Option<&TcpListener>,
     tls: Option<Tls>,
     shared: &std::sync::Arc<conclave_shell::server::Shared>,
     connections: &mut JoinSet<()>,
 ) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let monitors = async {
+            match monitoring {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (accepted, door) = tokio::select! {
+            accepted = listener.accept() => (accepted, Door::Public),
+            accepted = monitors => (accepted, Door::Monitoring),
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
         let (stream, peer) = match accepted {
@@ -108,7 +124,7 @@ async fn accept(
                 continue;
             }
         };
-        let guest = match Guest::admit(shared, peer.ip()) {
+        let guest = match Guest::admit(shared, peer.ip(), door) {
             Ok(guest) => guest,
             Err(why) => {
                 debug!(peer = %peer.ip(), %why, "a connection was not admitted");
@@ -116,7 +132,8 @@ async fn accept(
             }
         };
         let _ = stream.set_nodelay(true);
-        let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
+        let acceptor =
+            tls.as_ref().filter(|_| door == Door::Public).map(|tls| TlsAcceptor::from(tls.current()));
         let accepted = async move {
             match acceptor {
                 None => Some(Stream::Plain(stream)),

@@ -10,13 +10,13 @@ use rusqlite::ErrorCode;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process serves it.
-    #[error("the data directory {dir} is in use by another server: stop that one, or name another directory", dir = .dir.display())]
+    #[error("the data directory {dir} is in use by another server", dir = .dir.display())]
     InUse {
         /// The directory.
         dir: PathBuf,
     },
     /// It cannot be made or written to.
-    #[error("cannot write to the data directory {dir}: {source}; make it writable for this user, or name another directory", dir = .dir.display())]
+    #[error("cannot write to the data directory {dir}: {source}", dir = .dir.display())]
     Unwritable {
         /// The directory.
         dir: PathBuf,
@@ -24,7 +24,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A newer release wrote it.
-    #[error("{file} has schema version {found}, and this release knows {known} at most: use the release that wrote it, or a newer one", file = .file.display())]
+    #[error("{file} has schema version {found}, and this release knows {known} at most", file = .file.display())]
     NewerSchema {
         /// The database.
         file: PathBuf,
@@ -34,13 +34,13 @@ pub enum OpenError {
         known: i64,
     },
     /// Something else lies there.
-    #[error("{file} is not a conclave database: move it away, or name another directory", file = .file.display())]
+    #[error("{file} is not a conclave database", file = .file.display())]
     NotOurs {
         /// The file.
         file: PathBuf,
     },
     /// Its content contradicts itself.
-    #[error("{file} is damaged ({why}): restore a backup", file = .file.display())]
+    #[error("{file} is damaged ({why})", file = .file.display())]
     Corrupt {
         /// The database.
         file: PathBuf,
@@ -56,7 +56,7 @@ pub enum OpenError {
         file: PathBuf,
     },
     /// What would be overwritten is already there.
-    #[error("{path} already exists: name another place, or ask for it to be replaced", path = .path.display())]
+    #[error("{path} already exists", path = .path.display())]
     Exists {
         /// What is there.
         path: PathBuf,

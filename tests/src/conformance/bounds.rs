@@ -154,6 +154,7 @@ fn things_are_counted<S: ServerShell>() {
         limits.bans_per_channel = 2;
         limits.invites_per_channel = 2;
         limits.machines_per_user = 2;
+        limits.users = 5;
     });
     let users = ["ann", "bob", "carl", "dora", "emil"].map(|user| world.register(user));
     let [mut ann, mut bob, mut carl, _dora, _emil] = users;
@@ -194,6 +195,10 @@ fn things_are_counted<S: ServerShell>() {
     let _held = [world.connect("ann", "t"), world.connect("ann", "u")];
     let refused = Peer::connect_with(world.address(), &key("ann"), "v").err();
     assert!(matches!(refused, Some(ProtocolError::Unauthorized(_))), "{refused:?}");
+    let mut sixth = Peer::dial(world.address());
+    sixth.hello("s");
+    let refused = sixth.prove("fred", "m", &key("fred")).unwrap_err();
+    assert!(matches!(refused, ProtocolError::Unauthorized(_)), "{refused:?}");
     // Taking over is not one more.
     let _again = world.connect("ann", "u");
     assert!(bob.is_alive());

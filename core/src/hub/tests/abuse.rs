@@ -190,6 +190,18 @@ fn machines_of_a_user_are_bounded() {
 }
 
 #[test]
+fn users_are_bounded_but_for_named_admins_and_nobody_who_is_there_is_kept_out() {
+    let mut world = bounded(|limits| limits.users = 2);
+    world.register("ann");
+    world.register("bob");
+    let carl = world.connect(proven("carl", "m", "s", true));
+    world.settle();
+    assert!(world.closed(carl).unwrap().starts_with("Unauthorized: no more users can register here"));
+    world.open("ann/m/t");
+    world.register("root");
+}
+
+#[test]
 fn subscriptions_of_a_session_are_bounded_also_for_invites() {
     let mut world = bounded(|limits| limits.subscriptions_per_session = 2);
     let (ann, bob) = (world.register("ann"), world.register("bob"));
