@@ -7,6 +7,7 @@ use std::sync::Arc;
 use conclave_core::directory::Directory;
 use conclave_core::fanout::Read;
 use conclave_core::hub::BatchId;
+use conclave_core::key::PublicKey;
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Stamped;
@@ -110,6 +111,11 @@ impl Store {
     /// The state that the durable records add up to.
     pub(super) fn load(&self) -> Directory {
         self.records.iter().collect()
+    }
+
+    /// Whether a key was ever durably a machine's.
+    pub(super) fn has_enrolled(&self, public: &PublicKey) -> bool {
+        self.records.iter().any(|record| matches!(record, Record::MachineAdded { key, .. } if key == public))
     }
 
     /// All durable records, oldest first.

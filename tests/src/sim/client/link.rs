@@ -200,7 +200,11 @@ impl LinkClient {
 
     /// Follows a channel no more.
     pub(super) fn leave(&mut self, world: &mut World, channel: ChannelName) {
-        self.follows.remove(&channel);
+        let left = self.follows.remove(&channel).and_then(|follow| follow.channel);
+        // A channel that is followed under its former name as well is one subscription: it ends under both.
+        for follow in self.follows.values_mut().filter(|follow| left.is_some() && follow.channel == left) {
+            follow.ended = true;
+        }
         self.drive(world, Input::Leave { channel });
     }
 
