@@ -19,6 +19,7 @@ use conclave_core::name::Handle;
 use conclave_store::config::{ConfigError, ServerUrl};
 use conclave_store::keystore::KeyError;
 
+pub use link::LinkDriver;
 pub use snippet::{Client, UnknownClient, print_config};
 
 /// What a bridge is started with.

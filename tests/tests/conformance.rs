@@ -2,7 +2,7 @@
 //!
 //! `cargo test -p conclave-tests --test conformance -- tokio::messages` runs a part of it.
 
-use conclave_tests::conformance::{Smol, Test, Threads, Tokio, link_tests, server_tests};
+use conclave_tests::conformance::{Smol, Test, Tokio, link_tests, server_tests};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
@@ -19,8 +19,8 @@ fn main() {
     add("smol", server_tests::<Smol>());
     add("tokio-tokio", link_tests::<Tokio, Tokio>());
     add("smol-tokio", link_tests::<Smol, Tokio>());
-    add("tokio-threads", link_tests::<Tokio, Threads>());
-    add("smol-threads", link_tests::<Smol, Threads>());
+    add("tokio-smol", link_tests::<Tokio, Smol>());
+    add("smol-smol", link_tests::<Smol, Smol>());
     let mut arguments = Arguments::from_args();
     // Most of a test is waiting: more at once than there are processors.
     arguments.test_threads.get_or_insert(8);

@@ -8,7 +8,8 @@ use std::thread;
 use conclave_core::link::{Action, JoinFrom};
 use conclave_core::payload::Payload;
 use conclave_core::wire::v1::{AdminOp, Frame, Visibility};
-use conclave_tests::client::{Door, PATIENCE, Peer, ThreadLink, key, path, post, text};
+use conclave_tests::client::{Door, PATIENCE, Peer, key, path, post, text};
+use conclave_tests::conformance::{ClientShell as _, Tokio};
 
 use super::process::{Served, say, serve};
 
@@ -155,7 +156,7 @@ fn is_killed(runtime: &str) {
         drop(Peer::register(server.address, &user));
     }
     let door = Door::to(server.address);
-    let link = ThreadLink::open(door.address(), key("ann"), "link", false);
+    let link = Tokio::open(door.address(), key("ann"), "link");
     link.join("c", JoinFrom::Live);
     while !matches!(link.next(), Action::CaughtUp { .. }) {}
 

@@ -14,7 +14,8 @@ use conclave_core::link::{Action, JoinFrom};
 use conclave_core::payload::Payload;
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::v1::Visibility;
-use conclave_tests::client::{Door, PATIENCE, Peer, ThreadLink, key, text};
+use conclave_tests::client::{Door, PATIENCE, Peer, key, text};
+use conclave_tests::conformance::{ClientShell as _, Tokio};
 use tempfile::TempDir;
 
 use super::process::{Served, bare, run, say, serve};
@@ -286,7 +287,7 @@ fn follows(theirs: &Path, paced: bool) -> [Vec<String>; 3] {
     ann.create("c", Visibility::Public);
     witness.join("c");
     let door = Door::to(server.address);
-    let link = ThreadLink::open(door.address(), key("ann"), "link", false);
+    let link = Tokio::open(door.address(), key("ann"), "link");
     link.join("c", JoinFrom::Since(UnixMillis(0)));
     let mut posted = Vec::new();
     for round in 0..3 {

@@ -7,12 +7,10 @@ use conclave_core::key::SecretKey;
 use conclave_core::wire::v1::{AdminOp, Frame, HistoryMessage, Path, Payload, ProtocolError, Visibility};
 
 mod door;
-mod link;
 mod socket;
 
 pub use door::Door;
-pub use link::{Happened, ThreadLink, masked};
-pub use socket::{Dial, Refused, Socket};
+pub use socket::{Dial, Refused, Socket, masked};
 
 /// How long anything may take before a test is taken to hang: far longer than it ever does.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -198,12 +198,23 @@ impl Socket {
     pub fn receive_message(&mut self) -> Option<Message> {
         self.ws.read().ok()
     }
+}
 
-    /// Ends the connection from a second place.
-    pub(super) fn hangup(&self) -> Option<TcpStream> {
-        match self.ws.get_ref() {
-            Stream::Plain(stream) => stream.try_clone().ok(),
-            Stream::Tls(stream) => stream.sock.try_clone().ok(),
+/// A client's WebSocket message, masked with zeros: the content stays as it is.
+pub fn masked(content: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x82];
+    match content.len() {
+        len @ 0..126 => out.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(content);
+    out
 }

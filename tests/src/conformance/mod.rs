@@ -14,14 +14,13 @@ mod operation;
 mod rates;
 mod shell;
 mod smol;
-mod threads;
+mod smol_link;
 mod tokio;
 mod tokio_link;
 mod world;
 
 pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell};
 pub use smol::Smol;
-pub use threads::Threads;
 pub use tokio::Tokio;
 pub use world::{Response, World, get, http, metric};
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use conclave_core::bridge::{Bridge, Line, LinkEvent, RequestId, Server, Settings};
-use conclave_core::link::{Config, Link};
+use conclave_core::link::Config;
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::Command;
 use conclave_core::time::Monotonic;
@@ -19,11 +19,15 @@ use smol::{LocalExecutor, Timer};
 
 use crate::clock::Clock;
 use crate::dial::Dialer;
-use crate::link::{Driver, Registry, State};
+use crate::link::LinkDriver;
 use crate::mcp::{Output, Session};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
 use crate::{Error, Options, log, stdio, tls};
+
+mod link;
+
+use link::{BridgedLink, Registry};
 
 /// What happens to the bridge.
 pub(crate) enum Event {
@@ -96,18 +100,12 @@ fn start_links<'a>(
             seed,
         };
         let (requests, asked) = unbounded();
-        let driver = Driver {
-            number,
-            server: server.clone(),
-            link: Link::new(config),
-            dialer: Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) },
-            clock,
-            registry: Rc::clone(&registry),
-            requests: asked,
-            events: events.clone(),
-            state: State::default(),
-        };
-        executor.spawn(driver.run()).detach();
+        let dialer = Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) };
+        let claims = Rc::clone(&registry);
+        let admit = Box::new(move |id: &str| claims.borrow_mut().claim(number, id));
+        let driver = LinkDriver::with(dialer, config, clock, admit);
+        let link = BridgedLink::new(number, server.clone(), driver, Rc::clone(&registry), events.clone());
+        executor.spawn(link.run(asked)).detach();
         links.insert(server.clone(), requests);
     }
     Ok(links)
