@@ -21,6 +21,8 @@ pub(super) struct Follow {
     pub incomparable: bool,
     /// The server ended the subscription, and the link cannot know yet.
     pub ended: bool,
+    /// The channel goes by another name; so much of it was durable when that began.
+    away: Option<usize>,
     /// Where in the log the next message may stand.
     places: Vec<usize>,
     /// Messages before this one may be left out.
@@ -45,7 +47,15 @@ impl Follow {
     /// A channel that a link is told to follow.
     pub(super) fn new(from: JoinFrom) -> Self {
         let loose_until = if from == JoinFrom::Live { usize::MAX } else { 0 };
-        Self { from, channel: None, incomparable: false, ended: false, places: Vec::new(), loose_until }
+        Self {
+            from,
+            channel: None,
+            incomparable: false,
+            ended: false,
+            away: None,
+            places: Vec::new(),
+            loose_until,
+        }
     }
 
     /// The server subscribed the link: `next` is the place of the first message that will be delivered for it;
@@ -63,6 +73,16 @@ impl Follow {
                     JoinFrom::Live => next,
                 }];
             }
+        }
+    }
+
+    /// The channel was renamed: `back` to the name that is followed, or away from it. What is posted meanwhile comes
+    /// under a name that is not followed, and is told to be astray.
+    pub(super) fn renamed(&mut self, back: bool, durable: usize) {
+        if back {
+            self.incomparable |= self.away.take().is_some_and(|then| then != durable);
+        } else {
+            self.away.get_or_insert(durable);
         }
     }
 

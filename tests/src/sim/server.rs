@@ -284,8 +284,9 @@ impl World {
             }
         }
         for (channel, name) in std::mem::take(&mut process.watch.renamed) {
+            let durable = self.store.rows(channel).len();
             for client in self.clients.iter_mut().flatten() {
-                client.renamed(channel, &name);
+                client.renamed(channel, &name, durable);
             }
         }
     }

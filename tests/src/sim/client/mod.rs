@@ -120,11 +120,13 @@ impl Client {
         }
     }
 
-    /// A channel has another name: deliveries under that name are its from now on.
-    pub(super) fn renamed(&mut self, channel: ChannelId, name: &ChannelName) {
+    /// A channel, of which so much is durable, has another name: deliveries under that name are its from now on.
+    pub(super) fn renamed(&mut self, channel: ChannelId, name: &ChannelName, durable: usize) {
         if let Self::Link(link) = self {
             for (known, follow) in &mut link.follows {
-                if known == name && follow.channel != Some(channel) {
+                if follow.channel == Some(channel) {
+                    follow.renamed(known == name, durable);
+                } else if known == name {
                     follow.incomparable = true;
                 }
             }
