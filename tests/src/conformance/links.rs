@@ -22,7 +22,7 @@ pub(super) fn tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
 }
 
 /// Waits for what `pick` takes; everything else is passed over.
-fn until<T>(link: &dyn RunningLink, mut pick: impl FnMut(Action) -> Option<T>) -> T {
+fn until<T>(link: &RunningLink, mut pick: impl FnMut(Action) -> Option<T>) -> T {
     loop {
         if let Some(picked) = pick(link.next()) {
             return picked;
@@ -30,19 +30,19 @@ fn until<T>(link: &dyn RunningLink, mut pick: impl FnMut(Action) -> Option<T>) -
     }
 }
 
-fn up(link: &dyn RunningLink) -> String {
+fn up(link: &RunningLink) -> String {
     until(link, |told| match told {
         Action::Up { path, .. } => Some(path.to_string()),
         _ => None,
     })
 }
 
-fn caught_up(link: &dyn RunningLink) {
+fn caught_up(link: &RunningLink) {
     until(link, |told| matches!(told, Action::CaughtUp { .. }).then_some(()));
 }
 
 /// The texts of the next posts, however many times the link drops between them.
-fn texts(link: &dyn RunningLink, count: usize) -> Vec<String> {
+fn texts(link: &RunningLink, count: usize) -> Vec<String> {
     (0..count)
         .map(|_| {
             until(link, |told| match told {
@@ -58,14 +58,14 @@ fn a_link_comes_up_and_is_answered_in_order<S: ServerShell, C: ClientShell>() {
     let mut ann = world.register("ann");
     ann.create("c", Visibility::Public);
     let link = C::open(world.address(), key("ann"), "link");
-    assert_eq!(up(&*link), "ann/m/link");
+    assert_eq!(up(&link), "ann/m/link");
     let name = |name: &str| name.parse().unwrap();
     link.ask(1, Command::ListChannels);
     link.ask(2, Command::Post { channel: name("absent"), payload: Payload::Plain("text".into()) });
     link.ask(3, Command::Who { channel: None });
     let mut replied = Vec::new();
     while replied.len() < 3 {
-        replied.push(until(&*link, |told| match told {
+        replied.push(until(&link, |told| match told {
             Action::Replied { id, result } => Some((id.0, result)),
             _ => None,
         }));
@@ -87,7 +87,7 @@ fn a_link_hands_on_each_post_once_and_in_order_across_drops<S: ServerShell, C: C
     let door = Door::to(world.address());
     let link = C::open(door.address(), key("ann"), "link");
     link.join("c", JoinFrom::Live);
-    caught_up(&*link);
+    caught_up(&link);
     let mut expected = Vec::new();
     for round in 0..4 {
         for nth in 0..40 {
@@ -99,10 +99,10 @@ fn a_link_hands_on_each_post_once_and_in_order_across_drops<S: ServerShell, C: C
             }
         }
     }
-    assert_eq!(texts(&*link, expected.len()), expected);
+    assert_eq!(texts(&link, expected.len()), expected);
     // Nothing of it comes again.
     ann.post("c", "end");
-    assert_eq!(texts(&*link, 1), ["end"]);
+    assert_eq!(texts(&link, 1), ["end"]);
 }
 
 fn a_link_hands_on_each_post_once_and_in_order_across_restarts<S: ServerShell, C: ClientShell>() {
@@ -112,7 +112,7 @@ fn a_link_hands_on_each_post_once_and_in_order_across_restarts<S: ServerShell, C
     let door = Door::to(world.address());
     let link = C::open(door.address(), key("ann"), "link");
     link.join("c", JoinFrom::Live);
-    caught_up(&*link);
+    caught_up(&link);
     let mut expected = Vec::new();
     for round in 0..3 {
         let text = format!("{round} before");
@@ -129,9 +129,9 @@ fn a_link_hands_on_each_post_once_and_in_order_across_restarts<S: ServerShell, C
         }
         door.lead_to(world.address());
     }
-    assert_eq!(texts(&*link, expected.len()), expected);
+    assert_eq!(texts(&link, expected.len()), expected);
     ann.post("c", "end");
-    assert_eq!(texts(&*link, 1), ["end"]);
+    assert_eq!(texts(&link, 1), ["end"]);
 }
 
 fn a_link_reads_history_first_when_asked_to<S: ServerShell, C: ClientShell>() {
@@ -146,7 +146,7 @@ fn a_link_reads_history_first_when_asked_to<S: ServerShell, C: ClientShell>() {
     link.join("c", JoinFrom::Since(UnixMillis(0)));
     ann.post("c", "live");
     expected.push("live".into());
-    assert_eq!(texts(&*link, expected.len()), expected);
+    assert_eq!(texts(&link, expected.len()), expected);
 }
 
 fn a_link_hands_on_whispers<S: ServerShell, C: ClientShell>() {
@@ -154,10 +154,10 @@ fn a_link_hands_on_whispers<S: ServerShell, C: ClientShell>() {
     let mut ann = world.register("ann");
     let _bob = world.register("bob");
     let link = C::open(world.address(), key("bob"), "link");
-    assert_eq!(up(&*link), "bob/m/link");
+    assert_eq!(up(&link), "bob/m/link");
     let target = conclave_core::wire::v1::Path { user: "bob", machine: "m", session: "link" };
     ann.ask(&whisper(target, "psst"));
-    let (from, payload) = until(&*link, |told| match told {
+    let (from, payload) = until(&link, |told| match told {
         Action::Whispered { from, payload } => Some((from.to_string(), payload)),
         _ => None,
     });
@@ -171,16 +171,16 @@ fn a_link_is_told_that_its_channel_is_lost<S: ServerShell, C: ClientShell>() {
     ann.create("c", Visibility::Private);
     let link = C::open(world.address(), key("bob"), "link");
     link.join("c", JoinFrom::Live);
-    let lost = |link: &dyn RunningLink| {
+    let lost = |link: &RunningLink| {
         until(link, |told| match told {
             Action::Lost { channel, reason } => Some((channel.to_string(), reason)),
             _ => None,
         })
     };
-    assert!(matches!(lost(&*link), (channel, Refusal::NotFound(_)) if channel == "c"));
+    assert!(matches!(lost(&link), (channel, Refusal::NotFound(_)) if channel == "c"));
     ann.admin(AdminOp::AclAdd { channel: "c", user: "bob" });
     link.join("c", JoinFrom::Live);
-    caught_up(&*link);
+    caught_up(&link);
     ann.post("c", "text");
-    assert_eq!(texts(&*link, 1), ["text"]);
+    assert_eq!(texts(&link, 1), ["text"]);
 }

@@ -19,7 +19,7 @@ mod tokio;
 mod tokio_link;
 mod world;
 
-pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell};
+pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell, Word};
 pub use smol::Smol;
 pub use tokio::Tokio;
 pub use world::{Response, World, get, http, metric};

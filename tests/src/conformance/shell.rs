@@ -2,14 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use conclave_core::key::SecretKey;
-use conclave_core::link::{Action, JoinFrom};
+use conclave_core::link::{Action, Config, Input, JoinFrom, RequestId};
+use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::Command;
+use conclave_core::time::Now;
 use conclave_core::{admission::AdmissionLimits, hub};
 use conclave_shell::{clock::Clock, connection::Bounds};
+use conclave_store::config::ServerUrl;
 use conclave_store::journal;
+use smol::channel::{Receiver, Sender, unbounded};
+
+use crate::client::PATIENCE;
 
 /// How a server is started.
 #[derive(Clone, Debug, Default)]
@@ -58,21 +66,69 @@ pub trait RunningServer: Send + Sync {
 
 /// A shell's client: one that keeps a link.
 pub trait ClientShell {
-    /// Starts a link to `ws://address`.
-    fn open(address: SocketAddr, key: SecretKey, handle: &str) -> Box<dyn RunningLink>;
+    /// Drives a link: hands it what the words say and tells what it tells, until nobody has a word for it any more.
+    fn drive(url: ServerUrl, config: Config, words: Receiver<Word>, tell: mpsc::Sender<Action>);
+
+    /// Starts a link to `ws://address`, on a thread of its own.
+    fn open(address: SocketAddr, key: SecretKey, handle: &str) -> RunningLink {
+        let ((words, heard), (tell, told)) = (unbounded(), mpsc::channel());
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        let config = Config { handle: Handle::new(handle).unwrap(), defaulted: false, key, seed };
+        let url = format!("ws://{address}").parse().unwrap();
+        thread::spawn(move || Self::drive(url, config, heard, tell));
+        RunningLink { words, told }
+    }
 }
 
-/// A link that runs until it is dropped.
-pub trait RunningLink {
+/// What a link is told to do.
+pub enum Word {
+    /// Follow a channel.
+    Join(ChannelName, JoinFrom),
+    /// Follow it no more.
+    Leave(ChannelName),
+    /// Ask.
+    Ask(u64, Command),
+}
+
+impl Word {
+    /// The link's input.
+    pub fn input(self, now: Now) -> Input<'static> {
+        match self {
+            Self::Join(channel, from) => Input::Join { channel, token: None, from },
+            Self::Leave(channel) => Input::Leave { channel },
+            Self::Ask(id, command) => {
+                Input::Request { id: RequestId(id), command, deadline: Some(now.mono + PATIENCE) }
+            }
+        }
+    }
+}
+
+/// A link that runs until this is dropped.
+pub struct RunningLink {
+    words: Sender<Word>,
+    told: mpsc::Receiver<Action>,
+}
+
+impl RunningLink {
     /// Follows a channel.
-    fn join(&self, channel: &str, from: JoinFrom);
+    pub fn join(&self, channel: &str, from: JoinFrom) {
+        let _ = self.words.try_send(Word::Join(ChannelName::new(channel).unwrap(), from));
+    }
 
     /// Follows it no more.
-    fn leave(&self, channel: &str);
+    pub fn leave(&self, channel: &str) {
+        let _ = self.words.try_send(Word::Leave(ChannelName::new(channel).unwrap()));
+    }
 
     /// Asks; the answer comes as [`Action::Replied`] with this number.
-    fn ask(&self, id: u64, command: Command);
+    pub fn ask(&self, id: u64, command: Command) {
+        let _ = self.words.try_send(Word::Ask(id, command));
+    }
 
     /// What the link tells next: never `Dial`, `Send` or `Hangup`.
-    fn next(&self) -> Action;
+    #[track_caller]
+    pub fn next(&self) -> Action {
+        self.told.recv_timeout(PATIENCE).expect("the link tells something in time")
+    }
 }
