@@ -345,8 +345,11 @@ pub enum CloseReason {
     #[error("user removed")]
     UserRemoved,
     /// Nothing was heard for too long.
-    #[error("idle timeout: nothing was heard from this session for 60 seconds")]
-    Idle,
+    #[error("idle timeout: nothing was heard from this session for {} seconds", limit.as_secs())]
+    Idle {
+        /// How long that is.
+        limit: Duration,
+    },
     /// The session does not read what it is sent.
     #[error("slow consumer: this session reads more slowly than it is sent to")]
     SlowConsumer,
@@ -377,7 +380,7 @@ impl CloseReason {
             Self::Superseded => "superseded",
             Self::KeyRevoked => "key_revoked",
             Self::UserRemoved => "user_removed",
-            Self::Idle => "idle",
+            Self::Idle { .. } => "idle",
             Self::SlowConsumer => "slow_consumer",
             Self::Shutdown => "shutdown",
             Self::HandshakeTimeout => "handshake_timeout",

@@ -320,7 +320,9 @@ impl Driver {
                 Some(Input::PersistFailed { batch: BatchId(batch), why: why.to_string() })
             }
             journal::Event::Purged { rows } => {
-                info!(rows, "old messages were purged");
+                if rows > 0 {
+                    info!(rows, "old messages were purged");
+                }
                 None
             }
             journal::Event::Warning(why) => {

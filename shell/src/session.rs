@@ -105,6 +105,13 @@ pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(
     }
 }
 
+/// Serves the metrics, and nothing else, to a connection from the operator's own listener.
+pub async fn serve_metrics<R: Runtime, S: Socket + Unpin + Send + 'static>(socket: S, shared: Arc<Shared>) {
+    if let Some(scrape) = shared.scrape() {
+        let _ = within::<R, _>(HANDSHAKE_TIMEOUT, http::metrics(socket, &scrape.0)).await;
+    }
+}
+
 /// Drives a connection until something about it changes.
 async fn drive<S: Socket>(connection: &mut Connection<S>) -> Progress {
     poll_fn(|cx| connection.poll(cx)).await

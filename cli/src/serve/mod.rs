@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use conclave_core::hub;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
-use conclave_store::journal::{self, Journal};
+use conclave_store::journal::{self, Journal, Replace};
 use signals::Signals;
 use tracing::{info, warn};
 
@@ -26,6 +26,10 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     let mut options = Options {
         hub: hub::Config {
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
+            registration: match serve.registration {
+                args::Registration::Open => hub::Registration::Open,
+                args::Registration::Closed => hub::Registration::Closed,
+            },
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),
@@ -53,7 +57,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let begun = Begun { bind: serve.bind, tls, journal, options, kept };
+    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, kept };
     match serve.runtime {
         args::Runtime::Tokio => begun.on_tokio(context),
         #[cfg(feature = "smol-server")]
@@ -64,6 +68,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
 /// A server that has all but a runtime.
 struct Begun {
     bind: SocketAddr,
+    metrics: Option<SocketAddr>,
     tls: Option<Tls>,
     journal: Journal,
     options: Options,
@@ -72,13 +77,20 @@ struct Begun {
 
 impl Begun {
     fn on_tokio(self, context: &Context) -> Result<(), Failure> {
-        let Self { bind, tls, journal, options, kept } = self;
+        let Self { bind, metrics, tls, journal, options, kept } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
         runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, &why))?;
-            let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+            let listen = async |bind, flag| {
+                tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, flag, &why))
+            };
+            let listener = listen(bind, "--bind").await?;
+            let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+            if let Some(metrics) = metrics {
+                server.serve_metrics_at(listen(metrics, "--metrics-bind").await?);
+            }
             let signals = Signals::listen();
-            greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
+            let addresses = (server.address().unwrap_or(bind), server.metrics_address());
+            greet(context, addresses, tls.is_some(), &kept);
             let stop = Stop::new();
             let signals = tokio::spawn(signals.attend(stop.clone(), tls));
             server.run(stop).await;
@@ -90,16 +102,23 @@ impl Begun {
     #[cfg(feature = "smol-server")]
     fn on_smol(self, context: &Context) -> Result<(), Failure> {
         use conclave_shell_smol::server::Server;
-        let Self { bind, tls, journal, options, kept } = self;
-        let listener = std::net::TcpListener::bind(bind)
-            .and_then(conclave_shell_smol::server::listener)
-            .map_err(|why| not_bound(bind, &why))?;
-        let server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+        let Self { bind, metrics, tls, journal, options, kept } = self;
+        let listen = |bind, flag| {
+            std::net::TcpListener::bind(bind)
+                .and_then(conclave_shell_smol::server::listener)
+                .map_err(|why| not_bound(bind, flag, &why))
+        };
+        let listener = listen(bind, "--bind")?;
+        let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+        if let Some(metrics) = metrics {
+            server.serve_metrics_at(listen(metrics, "--metrics-bind")?);
+        }
         // Signals are tokio's on either runtime: a thread waits for them.
         let waiting =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
         let signals = waiting.block_on(async { Signals::listen() });
-        greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
+        let addresses = (server.address().unwrap_or(bind), server.metrics_address());
+        greet(context, addresses, tls.is_some(), &kept);
         let stop = Stop::new();
         let stopping = stop.clone();
         std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls)));
@@ -112,10 +131,10 @@ fn no_threads(why: std::io::Error) -> Failure {
     Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
 }
 
-fn not_bound(bind: SocketAddr, why: &std::io::Error) -> Failure {
+fn not_bound(bind: SocketAddr, flag: &str, why: &std::io::Error) -> Failure {
     Failure::new(
         format!("{bind} cannot be listened on: {why}"),
-        "stop what listens there, or choose another address with --bind",
+        format!("stop what listens there, or choose another address with {flag}"),
     )
 }
 
@@ -139,11 +158,11 @@ pub(crate) fn data_dir(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) fn store_failure(why: journal::OpenError) -> Failure {
-    Failure::new(why.to_string(), "")
+    Failure::new(why.to_string(), why.advice())
 }
 
 /// Says where it listens, what is kept, and what to type next.
-fn greet(context: &Context, address: SocketAddr, tls: bool, kept: &str) {
+fn greet(context: &Context, (address, metrics): (SocketAddr, Option<SocketAddr>), tls: bool, kept: &str) {
     let scheme = if tls { "wss" } else { "ws" };
     info!(%address, tls, "listening");
     let reachable = if address.ip().is_unspecified() {
@@ -162,6 +181,9 @@ fn greet(context: &Context, address: SocketAddr, tls: bool, kept: &str) {
         );
     }
     context.output.note(format_args!("conclave serves {scheme}://{address}, {kept}"));
+    if let Some(metrics) = metrics {
+        context.output.note(format_args!("metrics: http://{metrics}/metrics, and there alone"));
+    }
     context.output.note(format_args!(
         "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
     ));
@@ -178,7 +200,12 @@ pub(crate) fn backup(backup: args::Backup, context: &Context) -> Result<(), Fail
 /// `conclave restore`.
 pub(crate) fn restore(restore: args::Restore, context: &Context) -> Result<(), Failure> {
     let dir = data_dir(restore.data_dir)?;
-    journal::restore(&restore.file, &dir, journal::Replace::No).map_err(store_failure)?;
+    let replace = if restore.replace { Replace::Yes } else { Replace::No };
+    if let Some(kept) = journal::restore(&restore.file, &dir, replace).map_err(store_failure)? {
+        context
+            .output
+            .note(format_args!("what was there is kept as {}: delete it when you are sure", kept.display()));
+    }
     context.output.note(format_args!(
         "{} holds what {} held; start it: conclave serve --data-dir {0}",
         dir.display(),

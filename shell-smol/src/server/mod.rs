@@ -45,6 +45,7 @@ pub fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
+    metrics: Option<TcpListener>,
     inner: conclave_shell::server::Server,
 }
 
@@ -59,7 +60,12 @@ impl Server {
         journal: Journal,
         options: Options,
     ) -> Result<Self, OpenError> {
-        Ok(Self { listener, tls, inner: conclave_shell::server::Server::new(journal, options)? })
+        Ok(Self {
+            listener,
+            tls,
+            metrics: None,
+            inner: conclave_shell::server::Server::new(journal, options)?,
+        })
     }
 
     /// Where it listens.
@@ -68,6 +74,17 @@ impl Server {
     /// The listener's.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Serves the metrics at a listener of their own, without TLS, and no longer where everyone connects.
+    pub fn serve_metrics_at(&mut self, listener: TcpListener) {
+        self.inner.shared().set_metrics_apart();
+        self.metrics = Some(listener);
+    }
+
+    /// Where the metrics are served, if that is elsewhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 
     /// Serves until `stop` on as many threads as there are processors, then drains: no new connections, every
@@ -85,10 +102,12 @@ impl Server {
     }
 
     async fn serve(self, executor: &Arc<Executor<'static>>, stop: &Stop) {
-        let Self { listener, tls, inner } = self;
+        let Self { listener, tls, metrics, inner } = self;
         let shared = inner.shared().clone();
         let hub = executor.spawn(inner.hub::<Smol>());
+        let telling = executor.spawn(tell_metrics(metrics, shared.clone(), executor.clone()));
         smol::future::or(stop.stopped(), accept(&listener, tls, &shared, executor)).await;
+        telling.cancel().await;
         drop(listener);
         info!("draining: no new connections, finishing what was accepted");
         shared.engine().submit(Input::Shutdown);
@@ -99,6 +118,23 @@ impl Server {
         // The last commit may wait for the disk.
         smol::unblock(|| driver.stop()).await;
         info!("drained");
+    }
+}
+
+/// Serves the metrics at their own listener, if there is one, until it is cancelled.
+async fn tell_metrics(listener: Option<TcpListener>, shared: Arc<Shared>, executor: Arc<Executor<'static>>) {
+    let Some(listener) = listener else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let scrape = session::serve_metrics::<Smol, _>(Stream::Plain(stream), shared.clone());
+                Task::detach(executor.spawn(scrape));
+            }
+            Err(error) => {
+                warn!(%error, "a connection for the metrics could not be accepted");
+                Timer::after(ACCEPT_AGAIN).await;
+            }
+        }
     }
 }
 

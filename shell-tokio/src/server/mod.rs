@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use conclave_core::hub::Input;
 use conclave_shell::runtime::{Runtime, within};
-use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS};
+use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Shared};
 use conclave_shell::session::{self, Guest};
 use conclave_store::journal::{Journal, OpenError};
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ impl Runtime for Tokio {
 pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
+    metrics: Option<TcpListener>,
     inner: conclave_shell::server::Server,
 }
 
@@ -49,7 +51,12 @@ impl Server {
         journal: Journal,
         options: Options,
     ) -> Result<Self, OpenError> {
-        Ok(Self { listener, tls, inner: conclave_shell::server::Server::new(journal, options)? })
+        Ok(Self {
+            listener,
+            tls,
+            metrics: None,
+            inner: conclave_shell::server::Server::new(journal, options)?,
+        })
     }
 
     /// Where it listens.
@@ -60,15 +67,27 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Serves the metrics at a listener of their own, without TLS, and no longer where everyone connects.
+    pub fn serve_metrics_at(&mut self, listener: TcpListener) {
+        self.inner.shared().set_metrics_apart();
+        self.metrics = Some(listener);
+    }
+
+    /// Where the metrics are served, if that is elsewhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until `stop`, then drains: no new connections, every accepted post answered, every session told.
     pub async fn run(self, stop: Stop) {
-        let Self { listener, tls, inner } = self;
+        let Self { listener, tls, metrics, inner } = self;
         let shared = inner.shared().clone();
         let hub = tokio::spawn(inner.hub::<Tokio>());
         let mut connections = JoinSet::new();
         tokio::select! {
             () = stop.stopped() => {}
             () = accept(&listener, tls, &shared, &mut connections) => {}
+            () = tell_metrics(metrics, &shared) => {}
         }
         drop(listener);
         info!("draining: no new connections, finishing what was accepted");
@@ -88,11 +107,29 @@ impl Server {
     }
 }
 
+/// Serves the metrics at their own listener for ever; without one, waits for ever.
+async fn tell_metrics(listener: Option<TcpListener>, shared: &Arc<Shared>) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let mut scrapes = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                scrapes.spawn(session::serve_metrics::<Tokio, _>(Stream::Plain(stream), shared.clone()));
+            }
+            Err(error) => {
+                warn!(%error, "a connection for the metrics could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+        while scrapes.try_join_next().is_some() {}
+    }
+}
+
 /// Accepts connections for ever.
 async fn accept(
     listener: &TcpListener,
     tls: Option<Tls>,
-    shared: &std::sync::Arc<conclave_shell::server::Shared>,
+    shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
     loop {

@@ -45,14 +45,26 @@ impl Home {
     pub(super) fn database(&self) -> PathBuf {
         database(&self.dir)
     }
-}
 
-impl Drop for Home {
-    fn drop(&mut self) {
+    /// Takes the names away from a temporary directory whose files are all open, where files do without: then
+    /// nothing is left of it, however this process ends.
+    pub(super) fn hide(&self) {
+        if cfg!(unix) {
+            self.remove();
+        }
+    }
+
+    fn remove(&self) {
         if self.temporary {
             // Whatever could not be removed is the system's to clean.
             let _ = fs::remove_dir_all(&self.dir);
         }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

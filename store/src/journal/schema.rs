@@ -44,6 +44,8 @@ pub(super) fn reopen(file: &Path, options: &Options) -> rusqlite::Result<Connect
 pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    // Reading something opens all files, which may lose their names later.
+    connection.pragma_query_value(None, "schema_version", |_| Ok(()))?;
     Ok(connection)
 }
 

@@ -197,9 +197,21 @@ fn an_ephemeral_journal_leaves_nothing_behind() {
     let elsewhere = Path::new("/nowhere/at/all");
     let journal = Journal::open(elsewhere, Options { ephemeral: true, ..Options::default() }).unwrap();
     let dir = journal.dir().to_path_buf();
-    let rig = Rig::start(journal);
-    rig.persist(0, vec![user(0)]).unwrap();
     assert!(dir.exists() && !elsewhere.exists());
+    let rig = Rig::start(journal);
+    if cfg!(unix) {
+        assert!(!dir.exists(), "a kill would leave it");
+    }
+    rig.persist(0, vec![user(0), channel(0)]).unwrap();
+    // Long enough for the log to be moved into the database, some times over.
+    let body = "x".repeat(4000);
+    for batch in 1..=200 {
+        let posts = (batch * 50..batch * 50 + 50).map(|seq| post(0, seq, &body));
+        rig.persist(batch, posts.collect()).unwrap();
+    }
+    assert_eq!(rig.purge(100_000), 9950);
+    let page = rig.page(0, 0);
+    assert_eq!((page.len(), page[0].0), (50, 100_000));
     rig.running.stop();
     assert!(!dir.exists());
 }
