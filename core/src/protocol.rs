@@ -332,6 +332,18 @@ pub enum Refusal {
     Internal(String),
 }
 
+impl Refusal {
+    /// A short, fixed word for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::NotFound(_) => "not_found",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
 /// Why the server ends a connection. `Display` is what the client is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CloseReason {

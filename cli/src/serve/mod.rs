@@ -22,7 +22,7 @@ mod telemetry;
 /// # Errors
 /// Why it could not start or had to stop.
 pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
-    let _telemetry = logging::start(context)?;
+    let log = logging::start(context)?;
     let mut options = Options {
         hub: hub::Config {
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
@@ -57,7 +57,8 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, kept };
+    let greeting = Greeting { kept, tls: tls.is_some(), json: log.json };
+    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, greeting };
     match serve.runtime {
         args::Runtime::Tokio => begun.on_tokio(context),
         #[cfg(feature = "smol-server")]
@@ -72,12 +73,12 @@ struct Begun {
     tls: Option<Tls>,
     journal: Journal,
     options: Options,
-    kept: String,
+    greeting: Greeting,
 }
 
 impl Begun {
     fn on_tokio(self, context: &Context) -> Result<(), Failure> {
-        let Self { bind, metrics, tls, journal, options, kept } = self;
+        let Self { bind, metrics, tls, journal, options, greeting } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
         runtime.block_on(async {
             let listen = async |bind, flag| {
@@ -89,8 +90,7 @@ impl Begun {
                 server.serve_metrics_at(listen(metrics, "--metrics-bind").await?);
             }
             let signals = Signals::listen();
-            let addresses = (server.address().unwrap_or(bind), server.metrics_address());
-            greet(context, addresses, tls.is_some(), &kept);
+            greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
             let stop = Stop::new();
             let signals = tokio::spawn(signals.attend(stop.clone(), tls));
             server.run(stop).await;
@@ -102,7 +102,7 @@ impl Begun {
     #[cfg(feature = "smol-server")]
     fn on_smol(self, context: &Context) -> Result<(), Failure> {
         use conclave_shell_smol::server::Server;
-        let Self { bind, metrics, tls, journal, options, kept } = self;
+        let Self { bind, metrics, tls, journal, options, greeting } = self;
         let listen = |bind, flag| {
             std::net::TcpListener::bind(bind)
                 .and_then(conclave_shell_smol::server::listener)
@@ -117,8 +117,7 @@ impl Begun {
         let waiting =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
         let signals = waiting.block_on(async { Signals::listen() });
-        let addresses = (server.address().unwrap_or(bind), server.metrics_address());
-        greet(context, addresses, tls.is_some(), &kept);
+        greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
         let stop = Stop::new();
         let stopping = stop.clone();
         std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls)));
@@ -161,32 +160,54 @@ pub(crate) fn store_failure(why: journal::OpenError) -> Failure {
     Failure::new(why.to_string(), why.advice())
 }
 
-/// Says where it listens, what is kept, and what to type next.
-fn greet(context: &Context, (address, metrics): (SocketAddr, Option<SocketAddr>), tls: bool, kept: &str) {
-    let scheme = if tls { "wss" } else { "ws" };
-    info!(%address, tls, "listening");
-    let reachable = if address.ip().is_unspecified() {
-        SocketAddr::new(
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() },
-            address.port(),
-        )
-    } else {
-        address
-    };
-    if !tls && !address.ip().is_loopback() {
-        warn!(
-            %address,
-            "PLAIN TEXT on an address that others reach: whoever is on the way reads every message. \
-             Give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS"
+/// What is said once it listens.
+struct Greeting {
+    kept: String,
+    tls: bool,
+    /// Whether a program reads it, line by line.
+    json: bool,
+}
+
+impl Greeting {
+    /// Says where it listens, what is kept, and what to type next.
+    fn say(&self, context: &Context, address: SocketAddr, metrics: Option<SocketAddr>) {
+        let Self { kept, tls, .. } = self;
+        let scheme = if *tls { "wss" } else { "ws" };
+        info!(%address, tls, "listening");
+        let reachable = if address.ip().is_unspecified() {
+            SocketAddr::new(
+                if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() },
+                address.port(),
+            )
+        } else {
+            address
+        };
+        if !tls && !address.ip().is_loopback() {
+            warn!(
+                %address,
+                "PLAIN TEXT on an address that others reach: whoever is on the way reads every message. \
+                 Give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS"
+            );
+        }
+        self.note(context, format_args!("conclave serves {scheme}://{address}, {kept}"));
+        if let Some(metrics) = metrics {
+            self.note(context, format_args!("metrics: http://{metrics}/metrics, and there alone"));
+        }
+        self.note(
+            context,
+            format_args!(
+                "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
+            ),
         );
     }
-    context.output.note(format_args!("conclave serves {scheme}://{address}, {kept}"));
-    if let Some(metrics) = metrics {
-        context.output.note(format_args!("metrics: http://{metrics}/metrics, and there alone"));
+
+    fn note(&self, context: &Context, text: std::fmt::Arguments<'_>) {
+        if self.json {
+            info!("{text}");
+        } else {
+            context.output.note(text);
+        }
     }
-    context.output.note(format_args!(
-        "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
-    ));
 }
 
 /// `conclave backup`.
