@@ -36,12 +36,16 @@ pub(crate) fn opening(
 /// Why a name was not claimed.
 pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &SessionError) -> Failure {
     match error {
-        SessionError::Handshake(HandshakeError::Refused(refusal)) => Failure::new(
-            format!("{url} does not register '{user}': {refusal}"),
-            format!(
-                "choose another name; if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
-            ),
-        ),
+        SessionError::Handshake(HandshakeError::Refused(refusal)) => {
+            let closed = refusal.to_string().starts_with("registration is closed");
+            let first = if closed { "ask the server's operator" } else { "choose another name" };
+            Failure::new(
+                format!("{url} does not register '{user}': {refusal}"),
+                format!(
+                    "{first}; if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
+                ),
+            )
+        }
         other => general(url, other),
     }
 }

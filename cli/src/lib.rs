@@ -24,7 +24,12 @@ pub use output::Output;
 pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = without_empty_variables(args::Cli::command());
     let parsed = command.try_get_matches_from(typed).and_then(|matches| {
-        args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut args::Cli::command()))
+        let mut cli =
+            args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut args::Cli::command()))?;
+        if let (args::Verb::Serve(serve), Some((_, matches))) = (&mut cli.verb, matches.subcommand()) {
+            serve.settle(matches)?;
+        }
+        Ok(cli)
     });
     let cli = match parsed {
         Ok(cli) => cli,

@@ -332,6 +332,18 @@ pub enum Refusal {
     Internal(String),
 }
 
+impl Refusal {
+    /// A short, fixed word for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::NotFound(_) => "not_found",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
 /// Why the server ends a connection. `Display` is what the client is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CloseReason {
@@ -345,8 +357,11 @@ pub enum CloseReason {
     #[error("user removed")]
     UserRemoved,
     /// Nothing was heard for too long.
-    #[error("idle timeout: nothing was heard from this session for too long")]
-    Idle,
+    #[error("idle timeout: nothing was heard from this session for {} seconds", limit.as_secs())]
+    Idle {
+        /// How long that is.
+        limit: Duration,
+    },
     /// The session does not read what it is sent.
     #[error("slow consumer: this session reads more slowly than it is sent to")]
     SlowConsumer,
@@ -377,7 +392,7 @@ impl CloseReason {
             Self::Superseded => "superseded",
             Self::KeyRevoked => "key_revoked",
             Self::UserRemoved => "user_removed",
-            Self::Idle => "idle",
+            Self::Idle { .. } => "idle",
             Self::SlowConsumer => "slow_consumer",
             Self::Shutdown => "shutdown",
             Self::HandshakeTimeout => "handshake_timeout",

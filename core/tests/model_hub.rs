@@ -196,7 +196,7 @@ impl World {
                 match reason {
                     CloseReason::Superseded => happened.note(Happening::Superseded),
                     CloseReason::KeyRevoked => happened.note(Happening::Revoked),
-                    CloseReason::Idle => happened.note(Happening::Idle),
+                    CloseReason::Idle { .. } => happened.note(Happening::Idle),
                     CloseReason::Shutdown => happened.note(Happening::Stopped),
                     // A machine that was retired does not come back.
                     CloseReason::Refused(_) if self.stored.machine_with(&key(2)).is_none() => {}

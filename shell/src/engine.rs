@@ -23,6 +23,7 @@ use event_listener::Event;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
+use crate::log::Log;
 use crate::mailbox::{Mailbox, Pushed};
 use crate::metrics::Metrics;
 
@@ -161,6 +162,7 @@ pub struct Driver {
     hub: Hub,
     fanout: Fanout,
     actions: Vec<Action>,
+    log: Log,
     hands: Hands,
     next_gauges: Monotonic,
     gauges_due: bool,
@@ -207,6 +209,7 @@ impl Driver {
             hub: Hub::new(config, directory),
             fanout: Fanout::default(),
             actions: Vec::new(),
+            log: Log::default(),
             hands,
             next_gauges: Monotonic::default(),
             gauges_due: true,
@@ -266,6 +269,7 @@ impl Driver {
                     None => continue,
                 },
             };
+            self.log.input(&self.hub, &input);
             self.hub.handle(now, input, &mut self.actions);
         }
         if self.hub.next_deadline().is_some_and(|at| at <= now.mono) {
@@ -292,6 +296,7 @@ impl Driver {
         let now = self.clock.now();
         loop {
             self.engine.metrics().actions(&self.actions);
+            self.log.actions(&self.actions);
             self.fanout.carry_out(&mut self.actions, &mut self.hands);
             for (batch, why) in self.hands.failed.drain(..) {
                 self.hub.handle(now, Input::PersistFailed { batch, why }, &mut self.actions);

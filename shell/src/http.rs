@@ -1,4 +1,5 @@
-//! HTTP on the server's port: the upgrade to a WebSocket, `/health`, `/metrics`, and a page for browsers.
+//! HTTP on the server's port: the upgrade to a WebSocket, `/health`, `/metrics`, and a page for browsers; and on
+//! the operator's own port, where there is one, `/metrics`.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
@@ -19,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use crate::connection::Socket;
 use crate::server::Shared;
-use crate::session::{Door, Guest};
+use crate::session::Guest;
 
 const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
 /// The largest message that a session may send, in bytes: for whoever diagnoses a connection.
@@ -54,18 +55,39 @@ pub(crate) async fn upgrade<S: Socket + Unpin + Send + 'static>(
         let response = answer(request, &guest, &upgrading);
         async move { Ok::<_, Infallible>(response) }
     });
-    http1::Builder::new()
-        .max_buf_size(8192)
-        .max_headers(64)
-        .serve_connection(Io(socket), service)
-        .with_upgrades()
-        .await
-        .ok()?;
+    builder().serve_connection(Io(socket), service).with_upgrades().await.ok()?;
     let upgrading = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let upgraded: hyper::upgrade::Upgraded = hyper::upgrade::on(upgrading).await.ok()?;
     let parts = upgraded.downcast::<Io<S>>().ok()?;
     let guest = Arc::into_inner(guest)?.into_inner().unwrap_or_else(PoisonError::into_inner);
     Some(Upgraded { socket: parts.io.0, read: parts.read_buf.into(), guest })
+}
+
+/// Answers requests for the metrics until the connection ends.
+pub(crate) async fn metrics<S: Socket + Unpin + Send + 'static>(socket: S, shared: &Shared) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = match (request.method(), request.uri().path()) {
+            (&Method::GET | &Method::HEAD, "/metrics") => measured(shared),
+            _ => text(StatusCode::NOT_FOUND, "only /metrics is here\n"),
+        };
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // Whoever hangs up in the middle wants nothing more.
+    let _ = builder().serve_connection(Io(socket), service).await;
+}
+
+/// What a request may take before anyone is known.
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(8192).max_headers(64);
+    builder
+}
+
+fn measured(shared: &Shared) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, shared.engine.metrics().encode());
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }
 
 fn answer(
@@ -79,13 +101,7 @@ fn answer(
     }
     match request.uri().path() {
         "/health" => text(StatusCode::OK, "ok"),
-        "/metrics" if guest.door == Door::Monitoring || !guest.shared.private_metrics => {
-            let mut response = text(StatusCode::OK, guest.shared.engine.metrics().encode());
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-            response
-        }
-        "/" if guest.door == Door::Monitoring => text(StatusCode::OK, "see /metrics and /health\n"),
+        "/metrics" if !guest.shared.has_metrics_apart() => measured(&guest.shared),
         "/" if request.headers().contains_key(UPGRADE) => {
             // An address is named by the header only where a trusted proxy is the peer.
             let address = || forwarded(request.headers()).unwrap_or(IpAddr::from([0, 0, 0, 0]));

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod connection;
 pub mod engine;
 mod http;
+mod log;
 pub mod mailbox;
 pub mod metrics;
 pub mod runtime;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use conclave_core::hub::{Action, Gauges};
-use conclave_core::protocol::{CloseReason, Refusal, Reply};
+use conclave_core::protocol::{CloseReason, Reply};
 use conclave_store::journal::CommitStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -155,12 +155,7 @@ impl Metrics {
                 }
                 Action::Reply { reply: Reply::Sent, .. } => posts += 1,
                 Action::Reply { reply: Reply::Refused(refusal), .. } => {
-                    let kind = match refusal {
-                        Refusal::Malformed(_) => "malformed",
-                        Refusal::Unauthorized(_) => "unauthorized",
-                        Refusal::NotFound(_) => "not_found",
-                        Refusal::Internal(_) => "internal",
-                    };
+                    let kind = refusal.kind();
                     self.refusals.get_or_create(&Kind { kind }).inc();
                 }
                 Action::Whisper { .. } => {

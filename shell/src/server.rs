@@ -1,7 +1,7 @@
 //! What a server is on any runtime: its options, what its connections share, the hub's loop, the drain.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 pub const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long a listener rests after it failed: out of file descriptors, it must not spin.
 pub const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Connections at once where only metrics are served.
+const SCRAPES: usize = 32;
 
 /// What an operator decides about a server.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +40,6 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// Proxies whose word on a client's address is taken.
     pub trusted_proxies: Vec<IpAddr>,
-    /// Whether `/metrics` is answered at [`Door::Monitoring`](crate::session::Door) only.
-    pub private_metrics: bool,
     /// Which clocks the server goes by.
     pub clock: Clock,
 }
@@ -66,7 +66,8 @@ impl Server {
             bounds: options.bounds,
             server_id: driver.server_id().to_owned(),
             trusted_proxies: options.trusted_proxies,
-            private_metrics: options.private_metrics,
+            metrics_apart: AtomicBool::new(false),
+            scrapes: AtomicUsize::new(0),
         });
         Ok(Self { driver, shared, retention: options.retention })
     }
@@ -108,7 +109,8 @@ pub struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) server_id: String,
     trusted_proxies: Vec<IpAddr>,
-    pub(crate) private_metrics: bool,
+    metrics_apart: AtomicBool,
+    scrapes: AtomicUsize,
 }
 
 impl Shared {
@@ -122,6 +124,22 @@ impl Shared {
         self.trusted_proxies.contains(&peer.to_canonical())
     }
 
+    /// Has the metrics served at a listener of their own, and no longer where everyone connects.
+    pub fn set_metrics_apart(&self) {
+        self.metrics_apart.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_metrics_apart(&self) -> bool {
+        self.metrics_apart.load(Ordering::SeqCst)
+    }
+
+    /// A place among those who read metrics; `None` if there is none left.
+    pub(crate) fn scrape(self: Arc<Self>) -> Option<Scrape> {
+        let taken = self.scrapes.fetch_add(1, Ordering::SeqCst);
+        let place = Scrape(self);
+        (taken < SCRAPES).then_some(place)
+    }
+
     pub(crate) fn enter(&self, address: IpAddr) -> Result<(), NotAdmitted> {
         let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
         admission.enter(self.clock.now(), address)
@@ -130,6 +148,15 @@ impl Shared {
     pub(crate) fn leave(&self, address: IpAddr, failed: bool) {
         let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
         admission.leave(self.clock.now(), address, failed);
+    }
+}
+
+/// A connection that reads metrics; its place is free again when this is dropped.
+pub(crate) struct Scrape(pub(crate) Arc<Shared>);
+
+impl Drop for Scrape {
+    fn drop(&mut self) {
+        self.0.scrapes.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

@@ -18,19 +18,9 @@ use crate::server::Shared;
 /// How long a connection that ends may take to read its last word.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// Through which of its listeners a server is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// The one for everyone.
-    Public,
-    /// The one for whoever monitors: `/health` and `/metrics`, and no sessions.
-    Monitoring,
-}
-
 /// A connection that was let in. Dropping it gives its place back.
 pub struct Guest {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) door: Door,
     /// Under which address it was admitted; none yet if a trusted proxy is to name it.
     address: Option<IpAddr>,
     state: &'static str,
@@ -42,13 +32,13 @@ impl Guest {
     ///
     /// # Errors
     /// The bound that it met: drop it.
-    pub fn admit(shared: &Arc<Shared>, peer: IpAddr, door: Door) -> Result<Self, NotAdmitted> {
+    pub fn admit(shared: &Arc<Shared>, peer: IpAddr) -> Result<Self, NotAdmitted> {
         let address = (!shared.trusts(peer)).then_some(peer);
         if let Some(address) = address {
             shared.enter(address)?;
         }
         shared.engine.metrics().connection("upgrading", 1);
-        Ok(Self { shared: shared.clone(), door, address, state: "upgrading", failed: false })
+        Ok(Self { shared: shared.clone(), address, state: "upgrading", failed: false })
     }
 
     /// Takes the address that a trusted proxy named.
@@ -112,6 +102,13 @@ pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(
     if progress == Progress::Parting {
         let ended = async { while drive(&mut connection).await != Progress::Ended {} };
         let _ = Box::pin(within::<R, _>(LAST_WORD, ended)).await;
+    }
+}
+
+/// Serves the metrics, and nothing else, to a connection from the operator's own listener.
+pub async fn serve_metrics<R: Runtime, S: Socket + Unpin + Send + 'static>(socket: S, shared: Arc<Shared>) {
+    if let Some(scrape) = shared.scrape() {
+        let _ = within::<R, _>(HANDSHAKE_TIMEOUT, http::metrics(socket, &scrape.0)).await;
     }
 }
 

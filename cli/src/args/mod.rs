@@ -19,7 +19,7 @@ pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
 pub use message::{Send, Since, Tail, Verdict, Whisper, Who};
 pub use moderate::{Kick, OfChannel, OfUser, User};
-pub use serve::{AdminArg, Backup, LimitArg, Restore, Runtime, Serve};
+pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
 pub use value::{duration, show_duration};
 
 const STYLES: Styles = Styles::styled()

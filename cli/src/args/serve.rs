@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _};
 use conclave_core::key::PublicKey;
 use conclave_core::name::UserName;
 
@@ -26,18 +28,18 @@ pub struct Serve {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_BIND", default_value = "127.0.0.1:4390")]
     pub bind: SocketAddr,
-    /// Address and port for /metrics, which --bind does not answer then
-    #[arg(long, value_name = "ADDR", env = "CONCLAVE_METRICS_BIND")]
-    pub metrics_bind: Option<SocketAddr>,
     /// Folder of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Keep nothing: all is gone when it ends, and no data folder is used
+    /// Keep everything in memory only: all is gone when it ends
     #[arg(long, env = "CONCLAVE_EPHEMERAL", value_parser = clap::builder::FalseyValueParser::new())]
     pub ephemeral: bool,
     /// A user who is server admin; with a key, only that key can claim the name (repeatable)
     #[arg(long = "admin", value_name = "NAME[=KEY]", env = "CONCLAVE_ADMINS", value_delimiter = ',')]
     pub admins: Vec<AdminArg>,
+    /// Who may register: everyone, or only whom --admin names; users stay users either way
+    #[arg(long, value_name = "WHO", env = "CONCLAVE_REGISTRATION", default_value = "open")]
+    pub registration: Registration,
     /// How long messages are kept
     #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = duration)]
     pub retention: Duration,
@@ -58,9 +60,48 @@ pub struct Serve {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<IpAddr>,
+    /// Serve /metrics at this address and port, without TLS, and no longer at the public one
+    #[arg(long, value_name = "ADDR", env = "CONCLAVE_METRICS_BIND")]
+    pub metrics_bind: Option<SocketAddr>,
     /// The runtime that carries it; they behave alike
     #[arg(long, value_name = "NAME", env = "CONCLAVE_RUNTIME", default_value = "tokio")]
     pub runtime: Runtime,
+}
+
+impl Serve {
+    /// Lets what was typed outweigh what the environment says: `--ephemeral` a folder, and a folder
+    /// `CONCLAVE_EPHEMERAL`.
+    ///
+    /// # Errors
+    /// Two that contradict each other and have the same weight.
+    pub fn settle(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        if !self.ephemeral || self.data_dir.is_none() {
+            return Ok(());
+        }
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        match (typed("ephemeral"), typed("data_dir")) {
+            (true, false) => self.data_dir = None,
+            (false, true) => self.ephemeral = false,
+            (both, _) => {
+                let what = if both {
+                    "the argument '--ephemeral' cannot be used with '--data-dir <DIR>'"
+                } else {
+                    "CONCLAVE_EPHEMERAL and CONCLAVE_DATA_DIR contradict each other: unset one of them"
+                };
+                return Err(super::Cli::command().error(ErrorKind::ArgumentConflict, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who may become a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Registration {
+    /// everyone
+    Open,
+    /// only whom --admin names
+    Closed,
 }
 
 /// What carries a server's sockets and tasks.
@@ -133,16 +174,16 @@ pub struct Backup {
 /// Put a backup where a server finds it
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   conclave restore --data-dir /var/lib/conclave /backups/today.db
+  conclave restore --replace /backups/today.db          what is there is kept beside it
 
-No server may run on the data folder. The backup is checked as a whole before anything there
-changes.")]
+All of the backup is checked before anything changes. No server may run on the folder.")]
 pub struct Restore {
     /// Folder of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Put the backup in the place of what the folder holds, which is gone then
+    /// Put it in the place of a server's data that is there, which is kept under another name
     #[arg(long)]
     pub replace: bool,
     /// The backup

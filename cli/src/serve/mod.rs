@@ -1,12 +1,12 @@
 //! `conclave serve`.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use conclave_core::hub;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
-use conclave_store::journal::{self, Journal};
+use conclave_store::journal::{self, Journal, Replace};
 use signals::Signals;
 use tracing::{info, warn};
 
@@ -22,14 +22,17 @@ mod telemetry;
 /// # Errors
 /// Why it could not start or had to stop.
 pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
-    let _telemetry = logging::start(context)?;
+    let log = logging::start(context)?;
     let mut options = Options {
         hub: hub::Config {
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
+            registration: match serve.registration {
+                args::Registration::Open => hub::Registration::Open,
+                args::Registration::Closed => hub::Registration::Closed,
+            },
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),
-        private_metrics: serve.metrics_bind.is_some(),
         trusted_proxies: serve.trusted_proxies.iter().map(|address| address.to_canonical()).collect(),
         ..Options::default()
     };
@@ -54,7 +57,8 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, kept };
+    let greeting = Greeting { kept, tls: tls.is_some(), json: log.json };
+    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, greeting };
     match serve.runtime {
         args::Runtime::Tokio => begun.on_tokio(context),
         #[cfg(feature = "smol-server")]
@@ -69,23 +73,24 @@ struct Begun {
     tls: Option<Tls>,
     journal: Journal,
     options: Options,
-    kept: String,
+    greeting: Greeting,
 }
 
 impl Begun {
     fn on_tokio(self, context: &Context) -> Result<(), Failure> {
-        let Self { bind, metrics, tls, journal, options, kept } = self;
+        let Self { bind, metrics, tls, journal, options, greeting } = self;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
         runtime.block_on(async {
-            let listener =
-                tokio::net::TcpListener::from_std(bound(bind)?).map_err(|why| not_bound(bind, &why))?;
+            let listen = async |bind, flag| {
+                tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, flag, &why))
+            };
+            let listener = listen(bind, "--bind").await?;
             let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
-            if let Some(at) = metrics {
-                let listener = tokio::net::TcpListener::from_std(bound_for_metrics(at)?);
-                server = server.monitored_at(listener.map_err(|why| not_bound(at, &why))?);
+            if let Some(metrics) = metrics {
+                server.serve_metrics_at(listen(metrics, "--metrics-bind").await?);
             }
             let signals = Signals::listen();
-            greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
+            greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
             let stop = Stop::new();
             let signals = tokio::spawn(signals.attend(stop.clone(), tls));
             server.run(stop).await;
@@ -96,19 +101,23 @@ impl Begun {
 
     #[cfg(feature = "smol-server")]
     fn on_smol(self, context: &Context) -> Result<(), Failure> {
-        use conclave_shell_smol::server::{Server, listener};
-        let Self { bind, metrics, tls, journal, options, kept } = self;
-        let public = listener(bound(bind)?).map_err(|why| not_bound(bind, &why))?;
-        let mut server = Server::new(public, tls.clone(), journal, options).map_err(store_failure)?;
-        if let Some(at) = metrics {
-            let listener = listener(bound_for_metrics(at)?).map_err(|why| not_bound(at, &why))?;
-            server = server.monitored_at(listener);
+        use conclave_shell_smol::server::Server;
+        let Self { bind, metrics, tls, journal, options, greeting } = self;
+        let listen = |bind, flag| {
+            std::net::TcpListener::bind(bind)
+                .and_then(conclave_shell_smol::server::listener)
+                .map_err(|why| not_bound(bind, flag, &why))
+        };
+        let listener = listen(bind, "--bind")?;
+        let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+        if let Some(metrics) = metrics {
+            server.serve_metrics_at(listen(metrics, "--metrics-bind")?);
         }
         // Signals are tokio's on either runtime: a thread waits for them.
         let waiting =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
         let signals = waiting.block_on(async { Signals::listen() });
-        greet(context, server.address().unwrap_or(bind), tls.is_some(), &kept);
+        greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
         let stop = Stop::new();
         let stopping = stop.clone();
         std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls)));
@@ -121,24 +130,10 @@ fn no_threads(why: std::io::Error) -> Failure {
     Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
 }
 
-fn bound(bind: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(bind)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|why| not_bound(bind, &why))
-}
-
-/// The same, saying where it is: the port may be the system's choice.
-fn bound_for_metrics(bind: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = bound(bind)?;
-    let address = listener.local_addr().unwrap_or(bind);
-    info!(%address, "metrics");
-    Ok(listener)
-}
-
-fn not_bound(bind: SocketAddr, why: &std::io::Error) -> Failure {
+fn not_bound(bind: SocketAddr, flag: &str, why: &std::io::Error) -> Failure {
     Failure::new(
         format!("{bind} cannot be listened on: {why}"),
-        "stop what listens there, or choose another address with --bind (--metrics-bind for the metrics)",
+        format!("stop what listens there, or choose another address with {flag}"),
     )
 }
 
@@ -162,44 +157,57 @@ pub(crate) fn data_dir(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) fn store_failure(why: journal::OpenError) -> Failure {
-    use journal::OpenError as E;
-    let next = match &why {
-        E::InUse { .. } => "stop the other server, or name another folder with --data-dir DIR",
-        E::Unwritable { .. } => "make it writable for this user, or name another folder with --data-dir DIR",
-        E::NewerSchema { .. } => "install the release that wrote it, or a newer one",
-        E::NotOurs { .. } => "move the file away, or name another folder with --data-dir DIR",
-        E::Corrupt { .. } => "conclave restore --replace BACKUP puts a backup in its place",
-        E::UnfinishedRestore { .. } => "run conclave restore again",
-        E::Exists { .. } => "name another place; conclave restore has --replace",
-        E::Io { .. } | E::Store { .. } => "look at the disk: its space, its permissions, its health",
-        _ => "",
-    };
-    Failure::new(why.to_string(), next)
+    Failure::new(why.to_string(), why.advice())
 }
 
-/// Says where it listens, what is kept, and what to type next.
-fn greet(context: &Context, address: SocketAddr, tls: bool, kept: &str) {
-    let scheme = if tls { "wss" } else { "ws" };
-    info!(%address, tls, "listening");
-    let reachable = if address.ip().is_unspecified() {
-        SocketAddr::new(
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() },
-            address.port(),
-        )
-    } else {
-        address
-    };
-    if !tls && !address.ip().is_loopback() {
-        warn!(
-            %address,
-            "PLAIN TEXT on an address that others reach: whoever is on the way reads every message. \
-             Give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS"
+/// What is said once it listens.
+struct Greeting {
+    kept: String,
+    tls: bool,
+    /// Whether a program reads it, line by line.
+    json: bool,
+}
+
+impl Greeting {
+    /// Says where it listens, what is kept, and what to type next.
+    fn say(&self, context: &Context, address: SocketAddr, metrics: Option<SocketAddr>) {
+        let Self { kept, tls, .. } = self;
+        let scheme = if *tls { "wss" } else { "ws" };
+        info!(%address, tls, "listening");
+        let reachable = if address.ip().is_unspecified() {
+            SocketAddr::new(
+                if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() },
+                address.port(),
+            )
+        } else {
+            address
+        };
+        if !tls && !address.ip().is_loopback() {
+            warn!(
+                %address,
+                "PLAIN TEXT on an address that others reach: whoever is on the way reads every message. \
+                 Give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS"
+            );
+        }
+        self.note(context, format_args!("conclave serves {scheme}://{address}, {kept}"));
+        if let Some(metrics) = metrics {
+            self.note(context, format_args!("metrics: http://{metrics}/metrics, and there alone"));
+        }
+        self.note(
+            context,
+            format_args!(
+                "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
+            ),
         );
     }
-    context.output.note(format_args!("conclave serves {scheme}://{address}, {kept}"));
-    context.output.note(format_args!(
-        "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
-    ));
+
+    fn note(&self, context: &Context, text: std::fmt::Arguments<'_>) {
+        if self.json {
+            info!("{text}");
+        } else {
+            context.output.note(text);
+        }
+    }
 }
 
 /// `conclave backup`.
@@ -213,8 +221,12 @@ pub(crate) fn backup(backup: args::Backup, context: &Context) -> Result<(), Fail
 /// `conclave restore`.
 pub(crate) fn restore(restore: args::Restore, context: &Context) -> Result<(), Failure> {
     let dir = data_dir(restore.data_dir)?;
-    let replace = if restore.replace { journal::Replace::Yes } else { journal::Replace::No };
-    journal::restore(&restore.file, &dir, replace).map_err(store_failure)?;
+    let replace = if restore.replace { Replace::Yes } else { Replace::No };
+    if let Some(kept) = journal::restore(&restore.file, &dir, replace).map_err(store_failure)? {
+        context
+            .output
+            .note(format_args!("what was there is kept as {}: delete it when you are sure", kept.display()));
+    }
     context.output.note(format_args!(
         "{} holds what {} held; start it: conclave serve --data-dir {0}",
         dir.display(),

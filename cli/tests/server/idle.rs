@@ -1,6 +1,5 @@
 //! Thousands of sessions that say nothing.
 
-use std::fs;
 use std::thread;
 use std::time::Instant;
 
@@ -29,13 +28,6 @@ fn allowed() -> usize {
     SESSIONS.min(usize::try_from(current.saturating_sub(OTHERS)).unwrap_or(0))
 }
 
-/// What is resident of a process, in KiB; `None` where the system does not tell.
-fn resident(server: &Served) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
-}
-
 #[test]
 fn five_thousand_idle_sessions_cost_little_and_hear_everything() {
     let count = allowed();
@@ -54,7 +46,7 @@ fn five_thousand_idle_sessions_cost_little_and_hear_everything() {
         let warm: Vec<Peer> =
             (0..50).map(|nth| Peer::connect(server.address, "ann", &format!("w{nth}"))).collect();
         drop(warm);
-        let before = resident(&server);
+        let before = server.resident();
 
         let address = server.address;
         let mut idle: Vec<Peer> = thread::scope(|scope| {
@@ -75,7 +67,7 @@ fn five_thousand_idle_sessions_cost_little_and_hear_everything() {
             workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
         });
         assert_eq!(ann.who(Some("c")).len(), count + 1);
-        if let (Some(before), Some(after)) = (before, resident(&server)) {
+        if let (Some(before), Some(after)) = (before, server.resident()) {
             let each = (after - before) / count as f64;
             say!(
                 "{runtime}: {count} idle sessions, {before} KiB before, {after} KiB with them: {each:.1} KiB each"

@@ -3,9 +3,13 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod copies;
 mod crash;
 mod disk;
+mod hostile;
 mod idle;
 mod interop;
+mod logs;
 mod operation;
 mod process;
+mod settings;

@@ -1,6 +1,7 @@
 //! A server's process: started, read, signalled, ended.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,7 +10,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
-use conclave_tests::client::PATIENCE;
+use conclave_core::wire::v1::Visibility;
+use conclave_tests::client::{PATIENCE, Peer};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The runtimes that the program has.
@@ -127,6 +129,13 @@ impl Served {
         wait(&mut self.child)
     }
 
+    /// What is resident of its memory, in KiB; `None` where the system does not tell.
+    pub(crate) fn resident(&self) -> Option<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    }
+
     /// Whether it has not ended.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -138,6 +147,21 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A channel `c` with a post, and the text in it.
+pub(crate) fn with_a_post(server: &Served, text: &str) -> Peer {
+    let mut ann = Peer::register(server.address, "ann");
+    ann.create("c", Visibility::Public);
+    ann.post("c", text);
+    ann
+}
+
+/// What is in that channel.
+pub(crate) fn history(server: &Served) -> Vec<&'static str> {
+    let mut ann = Peer::connect(server.address, "ann", "reader");
+    ann.join("c");
+    ann.history_texts("c")
 }
 
 /// Runs a program to its end; gives back its code, and what it said on standard output and error.

@@ -142,8 +142,7 @@ pub struct Limits {
     pub invites_per_channel: usize,
     /// Machines of a user.
     pub machines_per_user: usize,
-    /// Users of the server; the admins that its operator names are let in beyond it. Fewer than there are: nobody
-    /// else registers.
+    /// Users of the server; the admins that its operator names are let in beyond it.
     pub users: usize,
     /// Rows of a page of history.
     pub page_rows: usize,

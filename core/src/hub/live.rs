@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::commit::{Change, Then, Waiting};
 use super::limit::Buckets;
-use super::{Action, ConnId, Hub, Lifecycle, refuse};
+use super::{Action, ConnId, Hub, Lifecycle, Registration, refuse};
 use crate::handshake::Proven;
 use crate::name::{Handle, MachineName, SessionPath};
 use crate::protocol::{CloseReason, Refusal};
@@ -16,6 +16,10 @@ use crate::time::{Monotonic, Now};
 
 /// How long a user without sessions keeps its buckets: a reconnect does not refill them.
 const COOLING: Duration = Duration::from_secs(60);
+
+/// The same whichever name is asked for.
+const REGISTRATION_CLOSED: &str = "registration is closed on this server: ask its operator to open it for you, or, \
+                                   if you are a user here, add this machine from one that is enrolled";
 
 /// A live, authenticated connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +69,10 @@ impl Hub {
             let proven = Proven { key, session, claim: Some(claim) };
             self.waiting.push_back(Waiting::Open { conn, proven });
             return;
+        }
+        let closed = self.config.registration == Registration::Closed;
+        if closed && !self.is_admin(&claim.user) && self.directory.machine_with(&key).is_none() {
+            return refuse_open(actions, conn, refuse::unauthorized(REGISTRATION_CLOSED));
         }
         let pinned = self.config.admins.get(&claim.user).copied().flatten();
         if self.directory.user_named(claim.user.as_str()).is_some() {
@@ -142,9 +150,10 @@ impl Hub {
         {
             self.liveness.remove(&(at, conn));
             let Some(session) = self.sessions.get_mut(&conn) else { continue };
-            let due = session.heard + self.config.limits.idle;
+            let limit = self.config.limits.idle;
+            let due = session.heard + limit;
             if due <= now.mono {
-                self.close(now, conn, CloseReason::Idle, actions);
+                self.close(now, conn, CloseReason::Idle { limit }, actions);
             } else {
                 session.look = due;
                 self.liveness.insert((due, conn));

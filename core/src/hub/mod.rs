@@ -201,6 +201,18 @@ pub struct Config {
     pub admins: BTreeMap<UserName, Option<PublicKey>>,
     /// What is bounded.
     pub limits: Limits,
+    /// Who may become a user.
+    pub registration: Registration,
+}
+
+/// Who may become a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Registration {
+    /// Everyone.
+    #[default]
+    Open,
+    /// Only those whom [`Config::admins`] names.
+    Closed,
 }
 
 /// The hub's state. See the module for how to drive it.

@@ -65,6 +65,7 @@ mod tests {
     use super::*;
     use crate::protocol::CloseReason;
     use alloc::string::{String, ToString as _};
+    use core::time::Duration;
 
     #[test]
     fn every_end_that_the_server_decides_is_known_as_one() {
@@ -72,7 +73,7 @@ mod tests {
         for reason in [
             CloseReason::KeyRevoked,
             CloseReason::UserRemoved,
-            CloseReason::Idle,
+            CloseReason::Idle { limit: Duration::from_secs(90) },
             CloseReason::SlowConsumer,
             CloseReason::Shutdown,
             CloseReason::HandshakeTimeout,

@@ -201,7 +201,7 @@ pub fn config(rates: bool) -> Config {
     };
     let limits = if rates { Limits { session: slow, user: shared, ..limits } } else { limits };
     let admins = [(UserName::new("root").unwrap(), None), (UserName::new("cid").unwrap(), Some(key(3, 0)))];
-    Config { admins: admins.into(), limits }
+    Config { admins: admins.into(), limits, ..Config::default() }
 }
 
 impl Model {

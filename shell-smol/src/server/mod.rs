@@ -9,7 +9,7 @@ use std::time::Instant;
 use conclave_core::hub::Input;
 use conclave_shell::runtime::{Runtime, within};
 use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Shared};
-use conclave_shell::session::{self, Door, Guest};
+use conclave_shell::session::{self, Guest};
 use conclave_store::journal::{Journal, OpenError};
 use futures_rustls::TlsAcceptor;
 use smol::net::TcpListener;
@@ -44,8 +44,8 @@ pub fn listener(listener: std::net::TcpListener) -> io::Result<TcpListener> {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
-    monitoring: Option<TcpListener>,
     tls: Option<Tls>,
+    metrics: Option<TcpListener>,
     inner: conclave_shell::server::Server,
 }
 
@@ -60,14 +60,12 @@ impl Server {
         journal: Journal,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let inner = conclave_shell::server::Server::new(journal, options)?;
-        Ok(Self { listener, monitoring: None, tls, inner })
-    }
-
-    /// Answers whoever monitors there, in plain text.
-    #[must_use]
-    pub fn monitored_at(self, listener: TcpListener) -> Self {
-        Self { monitoring: Some(listener), ..self }
+        Ok(Self {
+            listener,
+            tls,
+            metrics: None,
+            inner: conclave_shell::server::Server::new(journal, options)?,
+        })
     }
 
     /// Where it listens.
@@ -76,6 +74,17 @@ impl Server {
     /// The listener's.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Serves the metrics at a listener of their own, without TLS, and no longer where everyone connects.
+    pub fn serve_metrics_at(&mut self, listener: TcpListener) {
+        self.inner.shared().set_metrics_apart();
+        self.metrics = Some(listener);
+    }
+
+    /// Where the metrics are served, if that is elsewhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 
     /// Serves until `stop` on as many threads as there are processors, then drains: no new connections, every
@@ -93,12 +102,13 @@ impl Server {
     }
 
     async fn serve(self, executor: &Arc<Executor<'static>>, stop: &Stop) {
-        let Self { listener, monitoring, tls, inner } = self;
+        let Self { listener, tls, metrics, inner } = self;
         let shared = inner.shared().clone();
         let hub = executor.spawn(inner.hub::<Smol>());
-        let accepting = accept(&listener, monitoring.as_ref(), tls, &shared, executor);
-        smol::future::or(stop.stopped(), accepting).await;
-        drop((listener, monitoring));
+        let telling = executor.spawn(tell_metrics(metrics, shared.clone(), executor.clone()));
+        smol::future::or(stop.stopped(), accept(&listener, tls, &shared, executor)).await;
+        telling.cancel().await;
+        drop(listener);
         info!("draining: no new connections, finishing what was accepted");
         shared.engine().submit(Input::Shutdown);
         let driver = hub.await;
@@ -111,24 +121,32 @@ impl Server {
     }
 }
 
+/// Serves the metrics at their own listener, if there is one, until it is cancelled.
+async fn tell_metrics(listener: Option<TcpListener>, shared: Arc<Shared>, executor: Arc<Executor<'static>>) {
+    let Some(listener) = listener else { return };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let scrape = session::serve_metrics::<Smol, _>(Stream::Plain(stream), shared.clone());
+                Task::detach(executor.spawn(scrape));
+            }
+            Err(error) => {
+                warn!(%error, "a connection for the metrics could not be accepted");
+                Timer::after(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
 /// Accepts connections for ever.
 async fn accept(
     listener: &TcpListener,
-    monitoring: Option<&TcpListener>,
     tls: Option<Tls>,
     shared: &Arc<Shared>,
     executor: &Arc<Executor<'static>>,
 ) {
     loop {
-        let everyone = async { (listener.accept().await, Door::Public) };
-        let monitors = async {
-            match monitoring {
-                Some(listener) => (listener.accept().await, Door::Monitoring),
-                None => std::future::pending().await,
-            }
-        };
-        let (accepted, door) = smol::future::or(everyone, monitors).await;
-        let (stream, peer) = match accepted {
+        let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
@@ -136,7 +154,7 @@ async fn accept(
                 continue;
             }
         };
-        let guest = match Guest::admit(shared, peer.ip(), door) {
+        let guest = match Guest::admit(shared, peer.ip()) {
             Ok(guest) => guest,
             Err(why) => {
                 debug!(peer = %peer.ip(), %why, "a connection was not admitted");
@@ -144,8 +162,7 @@ async fn accept(
             }
         };
         let _ = stream.set_nodelay(true);
-        let acceptor =
-            tls.as_ref().filter(|_| door == Door::Public).map(|tls| TlsAcceptor::from(tls.current()));
+        let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
         let accepted = async move {
             match acceptor {
                 None => Some(Stream::Plain(stream)),

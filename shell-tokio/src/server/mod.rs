@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use conclave_core::hub::Input;
 use conclave_shell::runtime::{Runtime, within};
-use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS};
-use conclave_shell::session::{self, Door, Guest};
+use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Shared};
+use conclave_shell::session::{self, Guest};
 use conclave_store::journal::{Journal, OpenError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -34,8 +35,8 @@ impl Runtime for Tokio {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
-    monitoring: Option<TcpListener>,
     tls: Option<Tls>,
+    metrics: Option<TcpListener>,
     inner: conclave_shell::server::Server,
 }
 
@@ -50,14 +51,12 @@ impl Server {
         journal: Journal,
         options: Options,
     ) -> Result<Self, OpenError> {
-        let inner = conclave_shell::server::Server::new(journal, options)?;
-        Ok(Self { listener, monitoring: None, tls, inner })
-    }
-
-    /// Answers whoever monitors there, in plain text.
-    #[must_use]
-    pub fn monitored_at(self, listener: TcpListener) -> Self {
-        Self { monitoring: Some(listener), ..self }
+        Ok(Self {
+            listener,
+            tls,
+            metrics: None,
+            inner: conclave_shell::server::Server::new(journal, options)?,
+        })
     }
 
     /// Where it listens.
@@ -68,17 +67,29 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Serves the metrics at a listener of their own, without TLS, and no longer where everyone connects.
+    pub fn serve_metrics_at(&mut self, listener: TcpListener) {
+        self.inner.shared().set_metrics_apart();
+        self.metrics = Some(listener);
+    }
+
+    /// Where the metrics are served, if that is elsewhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until `stop`, then drains: no new connections, every accepted post answered, every session told.
     pub async fn run(self, stop: Stop) {
-        let Self { listener, monitoring, tls, inner } = self;
+        let Self { listener, tls, metrics, inner } = self;
         let shared = inner.shared().clone();
         let hub = tokio::spawn(inner.hub::<Tokio>());
         let mut connections = JoinSet::new();
         tokio::select! {
             () = stop.stopped() => {}
-            () = accept(&listener, monitoring.as_ref(), tls, &shared, &mut connections) => {}
+            () = accept(&listener, tls, &shared, &mut connections) => {}
+            () = tell_metrics(metrics, &shared) => {}
         }
-        drop((listener, monitoring));
+        drop(listener);
         info!("draining: no new connections, finishing what was accepted");
         shared.engine().submit(Input::Shutdown);
         let driver = hub.await;
@@ -96,24 +107,34 @@ impl Server {
     }
 }
 
+/// Serves the metrics at their own listener for ever; without one, waits for ever.
+async fn tell_metrics(listener: Option<TcpListener>, shared: &Arc<Shared>) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let mut scrapes = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                scrapes.spawn(session::serve_metrics::<Tokio, _>(Stream::Plain(stream), shared.clone()));
+            }
+            Err(error) => {
+                warn!(%error, "a connection for the metrics could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
+        }
+        while scrapes.try_join_next().is_some() {}
+    }
+}
+
 /// Accepts connections for ever.
 async fn accept(
     listener: &TcpListener,
-    monitoring: Option<&TcpListener>,
     tls: Option<Tls>,
-    shared: &std::sync::Arc<conclave_shell::server::Shared>,
+    shared: &Arc<Shared>,
     connections: &mut JoinSet<()>,
 ) {
     loop {
-        let monitors = async {
-            match monitoring {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
-        };
-        let (accepted, door) = tokio::select! {
-            accepted = listener.accept() => (accepted, Door::Public),
-            accepted = monitors => (accepted, Door::Monitoring),
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
         let (stream, peer) = match accepted {
@@ -124,7 +145,7 @@ async fn accept(
                 continue;
             }
         };
-        let guest = match Guest::admit(shared, peer.ip(), door) {
+        let guest = match Guest::admit(shared, peer.ip()) {
             Ok(guest) => guest,
             Err(why) => {
                 debug!(peer = %peer.ip(), %why, "a connection was not admitted");
@@ -132,8 +153,7 @@ async fn accept(
             }
         };
         let _ = stream.set_nodelay(true);
-        let acceptor =
-            tls.as_ref().filter(|_| door == Door::Public).map(|tls| TlsAcceptor::from(tls.current()));
+        let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
         let accepted = async move {
             match acceptor {
                 None => Some(Stream::Plain(stream)),

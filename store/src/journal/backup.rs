@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenError, StoreError};
@@ -16,7 +17,7 @@ use super::schema;
 pub enum Replace {
     /// Refuse to.
     No,
-    /// What was there is gone afterwards.
+    /// What was there is kept beside it, under another name.
     Yes,
 }
 
@@ -36,31 +37,63 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), OpenError> {
         .inspect_err(|_| drop(fs::remove_file(&part)))
 }
 
-/// Puts the copy `from` in place as the database of the data directory `dir`, after checking all of it.
+/// Puts the copy `from` in place as the database of the data directory `dir`, after checking all of it. Returns
+/// where the database that it replaced is kept, if there was one.
 ///
 /// # Errors
-/// [`OpenError::InUse`] if a server runs there, [`OpenError::Exists`] if there is a database and it is not to
+/// [`OpenError::InUse`] if a server runs there, [`OpenError::Occupied`] if there is a database and it is not to
 /// be replaced, otherwise what is wrong with either side. The directory is unchanged then.
-pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<(), OpenError> {
+pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathBuf>, OpenError> {
     let home = Home::take(dir)?;
     let database = home.database();
-    if replace == Replace::No && database.exists() {
-        return Err(OpenError::Exists { path: database });
+    let replaces = database.exists();
+    if replace == Replace::No && replaces {
+        return Err(OpenError::Occupied { dir: dir.into() });
     }
     let part = unfinished(dir);
-    let log = beside(&database, "-wal");
     copy(from, &part).and_then(|()| check(&part)).inspect_err(|_| drop(fs::remove_file(&part)))?;
+    let kept = if replaces { Some(set_aside(&database)?) } else { None };
     // The old database's log would be taken for the new one's. From here to the end the unfinished restore is
     // what keeps a server from serving half of the old one.
-    for path in [&log, &beside(&database, "-shm")] {
-        match fs::remove_file(path) {
+    for path in [beside(&database, "-wal"), beside(&database, "-shm")] {
+        match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(OpenError::io(path, source));
+                return Err(OpenError::io(&path, source));
             }
             _ => {}
         }
     }
-    put(&part, &database)
+    put(&part, &database)?;
+    Ok(kept)
+}
+
+/// Gives a database and its log a second name, durably; returns it. A log that is sound is moved into the
+/// database first, so that the database is whole without it.
+fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
+    // What is damaged is kept as it is.
+    let _ = schema::connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .and_then(|connection| connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE));
+    let mut kept = beside(database, ".replaced");
+    let mut nth = 1;
+    while kept.exists() {
+        nth += 1;
+        kept = beside(database, &format!(".replaced-{nth}"));
+    }
+    for suffix in ["", "-wal"] {
+        let (old, new) = (beside(database, suffix), beside(&kept, suffix));
+        let named = fs::hard_link(&old, &new)
+            // Not every file system has two names for one file.
+            .or_else(|_| fs::copy(&old, &new).and_then(|_| fs::File::open(&new)?.sync_all()));
+        match named {
+            Err(source) if suffix.is_empty() || source.kind() != io::ErrorKind::NotFound => {
+                return Err(OpenError::io(&new, source));
+            }
+            _ => {}
+        }
+    }
+    let dir = database.parent().unwrap_or(database);
+    home::sync_dir(dir).map_err(|source| OpenError::io(dir, source))?;
+    Ok(kept)
 }
 
 /// Refuses a directory in which a restore was interrupted.

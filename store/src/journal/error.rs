@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
-/// Why a data directory could not be opened, read, backed up or restored.
+/// Why a data directory could not be opened, read, backed up or restored. `Display` says what is wrong,
+/// [`OpenError::advice`] what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -24,7 +25,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A newer release wrote it.
-    #[error("{file} has schema version {found}, and this release knows {known} at most", file = .file.display())]
+    #[error("{file} has schema version {found}, and this release knows {known} at most: a newer release wrote it", file = .file.display())]
     NewerSchema {
         /// The database.
         file: PathBuf,
@@ -48,7 +49,7 @@ pub enum OpenError {
         why: String,
     },
     /// A restore into it did not end.
-    #[error("a restore into {dir} was interrupted: run it again, or delete {file} to keep what was there before", dir = .dir.display(), file = .file.display())]
+    #[error("a restore into {dir} was interrupted", dir = .dir.display())]
     UnfinishedRestore {
         /// The directory.
         dir: PathBuf,
@@ -60,6 +61,12 @@ pub enum OpenError {
     Exists {
         /// What is there.
         path: PathBuf,
+    },
+    /// A restore would replace what is there.
+    #[error("the data directory {dir} holds a server's data already", dir = .dir.display())]
+    Occupied {
+        /// The directory.
+        dir: PathBuf,
     },
     /// The system refused something.
     #[error("{path}: {source}", path = .path.display())]
@@ -80,6 +87,36 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What to do about it.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::InUse { .. } => "stop that server, or name another directory with --data-dir".into(),
+            Self::Unwritable { dir, .. } => format!(
+                "make it writable for this user (see `ls -ld {}`), or name another with --data-dir",
+                dir.display()
+            ),
+            Self::NewerSchema { .. } => "use the release that wrote it, or a newer one".into(),
+            Self::NotOurs { .. } => "look at the path again, or move that file away".into(),
+            Self::Corrupt { .. } => {
+                "put a backup that is whole in its place: conclave restore --replace BACKUP".into()
+            }
+            Self::UnfinishedRestore { file, .. } => {
+                format!("run it again, or delete {} to keep what was there before", file.display())
+            }
+            Self::Exists { .. } => "name a file that does not exist yet".into(),
+            Self::Occupied { .. } => "name another directory with --data-dir, or add --replace: \
+                                      what is there is kept beside it"
+                .into(),
+            Self::Io { path, .. } => format!("look at `ls -l {}`", path.display()),
+            Self::Store { source: StoreError::Full, .. } => {
+                "free some space on its disk, then try again".into()
+            }
+            Self::Store { file, .. } => {
+                format!("look at its disk and at `ls -l {}`, then try again", file.display())
+            }
+        }
+    }
+
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }

@@ -11,7 +11,7 @@ use super::error::OpenError;
 pub(super) struct Home {
     dir: PathBuf,
     temporary: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl Home {
@@ -22,7 +22,7 @@ impl Home {
         let path = dir.join("conclave.lock");
         let lock = private_file().open(&path).map_err(unwritable)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.into(), temporary: false, _lock: lock }),
+            Ok(()) => Ok(Self { dir: dir.into(), temporary: false, lock }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.into() }),
             Err(TryLockError::Error(source)) => Err(OpenError::io(&path, source)),
         }
@@ -45,14 +45,28 @@ impl Home {
     pub(super) fn database(&self) -> PathBuf {
         database(&self.dir)
     }
-}
 
-impl Drop for Home {
-    fn drop(&mut self) {
+    /// Takes the names away from a temporary directory whose files are all open, where files do without: then
+    /// nothing is left of it, however this process ends.
+    pub(super) fn hide(&self) {
+        if cfg!(unix) {
+            self.remove();
+        }
+    }
+
+    fn remove(&self) {
         if self.temporary {
             // Whatever could not be removed is the system's to clean.
             let _ = fs::remove_dir_all(&self.dir);
         }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.remove();
+        // A child that is being started may still have the file open: closing it here is not enough.
+        let _ = self.lock.unlock();
     }
 }
 

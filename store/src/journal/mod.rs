@@ -32,7 +32,8 @@ use home::Home;
 /// How a journal is kept.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Keep everything in a temporary directory that goes when the journal does, and wait for no disk.
+    /// Keep everything in a temporary directory that goes when the journal does (on Unix even if the process is
+    /// killed), and wait for no disk.
     pub ephemeral: bool,
     /// The database's greatest size in bytes; past it, batches fail with [`StoreError::Full`] until something
     /// is purged. `None`: as large as the disk.
@@ -118,8 +119,9 @@ impl Journal {
     pub fn start(self, on_event: impl Fn(Event) + Send + Sync + 'static) -> Result<Running, OpenError> {
         let on_event: EventSink = Arc::new(on_event);
         let Self { connection, file, options, home, server_id } = self;
-        let readers = reader::Pool::start(&file, options.readers, &on_event)?;
+        let readers = reader::Pool::start(&file, &options, &on_event)?;
         let writing = writer::Writing::start(connection, &file, &options, &on_event)?;
+        home.hide();
         Ok(Running { readers, writing, server_id, home })
     }
 }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Row};
 
 use super::error::{OpenError, StoreError};
 use super::queue::Queue;
-use super::{Event, EventSink, schema};
+use super::{Event, EventSink, Options, schema};
 
 const PAGE: &str = "SELECT ts, sender, kind, body, key_id FROM messages
                     WHERE channel = ?1 AND ts > ?2 ORDER BY ts";
@@ -80,12 +80,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn start(file: &Path, threads: usize, on_event: &EventSink) -> Result<Self, OpenError> {
+    pub(super) fn start(file: &Path, options: &Options, on_event: &EventSink) -> Result<Self, OpenError> {
         let mut pool = Self { queue: Arc::new(Queue::new()), threads: Vec::new() };
-        for _ in 0..threads.max(1) {
+        for _ in 0..options.readers.max(1) {
             let mut worker = Worker {
                 connection: schema::open_reader(file).map_err(|error| OpenError::sqlite(file, error))?,
-                file: file.into(),
+                renewable: (!options.ephemeral).then(|| file.into()),
                 on_event: Arc::clone(on_event),
             };
             let queue = Arc::clone(&pool.queue);
@@ -116,7 +116,8 @@ impl Drop for Pool {
 
 struct Worker {
     connection: Connection,
-    file: PathBuf,
+    /// The file, if it still has its name.
+    renewable: Option<PathBuf>,
     on_event: EventSink,
 }
 
@@ -135,7 +136,8 @@ impl Worker {
             Err(error) => {
                 let error = StoreError::from(error);
                 if error.is_lasting()
-                    && let Ok(connection) = schema::open_reader(&self.file)
+                    && let Some(file) = &self.renewable
+                    && let Ok(connection) = schema::open_reader(file)
                 {
                     self.connection = connection;
                 }

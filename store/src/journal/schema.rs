@@ -29,7 +29,7 @@ pub(super) fn open(file: &Path, options: &Options) -> Result<Connection, OpenErr
     let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     let version = version(&connection, file)?;
     set_up_writer(&connection, options).map_err(failed)?;
-    migrate(&mut connection, version).map_err(failed)?;
+    migrate(&mut connection, version, MIGRATIONS).map_err(failed)?;
     Ok(connection)
 }
 
@@ -44,6 +44,8 @@ pub(super) fn reopen(file: &Path, options: &Options) -> rusqlite::Result<Connect
 pub(super) fn open_reader(file: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    // Reading something opens all files, which may lose their names later.
+    connection.pragma_query_value(None, "schema_version", |_| Ok(()))?;
     Ok(connection)
 }
 
@@ -106,8 +108,9 @@ pub(super) fn synchronous(options: &Options) -> &'static str {
     if options.ephemeral { "OFF" } else { "FULL" }
 }
 
-fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
-    let pending = MIGRATIONS.get(from as usize..).unwrap_or_default();
+/// Takes the schema from version `from` to the last of `migrations`, whole or not at all.
+fn migrate(connection: &mut Connection, from: i64, migrations: &[&str]) -> rusqlite::Result<()> {
+    let pending = migrations.get(from as usize..).unwrap_or_default();
     if pending.is_empty() {
         return Ok(());
     }
@@ -120,6 +123,32 @@ fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
         transaction.execute("INSERT INTO meta (key, value) VALUES ('server_id', ?1)", [id])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", migrations.len() as i64)?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_database_is_migrated_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("conclave.db");
+        let mut connection = open(&file, &Options::default()).unwrap();
+        let id = server_id(&connection, &file).unwrap();
+        let first = version(&connection, &file).unwrap();
+        let next = "CREATE TABLE later (x); INSERT INTO later VALUES (1)";
+        for broken in ["no SQL at all", "CREATE TABLE later (x); INSERT INTO absent VALUES (1)"] {
+            assert!(migrate(&mut connection, first, &[MIGRATIONS, &[next, broken]].concat()).is_err());
+            assert_eq!(version(&connection, &file).unwrap(), first);
+            assert!(connection.prepare("SELECT x FROM later").is_err());
+        }
+        migrate(&mut connection, first, &[MIGRATIONS, &[next]].concat()).unwrap();
+        let now: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(now, first + 1);
+        let kept: i64 = connection.query_row("SELECT x FROM later", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, 1);
+        assert_eq!(server_id(&connection, &file).unwrap(), id);
+    }
 }

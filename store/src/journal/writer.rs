@@ -217,11 +217,15 @@ impl Worker {
         if !error.is_lasting() {
             return;
         }
-        let renewed = schema::reopen(&self.file, &self.options).and_then(|mut connection| {
+        let renew = || -> rusqlite::Result<_> {
+            let mut connection = schema::reopen(&self.file, &self.options)?;
             self.checkpointer.watch(&mut connection)?;
             Ok(connection)
-        });
-        if let Ok(connection) = renewed {
+        };
+        // An ephemeral file has no name any more: what has it now is somebody else's.
+        if !self.options.ephemeral
+            && let Ok(connection) = renew()
+        {
             // The new one is open before the old one closes, so that the log's index stays as it is: read anew
             // from the disk, the log could hold a transaction that failed in its very last step.
             self.connection = connection;

@@ -24,15 +24,7 @@ struct Running {
 impl ServerShell for Tokio {
     fn start(dir: &Path, options: Options) -> Result<Box<dyn RunningServer>, String> {
         let Options { hub, admission, bounds, retention, trusted_proxies, clock, journal, tls } = options;
-        let options = TokioOptions {
-            hub,
-            admission,
-            bounds,
-            retention,
-            trusted_proxies,
-            clock,
-            private_metrics: false,
-        };
+        let options = TokioOptions { hub, admission, bounds, retention, trusted_proxies, clock };
         let journal = Journal::open(dir, journal).map_err(|why| why.to_string())?;
         let tls = tls
             .map(|(certificate, key)| Tls::load(&certificate, &key))

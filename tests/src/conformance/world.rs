@@ -90,7 +90,8 @@ fn options(change: impl FnOnce(&mut Options)) -> Options {
     // Listeners of a test say nothing, however slow the machine is.
     let idle = Duration::from_secs(3600);
     let limits = Limits { idle, ..Limits::default().without_rates() };
-    let mut options = Options { hub: hub::Config { admins, limits }, ..Options::default() };
+    let mut options =
+        Options { hub: hub::Config { admins, limits, ..hub::Config::default() }, ..Options::default() };
     options.admission.failures = hub::Rate::OFF;
     change(&mut options);
     options

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::world::{World, is_refused, key, proven};
 use crate::directory::Directory;
-use crate::hub::Config;
+use crate::hub::{Config, Registration};
 use crate::name::UserName;
 
 #[test]
@@ -83,6 +83,35 @@ fn a_pinned_name_is_claimed_by_its_key_only() {
     let eve = world.connect(eve);
     assert!(world.closed(eve).unwrap().starts_with("Unauthorized: this name is reserved for another key"));
     assert!(world.in_flight.is_none() && world.hub.next_deadline().is_none());
+    let boss = world.register("boss");
+    assert_eq!(world.established(boss), Some(("boss/m/s".into(), true)));
+}
+
+#[test]
+fn where_registration_is_closed_only_named_admins_become_users() {
+    let mut directory = World::new();
+    directory.register("ann");
+    let mut config = Config { registration: Registration::Closed, ..Config::default() };
+    config.admins.insert(UserName::new("boss").unwrap(), None);
+    let mut world = World::over(config, directory.stored);
+    // A name that is taken and one that is free are refused alike.
+    let refused: Vec<_> = ["ann", "new"]
+        .map(|user| {
+            let mut stranger = proven(user, "m", "s", true);
+            stranger.key = key("eve", "m");
+            let conn = world.connect(stranger);
+            world.closed(conn).unwrap()
+        })
+        .into();
+    assert!(refused[0].starts_with("Unauthorized: registration is closed on this server: ask its operator"));
+    assert_eq!(refused[0], refused[1]);
+    assert!(world.in_flight.is_none());
+    // Who is a user stays one, and is told so when registering again.
+    world.open("ann/m/s");
+    let mut again = proven("ann2", "m", "t", true);
+    again.key = key("ann", "m");
+    let again = world.connect(again);
+    assert!(world.closed(again).unwrap().starts_with("Unauthorized: this machine's key is enrolled already"));
     let boss = world.register("boss");
     assert_eq!(world.established(boss), Some(("boss/m/s".into(), true)));
 }

@@ -3,6 +3,7 @@ use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec;
 use core::convert::Infallible;
+use core::time::Duration;
 
 use proptest::prelude::*;
 use rand_core::{TryCryptoRng, TryRng};
@@ -218,7 +219,7 @@ fn every_end_carries_its_reason_in_an_error_frame() {
         (CloseReason::Superseded, "Unauthorized(\"session superseded"),
         (CloseReason::KeyRevoked, "Unauthorized(\"machine key revoked"),
         (CloseReason::UserRemoved, "Unauthorized(\"user removed"),
-        (CloseReason::Idle, "Unauthorized(\"idle timeout"),
+        (CloseReason::Idle { limit: Duration::from_secs(90) }, "Unauthorized(\"idle timeout: nothing was"),
         (CloseReason::SlowConsumer, "Unauthorized(\"slow consumer"),
         (CloseReason::Shutdown, "Unauthorized(\"server shutting down"),
         (CloseReason::HandshakeTimeout, "Unauthorized(\"handshake timed out"),

@@ -111,9 +111,32 @@ fn a_restore_replaces_only_when_told_and_never_what_is_served() {
     let left = fs::read(&log).unwrap();
     served.running.stop();
     fs::write(&log, left).unwrap();
-    assert!(matches!(restore(&copy, other.path(), Replace::No), Err(OpenError::Exists { .. })));
-    restore(&copy, other.path(), Replace::Yes).unwrap();
+    assert!(matches!(restore(&copy, other.path(), Replace::No), Err(OpenError::Occupied { .. })));
+    let aside = restore(&copy, other.path(), Replace::Yes).unwrap().unwrap();
     assert_eq!(Rig::open(other.path()).page(0, 0), [(10, "kept".into())]);
+    // What was replaced is whole, with what only its log had, and the next restore leaves it alone.
+    assert!(restore(&copy, other.path(), Replace::Yes).unwrap().is_some_and(|path| path != aside));
+    let third = tempfile::tempdir().unwrap();
+    assert_eq!(restore(&aside, third.path(), Replace::No).unwrap(), None);
+    assert_eq!(Rig::open(third.path()).page(0, 0), [(10, "old".into())]);
+}
+
+#[test]
+fn what_is_damaged_is_replaced_and_kept_as_it_is() {
+    let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = place.path().join("copy");
+    let rig = Rig::open(dir.path());
+    rig.persist(0, vec![user(0), channel(0), post(0, 1, "kept")]).unwrap();
+    backup(dir.path(), &copy).unwrap();
+    rig.running.stop();
+    for broken in [b"garbage".repeat(1000), vec![]] {
+        fs::write(home::database(dir.path()), &broken).unwrap();
+        let log = dir.path().join("conclave.db-wal");
+        fs::write(&log, "some log").unwrap();
+        let aside = restore(&copy, dir.path(), Replace::Yes).unwrap().unwrap();
+        assert_eq!(fs::read(&aside).unwrap(), broken);
+        assert_eq!(Rig::open(dir.path()).page(0, 0), [(10, "kept".into())]);
+    }
 }
 
 #[test]
@@ -129,9 +152,15 @@ fn a_damaged_backup_is_refused_and_the_directory_stays_as_it_was() {
     let mut damaged = whole.clone();
     let middle = damaged.len() / 2;
     damaged[middle..middle + 4096].fill(0xaa);
+    let names = || {
+        let names = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
     for bad in [damaged, whole[..middle].to_vec(), b"garbage".repeat(1000)] {
         fs::write(&copy, bad).unwrap();
+        let before = names();
         assert!(restore(&copy, dir.path(), Replace::Yes).is_err());
+        assert_eq!(names(), before);
         assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 500);
     }
 }

@@ -380,7 +380,7 @@ impl Watch {
                     return Err(format!("{conn:?} was refused and had not asked"));
                 }
             }
-            (CloseReason::Idle, Some(session)) => {
+            (CloseReason::Idle { .. }, Some(session)) => {
                 let idle = self.config.limits.idle.as_millis() as u64;
                 if session.heard + idle > now.mono.0 {
                     return Err(format!("{} was called idle and is not", session.path));

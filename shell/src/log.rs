@@ -1,0 +1,136 @@
+//! What the log tells of the hub's doings: who came and went, and who changed what. Never a body, a token or a
+//! key.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use conclave_core::hub::{Action, ConnId, Hub, Input, RequestId};
+use conclave_core::name::SessionPath;
+use conclave_core::protocol::{Admin, CloseReason, Command, Reply};
+use tracing::{debug, info};
+
+/// What must be remembered until its outcome is known.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    /// Live sessions: when one ends, the hub has forgotten its path.
+    sessions: BTreeMap<ConnId, Arc<SessionPath>>,
+    registering: BTreeSet<ConnId>,
+    asked: BTreeMap<(ConnId, RequestId), Asked>,
+}
+
+/// An operation that somebody asked for.
+#[derive(Debug)]
+struct Asked {
+    by: Arc<SessionPath>,
+    operation: &'static str,
+    channel: Option<String>,
+    subject: Option<String>,
+}
+
+impl Log {
+    /// Notes what the hub is about to be told.
+    pub(crate) fn input(&mut self, hub: &Hub, input: &Input) {
+        match input {
+            Input::Open { conn, proven } if proven.claim.is_some() => {
+                self.registering.insert(*conn);
+            }
+            Input::Request { conn, request, command: Command::Admin(admin), .. } => {
+                if let (Some(by), Some((operation, channel, subject))) = (hub.path(*conn), words(admin)) {
+                    let asked = Asked { by: by.clone(), operation, channel, subject };
+                    self.asked.insert((*conn, *request), asked);
+                }
+            }
+            Input::Closed { conn } => {
+                if let Some(session) = self.forget(*conn) {
+                    debug!(%session, "a session left");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells what the hub did.
+    pub(crate) fn actions(&mut self, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::Established { conn, path, admin } => {
+                    if self.registering.remove(conn) {
+                        info!(user = %path.user, machine = %path.machine, admin, "a user registered");
+                    }
+                    debug!(session = %path, admin, "a session began");
+                    self.sessions.insert(*conn, path.clone());
+                }
+                Action::Reply { conn, request, reply } if !self.asked.is_empty() => {
+                    if let Some(asked) = self.asked.remove(&(*conn, *request)) {
+                        asked.tell(reply);
+                    }
+                }
+                Action::Close { conn, reason } => self.closed(*conn, reason),
+                _ => {}
+            }
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: &CloseReason) {
+        let ended = reason.label();
+        match (self.forget(conn), reason) {
+            (Some(session), CloseReason::Idle { .. } | CloseReason::Shutdown) => {
+                debug!(%session, reason = ended, "a session was ended");
+            }
+            (Some(session), _) => info!(%session, reason = ended, "a session was ended"),
+            (None, _) => debug!(reason = ended, "a connection did not become a session"),
+        }
+    }
+
+    /// What was asked for and is not answered yet may still be done.
+    fn forget(&mut self, conn: ConnId) -> Option<Arc<SessionPath>> {
+        self.registering.remove(&conn);
+        while let Some((key, _)) = self.asked.range((conn, RequestId(0))..).next()
+            && key.0 == conn
+        {
+            let key = *key;
+            if let Some(Asked { by, operation, channel, subject }) = self.asked.remove(&key) {
+                info!(%by, operation, channel, subject, "asked for, and gone before it was answered");
+            }
+        }
+        self.sessions.remove(&conn)
+    }
+}
+
+impl Asked {
+    fn tell(self, reply: &Reply) {
+        let Self { by, operation, channel, subject } = self;
+        match reply {
+            Reply::Refused(refusal) => {
+                debug!(%by, operation, channel, subject, kind = refusal.kind(), "refused");
+            }
+            _ => info!(%by, operation, channel, subject, "done"),
+        }
+    }
+}
+
+/// An operation that changes something: its name, the channel, and who or what else it is about.
+fn words(admin: &Admin) -> Option<(&'static str, Option<String>, Option<String>)> {
+    let name = |name: &dyn ToString| Some(name.to_string());
+    Some(match admin {
+        Admin::CreateChannel { name: channel, visibility } => {
+            ("channel create", name(channel), Some(format!("{visibility:?}").to_lowercase()))
+        }
+        Admin::DeleteChannel { name: channel } => ("channel delete", name(channel), None),
+        Admin::RenameChannel { name: channel, new_name } => ("channel rename", name(channel), name(new_name)),
+        Admin::SetVisibility { name: channel, visibility } => {
+            ("channel set-visibility", name(channel), Some(format!("{visibility:?}").to_lowercase()))
+        }
+        Admin::AclAdd { channel, user } => ("acl add", name(channel), name(user)),
+        Admin::AclRemove { channel, user } => ("acl remove", name(channel), name(user)),
+        Admin::InviteCreate { channel, .. } => ("invite create", name(channel), None),
+        Admin::InviteRevoke { .. } => ("invite revoke", None, None),
+        Admin::Kick { channel, target } => ("kick", name(channel), name(target)),
+        Admin::Ban { channel, user } => ("ban", name(channel), name(user)),
+        Admin::Unban { channel, user } => ("unban", name(channel), name(user)),
+        Admin::UserRemove { user } => ("user remove", None, name(user)),
+        Admin::MachineAdd { name: machine, .. } => ("machine add", None, name(machine)),
+        Admin::MachineRemove { name: machine } => ("machine remove", None, name(machine)),
+        Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } => return None,
+    })
+}
