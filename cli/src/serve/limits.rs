@@ -111,6 +111,24 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_those_of_the_rules() {
+        use conclave_core::wire::edge::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKE_FRAME};
+        let Options { hub, bounds, .. } = Options::default();
+        assert_eq!(hub.limits.idle, Duration::from_secs(60));
+        assert_eq!((hub.limits.page_rows, hub.limits.page_bytes), (500, 1 << 20));
+        assert_eq!(
+            (MAX_HANDSHAKE_FRAME, bounds.frame, conclave_core::wire::MAX_FRAME),
+            (4 << 10, 1 << 20, 16 << 20)
+        );
+        assert_eq!(HANDSHAKE_TIMEOUT, Duration::from_secs(10));
+        let serve = <crate::args::Cli as clap::Parser>::try_parse_from(["conclave", "serve"]).unwrap();
+        let crate::args::Verb::Serve(serve) = serve.verb else { panic!("another verb") };
+        assert_eq!(serve.retention, Duration::from_secs(7 * 86_400));
+        assert_eq!(serve.bind.to_string(), "127.0.0.1:4390");
+        assert_eq!((serve.registration, serve.metrics_bind), (crate::args::Registration::Open, None));
+    }
+
+    #[test]
     fn rates_can_be_switched_off_and_bounds_stay() {
         let mut options = Options::default();
         set(&mut options, "all", "off").unwrap();

@@ -59,27 +59,27 @@ fn a_limit_on_file_sizes_is_an_error_to_the_poster_and_no_death() {
     }
 }
 
-/// A file system of its own for the server, seen by no other process.
-fn on_tmpfs(dir: &Path) -> Option<Command> {
+/// The server with a file system of its own, made by `mount` and seen by no other process.
+fn on_tmpfs(dir: &Path, mount: &str) -> Option<Command> {
     let works = Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success());
-    let script = format!(
-        "mount -t tmpfs -o size=3m conclave '{0}' && head -c 1000000 /dev/zero > '{0}/ballast' && exec \"$@\"",
-        dir.display()
-    );
     let serve = serve(dir);
-    let inner = behind(&script, &serve);
+    let inner = behind(&format!("{mount} && exec \"$@\""), &serve);
     let mut outer = super::process::bare("unshare");
     outer.arg("-rm").arg(inner.get_program()).args(inner.get_args());
+    if !works {
+        say!("SKIPPED: unshare(1) is not allowed here, so that there is no disk to fill or to protect");
+    }
     works.then_some(outer)
 }
 
 #[test]
 fn a_full_disk_is_an_error_to_the_poster_until_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(command) = on_tmpfs(dir.path()) else {
-        say!("SKIPPED: unshare(1) is not allowed here, so that there is no disk to fill");
-        return;
-    };
+    let mount = format!(
+        "mount -t tmpfs -o size=3m conclave '{0}' && head -c 1000000 /dev/zero > '{0}/ballast'",
+        dir.path().display()
+    );
+    let Some(command) = on_tmpfs(dir.path(), &mount) else { return };
     let mut server = Served::start(command);
     let kept = fill(&mut server);
     let ballast = format!("/proc/{}/root{}/ballast", server.pid(), dir.path().display());
@@ -99,4 +99,14 @@ fn a_directory_that_cannot_be_written_is_said_at_the_start() {
     let (code, out, err) = super::process::run(&mut serve(&file));
     assert_eq!((code, &*out), (1, ""));
     assert!(err.contains("cannot write to the data directory"), "{err}");
+}
+
+#[test]
+fn a_file_system_that_is_read_only_is_said_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o ro conclave '{}'", dir.path().display());
+    let Some(mut command) = on_tmpfs(dir.path(), &mount) else { return };
+    let (code, out, err) = super::process::run(&mut command);
+    assert_eq!((code, &*out), (1, ""));
+    assert!(err.contains("cannot write to the data directory") && err.contains(" next: "), "{err}");
 }
