@@ -19,6 +19,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use crate::engine::{Engaged, Engine};
+use crate::gate;
 use crate::mailbox::Mailbox;
 
 /// A socket as a runtime brings it: non-blocking, waking the task that polls it.
@@ -88,6 +89,8 @@ pub struct Connection<S> {
     queue: WriteQueue,
     /// Bytes read and not yet parsed.
     unread: Vec<u8>,
+    /// How many of them may be parsed already: the frames that are whole.
+    whole: usize,
     /// Whether tungstenite may hold whole messages that the edge did not want yet.
     more: bool,
     items: Vec<Item>,
@@ -138,6 +141,7 @@ impl<S: Socket> Connection<S> {
             edge: Edge::new(nonce),
             queue: WriteQueue::default(),
             unread: read,
+            whole: 0,
             more: false,
             items: Vec::new(),
             mailbox: Arc::new(Mailbox::new(bounds.queue)),
@@ -299,21 +303,36 @@ impl<S: Socket> Connection<S> {
             return Ok(false);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let unread = std::mem::take(&mut self.unread);
-            if self.more || !unread.is_empty() {
-                let used = self.parse(&unread)?;
+            let most = self.ws.get_config().max_frame_size.unwrap_or(usize::MAX);
+            let mut unread = std::mem::take(&mut self.unread);
+            self.whole += gate::parsable(&unread[self.whole..], most);
+            if !self.more && self.whole == 0 {
+                let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch[..]) else {
+                    self.unread = unread;
+                    return Ok(false);
+                };
+                let read = read?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                self.engine.metrics().bytes_received(read);
+                if unread.is_empty() {
+                    let whole = gate::parsable(&scratch[..read], most);
+                    let used = self.parse(&scratch[..whole])?;
+                    self.whole = whole - used;
+                    self.unread.extend_from_slice(&scratch[used..read]);
+                    return Ok(true);
+                }
+                unread.extend_from_slice(&scratch[..read]);
+                self.whole = gate::parsable(&unread, most);
+            }
+            let used = self.parse(&unread[..self.whole])?;
+            self.whole -= used;
+            unread.drain(..used);
+            // A quiet connection keeps no room for what it read.
+            if !unread.is_empty() {
                 self.unread = unread;
-                self.unread.drain(..used);
-                return Ok(true);
             }
-            let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch[..]) else { return Ok(false) };
-            let read = read?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.engine.metrics().bytes_received(read);
-            let used = self.parse(&scratch[..read])?;
-            self.unread.extend_from_slice(&scratch[used..read]);
             Ok(true)
         })
     }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod connection;
 pub mod engine;
+mod gate;
 mod http;
 mod log;
 pub mod mailbox;

@@ -24,6 +24,30 @@ fn announced(len: u64) -> Vec<u8> {
     head
 }
 
+#[test]
+fn what_is_announced_and_not_sent_is_not_set_aside() {
+    for runtime in RUNTIMES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve(dir.path());
+        command.args(["--runtime", runtime, "--limit", "frame-bytes=16777216"]);
+        let server = Served::start(command);
+        let mut ann = Peer::register(server.address, "ann");
+        let Some(before) = server.addressed() else { return };
+        let mut sessions: Vec<Peer> =
+            (0..200).map(|nth| Peer::connect(server.address, "ann", &nth.to_string())).collect();
+        for session in &mut sessions {
+            session.socket().send_raw(&masked(&Frame::Ping.to_bytes()));
+            session.socket().send_raw(&announced(16 << 20));
+        }
+        // All of it has been read by then.
+        sessions.iter_mut().for_each(|session| assert_eq!(session.next(), Some(Frame::Pong)));
+        assert!(ann.is_alive());
+        let more = server.addressed().unwrap() - before;
+        say!("{runtime}: {more} KiB more of addresses for 200 times 16 MiB that were announced");
+        assert!(more < 1024.0 * 1024.0, "{more}");
+    }
+}
+
 /// Bytes that are neither HTTP nor anything else, again and again.
 fn throws_garbage(address: SocketAddr, over: &AtomicBool) {
     let mut state = 1_u64;

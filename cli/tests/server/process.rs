@@ -131,8 +131,17 @@ impl Served {
 
     /// What is resident of its memory, in KiB; `None` where the system does not tell.
     pub(crate) fn resident(&self) -> Option<f64> {
+        self.status("VmRSS:")
+    }
+
+    /// What it has asked the system for, in KiB, used or not.
+    pub(crate) fn addressed(&self) -> Option<f64> {
+        self.status("VmSize:")
+    }
+
+    fn status(&self, name: &str) -> Option<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix("kB")?.trim().parse().ok()
     }
 
