@@ -8,7 +8,7 @@ use conclave_core::hub;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
 use conclave_store::journal::{self, Journal, Replace};
 use signals::Signals;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{Context, Failure, args};
 
@@ -23,6 +23,17 @@ mod telemetry;
 /// Why it could not start or had to stop.
 pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     let log = logging::start(context)?;
+    match start(serve, log.json, context) {
+        // Whoever reads line by line is told in the same way why it ends.
+        Err(Failure::Failed { what, next }) if log.json => {
+            error!(next, "{what}");
+            Err(Failure::Said)
+        }
+        outcome => outcome,
+    }
+}
+
+fn start(serve: args::Serve, json: bool, context: &Context) -> Result<(), Failure> {
     let mut options = Options {
         hub: hub::Config {
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
@@ -57,7 +68,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let greeting = Greeting { kept, tls: tls.is_some(), json: log.json };
+    let greeting = Greeting { kept, tls: tls.is_some(), json };
     let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, greeting };
     match serve.runtime {
         args::Runtime::Tokio => begun.on_tokio(context),

@@ -136,6 +136,13 @@ fn a_log_for_programs_is_json_line_by_line() {
     }
     let created = events.iter().find(|event| event["operation"] == "channel create").unwrap();
     assert_eq!((&created["by"], &created["channel"]), (&Value::from("ann/m/s"), &Value::from("c")));
+    // Also why it does not start.
+    let served = Served::start(serve(dir.path()));
+    let (code, _, err) = run(talkative("tokio", dir.path()).env("CONCLAVE_LOG_FORMAT", "json"));
+    let told: Value = serde_json::from_str(&err).unwrap_or_else(|why| panic!("{why}: {err}"));
+    assert_eq!((code, &told["level"]), (1, &Value::from("ERROR")));
+    assert!(told["message"].as_str().unwrap().contains("in use") && told["next"].is_string(), "{told}");
+    served.stop();
 }
 
 /// A collector of OpenTelemetry's: what it is sent, by path.

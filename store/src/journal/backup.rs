@@ -52,6 +52,7 @@ pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathB
     }
     let part = unfinished(dir);
     copy(from, &part).and_then(|()| check(&part)).inspect_err(|_| drop(fs::remove_file(&part)))?;
+    home.own(&part);
     let kept = if replaces { Some(set_aside(&database)?) } else { None };
     // The old database's log would be taken for the new one's. From here to the end the unfinished restore is
     // what keeps a server from serving half of the old one.

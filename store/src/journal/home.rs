@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
 
+const LOCK: &str = "conclave.lock";
+
 /// An owned data directory: no other process owns it while this exists.
 #[derive(Debug)]
 pub(super) struct Home {
@@ -19,7 +21,7 @@ impl Home {
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let unwritable = |source| OpenError::Unwritable { dir: dir.into(), source };
         make_dir(dir).map_err(unwritable)?;
-        let path = dir.join("conclave.lock");
+        let path = dir.join(LOCK);
         let lock = private_file().open(&path).map_err(unwritable)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { dir: dir.into(), temporary: false, lock }),
@@ -44,6 +46,21 @@ impl Home {
     /// Where the database lies.
     pub(super) fn database(&self) -> PathBuf {
         database(&self.dir)
+    }
+
+    /// Gives `file` and the lock to whoever has the directory, if that is allowed: what root puts there is the
+    /// server's.
+    pub(super) fn own(&self, file: &Path) {
+        #[cfg(unix)]
+        if let Ok(dir) = fs::metadata(&self.dir) {
+            use std::os::unix::fs::{MetadataExt as _, chown};
+            for path in [file, &self.dir.join(LOCK)] {
+                // Whoever is not root makes files of its own, and that is right then.
+                let _ = chown(path, Some(dir.uid()), Some(dir.gid()));
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = file;
     }
 
     /// Takes the names away from a temporary directory whose files are all open, where files do without: then

@@ -121,6 +121,30 @@ fn a_restore_replaces_only_when_told_and_never_what_is_served() {
     assert_eq!(Rig::open(third.path()).page(0, 0), [(10, "old".into())]);
 }
 
+#[cfg(unix)]
+#[test]
+fn what_root_restores_is_the_servers() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = place.path().join("copy");
+    let server = 12_345;
+    if chown(dir.path(), Some(server), Some(server)).is_err() {
+        // Only root meets the question.
+        return;
+    }
+    let source = tempfile::tempdir().unwrap();
+    drop(open(source.path()));
+    backup(source.path(), &copy).unwrap();
+    for _ in 0..2 {
+        restore(&copy, dir.path(), Replace::Yes).unwrap();
+        for file in fs::read_dir(dir.path()).unwrap() {
+            let file = file.unwrap();
+            let found = file.metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (server, server), "{}", file.path().display());
+        }
+    }
+}
+
 #[test]
 fn what_is_damaged_is_replaced_and_kept_as_it_is() {
     let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
