@@ -150,9 +150,9 @@ impl Hub {
         {
             self.liveness.remove(&(at, conn));
             let Some(session) = self.sessions.get_mut(&conn) else { continue };
-            let limit = self.config.limits.idle;
-            let due = session.heard + limit;
+            let due = session.heard + self.config.limits.idle;
             if due <= now.mono {
+                let limit = self.config.limits.idle;
                 self.close(now, conn, CloseReason::Idle { limit }, actions);
             } else {
                 session.look = due;
