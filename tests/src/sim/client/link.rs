@@ -8,6 +8,7 @@ use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::protocol::{Command, Reply, Token};
 use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, UnixMillis};
+use conclave_core::wire::v1::Frame;
 
 use super::super::chance::Chance;
 use super::super::follow::{Follow, Reader};
@@ -151,8 +152,20 @@ impl LinkClient {
 
     pub(super) fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
         if self.wire == Some(wire) {
+            if self.attempt == 1 && !world.plan.twins && self.is_own(bytes) {
+                world.fail(format!("link {} is sent its own post", self.identity.number));
+            }
             self.drive(world, Input::Message(bytes));
         }
+    }
+
+    /// Whether a message is a post under this link's path. On the first connection that is this connection's; later
+    /// it may be one that an earlier connection left behind.
+    fn is_own(&self, bytes: &[u8]) -> bool {
+        let Some(path) = self.path() else { return false };
+        matches!(Frame::decode(bytes), Ok(Frame::ChannelMsg { from, .. })
+            if (from.user, from.machine, from.session)
+                == (path.user.as_str(), path.machine.as_str(), path.session.as_str()))
     }
 
     pub(super) fn timer(&mut self, world: &mut World) {

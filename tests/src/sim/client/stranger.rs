@@ -123,8 +123,13 @@ impl Stranger {
             match handshake.on_frame(bytes) {
                 Step::Continue { handshake, send } => {
                     self.handshake = Some(handshake);
+                    let signed = send.len() > 1;
                     for frame in send {
                         world.send_up(wire, frame);
+                    }
+                    if signed && self.chance.one_in(4) {
+                        // What becomes of a registration whose client does not wait for it?
+                        self.leave(world);
                     }
                 }
                 Step::Done(_) => {

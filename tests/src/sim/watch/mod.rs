@@ -304,7 +304,7 @@ impl Watch {
                 let same = owed.channel == *channel
                     && owed.from == *from
                     && owed.payload == *payload
-                    && (owed.except == *except || !to.contains(except));
+                    && (owed.except == *except || !to.contains(&owed.except));
                 if !same {
                     return Err(format!("{channel} was delivered another message than the next durable one"));
                 }
