@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use super::report::{Finding, Report};
 use crate::args::Doctor;
 use crate::connect::{options, own_handle, runtime};
+use crate::output::millis;
 use crate::{Context, Failure};
 
 /// A line of a bridge is a JSON object of moderate size.
@@ -39,10 +40,9 @@ pub(super) fn check(
     report.add(
         "bridge",
         match proven {
-            Ok(took) => Finding::good(format!(
-                "a message went through it to an agent and back in {:.0} ms",
-                took.as_secs_f64() * 1000.0
-            )),
+            Ok(took) => {
+                Finding::good(format!("a message went through it to an agent and back in {}", millis(took)))
+            }
             Err(what) => Finding::bad(what, next),
         },
     )
