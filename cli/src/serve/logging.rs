@@ -7,6 +7,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::lines::Lines;
 use super::telemetry::Telemetry;
 use crate::{Context, Failure};
 
@@ -14,12 +15,20 @@ use crate::{Context, Failure};
 const OURS: [&str; 5] =
     ["conclave_cli", "conclave_shell", "conclave_shell_tokio", "conclave_shell_smol", "conclave_store"];
 
-/// A log that was started.
+/// A log that was started; what is left of it is written and exported when this is dropped.
 pub(super) struct Log {
-    /// What is exported; it ends when this is dropped.
-    pub(super) _telemetry: Telemetry,
+    telemetry: Telemetry,
     /// Whether each line of it is JSON, for programs.
     pub(super) json: bool,
+    /// Where it is written.
+    pub(super) lines: Lines,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.telemetry.end();
+        self.lines.flush();
+    }
 }
 
 /// Starts the log, and the export if one is wanted. `CONCLAVE_LOG` sets what is logged, as in `debug` or
@@ -33,7 +42,8 @@ pub(super) fn start(context: &Context) -> Result<Log, Failure> {
         _ => Telemetry::default(),
     };
     let json = std::env::var_os("CONCLAVE_LOG_FORMAT").is_some_and(|format| format == "json");
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = Lines::start().map_err(super::no_threads)?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone());
     let layer = if json {
         layer.json().flatten_event(true).with_filter(filter.clone()).boxed()
     } else {
@@ -42,7 +52,7 @@ pub(super) fn start(context: &Context) -> Result<Log, Failure> {
     };
     // A second start in one process, as tests do, keeps the first log.
     let _ = tracing_subscriber::registry().with(layer).with(telemetry.layer(filter)).try_init();
-    Ok(Log { _telemetry: telemetry, json })
+    Ok(Log { telemetry, json, lines })
 }
 
 /// What is logged when `wanted` is asked for: our own words at a level, or each part's at its own.

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use conclave_core::hub;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
 use conclave_store::journal::{self, Journal, Replace};
+use lines::Lines;
+use logging::Log;
 use signals::Signals;
 use tracing::{error, info, warn};
 
 use crate::{Context, Failure, args};
 
 mod limits;
+mod lines;
 mod logging;
 mod signals;
 mod telemetry;
@@ -23,7 +26,7 @@ mod telemetry;
 /// Why it could not start or had to stop.
 pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     let log = logging::start(context)?;
-    match start(serve, log.json, context) {
+    match start(serve, &log, context) {
         // Whoever reads line by line is told in the same way why it ends.
         Err(Failure::Failed { what, next }) if log.json => {
             error!(next, "{what}");
@@ -33,7 +36,7 @@ pub fn run(serve: args::Serve, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn start(serve: args::Serve, json: bool, context: &Context) -> Result<(), Failure> {
+fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure> {
     let mut options = Options {
         hub: hub::Config {
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
@@ -68,7 +71,7 @@ fn start(serve: args::Serve, json: bool, context: &Context) -> Result<(), Failur
     } else {
         format!("kept in {}", journal.dir().display())
     };
-    let greeting = Greeting { kept, tls: tls.is_some(), json };
+    let greeting = Greeting { kept, tls: tls.is_some(), json: log.json, lines: log.lines.clone() };
     let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, greeting };
     match serve.runtime {
         args::Runtime::Tokio => begun.on_tokio(context),
@@ -103,7 +106,7 @@ impl Begun {
             let signals = Signals::listen();
             greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
             let stop = Stop::new();
-            let signals = tokio::spawn(signals.attend(stop.clone(), tls));
+            let signals = tokio::spawn(signals.attend(stop.clone(), tls, greeting.lines));
             server.run(stop).await;
             signals.abort();
             Ok(())
@@ -131,7 +134,7 @@ impl Begun {
         greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
         let stop = Stop::new();
         let stopping = stop.clone();
-        std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls)));
+        std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls, greeting.lines)));
         server.run(&stop);
         Ok(())
     }
@@ -177,6 +180,7 @@ struct Greeting {
     tls: bool,
     /// Whether a program reads it, line by line.
     json: bool,
+    lines: Lines,
 }
 
 impl Greeting {
@@ -200,6 +204,8 @@ impl Greeting {
                  Give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS"
             );
         }
+        // What was logged before stands before it.
+        self.lines.flush();
         self.note(context, format_args!("conclave serves {scheme}://{address}, {kept}"));
         if let Some(metrics) = metrics {
             self.note(context, format_args!("metrics: http://{metrics}/metrics, and there alone"));

@@ -6,6 +6,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[cfg(unix)]
 use tracing::{error, info, warn};
 
+use super::lines::Lines;
+
 /// The signals, listened to from when this is made.
 #[cfg(unix)]
 pub(super) struct Signals(Option<Listening>);
@@ -37,7 +39,7 @@ impl Signals {
     }
 
     /// Does what they say.
-    pub(super) async fn attend(self, stop: Stop, tls: Option<Tls>) {
+    pub(super) async fn attend(self, stop: Stop, tls: Option<Tls>, log: Lines) {
         let Some(Listening { mut terminate, mut interrupt, mut hangup }) = self.0 else { return };
         loop {
             tokio::select! {
@@ -57,6 +59,7 @@ impl Signals {
             _ = interrupt.recv() => {}
         }
         warn!("told to stop twice: ending without waiting");
+        log.flush();
         std::process::exit(1);
     }
 }
@@ -71,7 +74,7 @@ impl Signals {
         Self
     }
 
-    pub(super) async fn attend(self, stop: Stop, _tls: Option<Tls>) {
+    pub(super) async fn attend(self, stop: Stop, _tls: Option<Tls>, _log: Lines) {
         if tokio::signal::ctrl_c().await.is_ok() {
             stop.stop();
         }

@@ -20,7 +20,7 @@ pub(super) const SPANS: &str = "conclave::trace";
 /// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is exported; flushed and ended when dropped.
+/// What is exported.
 #[derive(Default)]
 pub(super) struct Telemetry {
     providers: Option<(SdkTracerProvider, SdkLoggerProvider)>,
@@ -80,10 +80,9 @@ impl Telemetry {
         let logs = OpenTelemetryTracingBridge::new(logger).with_filter(logged);
         Some(spans.and_then(logs).boxed())
     }
-}
 
-impl Drop for Telemetry {
-    fn drop(&mut self) {
+    /// Exports what is left, and ends.
+    pub(super) fn end(&mut self) {
         if let Some((tracer, logger)) = self.providers.take() {
             // A collector that is gone must not keep the server from ending.
             let _ = tracer.shutdown_with_timeout(Duration::from_secs(2));

@@ -10,7 +10,7 @@ use conclave_core::wire::v1::{Frame, ProtocolError, Visibility};
 use conclave_tests::client::{PATIENCE, Peer, key, masked, why};
 use conclave_tests::conformance::metric;
 
-use super::process::{RUNTIMES, Served, say, serve};
+use super::process::{RUNTIMES, Served, behind, say, serve};
 
 /// What the server may take more for all of it, in KiB.
 const KIB_MORE: f64 = 48.0 * 1024.0;
@@ -165,6 +165,28 @@ fn a_crowd_of_every_kind_harms_nobody_and_costs_a_bounded_amount() {
                 assert!(start.elapsed() < PATIENCE, "{name} stays");
             }
         }
+        server.stop();
+    }
+}
+
+#[test]
+fn running_out_of_files_ends_no_session_and_passes() {
+    for runtime in RUNTIMES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve(dir.path());
+        command.args(["--runtime", runtime]);
+        let server = Served::start(behind("ulimit -n 64 && exec \"$@\"", &command));
+        let (mut ann, mut bob) =
+            (Peer::register(server.address, "ann"), Peer::register(server.address, "bob"));
+        ann.create("c", Visibility::Public);
+        bob.join("c");
+        let held: Vec<TcpStream> = (0..120).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+        server.logs("a connection could not be accepted");
+        ann.post("c", "heard");
+        assert_eq!(bob.texts(1), ["heard"]);
+        assert_eq!(ann.history_texts("c"), ["heard"]);
+        drop(held);
+        let _carl = Peer::register(server.address, "carl");
         server.stop();
     }
 }

@@ -145,6 +145,25 @@ fn a_log_for_programs_is_json_line_by_line() {
     served.stop();
 }
 
+#[test]
+fn nobody_has_to_read_the_log() {
+    for (runtime, kept) in RUNTIMES.iter().flat_map(|runtime| [(runtime, true), (runtime, false)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve(dir.path());
+        command.args(["--runtime", runtime]);
+        let server = Served::unread(command, kept);
+        let mut ann = Peer::register(server.address, "ann");
+        // Far more than a pipe holds.
+        let name = |nth: usize| format!("{nth} {}", "x".repeat(120));
+        ann.create(&name(0), Visibility::Public);
+        for nth in 0..1_000 {
+            ann.admin(AdminOp::RenameChannel { name: &name(nth), new_name: &name(nth + 1) });
+        }
+        assert!(ann.is_alive());
+        server.stop();
+    }
+}
+
 /// A collector of OpenTelemetry's: what it is sent, by path.
 fn collector() -> (SocketAddr, Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

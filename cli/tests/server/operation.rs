@@ -201,6 +201,17 @@ fn a_certificate_is_read_anew_on_a_signal_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn a_hangup_without_a_certificate_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Served::start(serve(dir.path()));
+    let mut ann = with_a_post(&server, "text");
+    server.signal(Signal::HUP);
+    server.logs("there is none");
+    assert!(ann.is_alive() && server.runs());
+    server.stop();
+}
+
+#[test]
 fn a_drain_waits_for_nobody_who_says_nothing_or_does_not_read() {
     for runtime in RUNTIMES {
         let dir = tempfile::tempdir().unwrap();

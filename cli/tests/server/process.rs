@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
@@ -17,6 +17,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// The runtimes that the program has.
 pub(crate) const RUNTIMES: &[&str] =
     if cfg!(feature = "smol-server") { &["tokio", "smol"] } else { &["tokio"] };
+
+/// What a greeting ends with.
+const LAST: &str = "next, in another terminal";
 
 /// Says something that is seen though the test passes.
 macro_rules! say {
@@ -64,6 +67,8 @@ pub(crate) struct Served {
     /// What it said on standard error up to then.
     pub(crate) greeting: Vec<String>,
     log: Receiver<String>,
+    /// The log of a server whose log nobody reads.
+    _unread: Option<BufReader<ChildStderr>>,
 }
 
 impl Served {
@@ -76,16 +81,40 @@ impl Served {
         thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
         let mut greeting = Vec::new();
         while let Ok(line) = log.recv_timeout(PATIENCE) {
-            let last = line.contains("next, in another terminal");
+            let last = line.contains(LAST);
             greeting.push(line);
             if last {
                 break;
             }
         }
+        Self::greeted(child, greeting, log, None)
+    }
+
+    /// Starts a server whose log nobody reads after the greeting; unless it is to be `kept`, nobody can.
+    #[track_caller]
+    pub(crate) fn unread(mut command: Command, kept: bool) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut greeting = Vec::new();
+        while greeting.last().is_none_or(|line: &String| !line.contains(LAST)) {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "{greeting:?}");
+            greeting.push(line);
+        }
+        Self::greeted(child, greeting, channel().1, kept.then_some(stderr))
+    }
+
+    #[track_caller]
+    fn greeted(
+        child: Child,
+        greeting: Vec<String>,
+        log: Receiver<String>,
+        unread: Option<BufReader<ChildStderr>>,
+    ) -> Self {
         let said = greeting.iter().find_map(|line| line.split_once("conclave serves ")?.1.split(',').next());
         let Some(url) = said.map(str::to_owned) else { panic!("it did not start: {greeting:?}") };
         let address = url.split_once("://").unwrap().1.parse().unwrap();
-        Self { child, address, url, greeting, log }
+        Self { child, address, url, greeting, log, _unread: unread }
     }
 
     /// Its process.
