@@ -3,6 +3,7 @@
 mod bridge;
 mod clock;
 mod dial;
+mod event;
 mod link;
 pub mod mcp;
 #[cfg(feature = "server")]

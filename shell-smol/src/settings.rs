@@ -7,7 +7,7 @@ use conclave_store::config::{self, Config, ConfigFile, ServerUrl};
 use smol::Timer;
 use smol::channel::Sender;
 
-use crate::bridge::Event;
+use crate::event::Event;
 use crate::{Options, log};
 
 /// How often the file is looked at.

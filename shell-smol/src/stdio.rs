@@ -10,7 +10,7 @@ use std::time::Duration;
 use conclave_core::bridge::{Line, LineReader};
 use smol::channel::Sender;
 
-use crate::bridge::Event;
+use crate::event::Event;
 
 /// While so much waits to be written, nothing more is read: who asks must read the answers.
 const MAX_WAITING: usize = 4 << 20;

@@ -11,7 +11,7 @@ use conclave_core::protocol::{Command, Refusal, Reply};
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
-use super::Event;
+use crate::event::Event;
 use crate::link::LinkDriver;
 
 /// So much is queued to a socket that does not take it; requests beyond fail.

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use conclave_core::bridge::{Bridge, Line, LinkEvent, RequestId, Server, Settings};
+use conclave_core::bridge::{Bridge, RequestId, Server};
 use conclave_core::link::Config;
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::Command;
@@ -19,6 +19,7 @@ use smol::{LocalExecutor, Timer};
 
 use crate::clock::Clock;
 use crate::dial::Dialer;
+use crate::event::Event;
 use crate::link::LinkDriver;
 use crate::mcp::{Output, Session};
 use crate::settings::{servers, settings, watch};
@@ -28,15 +29,6 @@ use crate::{Error, Options, log, stdio, tls};
 mod link;
 
 use link::{BridgedLink, Registry};
-
-/// What happens to the bridge.
-pub(crate) enum Event {
-    Line(Line),
-    Link(Server, LinkEvent),
-    Settings(Settings),
-    /// The client is gone.
-    Ended,
-}
 
 /// How long calls under way may still take when the input has ended.
 const GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,15 @@
+//! What happens to the bridge.
+
+use conclave_core::bridge::{Line, LinkEvent, Server, Settings};
+
+/// One of the things that the bridge waits for.
+pub(crate) enum Event {
+    /// The client wrote a line.
+    Line(Line),
+    /// A link tells something.
+    Link(Server, LinkEvent),
+    /// The configuration changed.
+    Settings(Settings),
+    /// The client is gone.
+    Ended,
+}
