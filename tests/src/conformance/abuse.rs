@@ -258,8 +258,25 @@ fn a_message_may_come_in_pieces_and_a_burst_in_one<S: ServerShell>() {
     let burst: Vec<u8> = (0..1_000).flat_map(|nth| masked(&post("c", &nth.to_string()).to_bytes())).collect();
     ann.socket().send_raw(&burst);
     (0..1_000).for_each(|_| assert_eq!(ann.reply(), Frame::Ack { detail: None }));
-    let expected: Vec<String> = (0..1_000).map(|nth| nth.to_string()).collect();
+    let mut expected: Vec<String> = (0..1_000).map(|nth| nth.to_string()).collect();
     assert_eq!(ann.history_texts("c")[1..], expected);
+    // Messages of any size, cut anywhere, with those of every other kind between them.
+    let (mut random, mut raw) = (Random(4), Vec::new());
+    for nth in 0..600 {
+        let most = [10, 200, 3_000, 70_000][nth % 4];
+        let text = format!("{nth} {}", "y".repeat(random.next() as usize % most));
+        raw.extend(masked(&post("c", &text).to_bytes()));
+        raw.extend([&[0x89, 0x83, 0, 0, 0, 0, 1, 2, 3][..], &[0x81, 0x81, 0, 0, 0, 0, b'x']][nth % 2]);
+        expected.push(text);
+    }
+    let mut rest = &raw[..];
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(rest.len().min(1 + random.next() as usize % 100_000));
+        ann.socket().send_raw(piece);
+        rest = behind;
+    }
+    (0..600).for_each(|_| assert_eq!(ann.reply(), Frame::Ack { detail: None }));
+    assert!(ann.history_texts("c")[1..] == expected);
 }
 
 /// Says one byte every now and then until the server has had enough; gives back what it said.
