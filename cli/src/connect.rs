@@ -1,6 +1,6 @@
 //! A verb's connection to its server: opened with this machine's key, asked, closed.
 
-use conclave_core::link::Registration;
+use conclave_core::handshake::Claim;
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::{Command, Reply};
 use conclave_shell_tokio::client::{DialOptions, Identity, Session, SessionError};
@@ -27,7 +27,7 @@ impl<'a> Connection<'a> {
         let url = context.server(net.server.as_deref())?;
         let key = context.key()?;
         let public = key.public();
-        let identity = Identity { key, handle: own_handle("cli")?, registration: None };
+        let identity = Identity { key, handle: own_handle("cli")?, claim: None };
         let connection = Self::with(context, url, identity, &net.dial);
         let connection = connection?.map_err(|(url, error)| {
             explain::opening(&url, context.config().unwrap_or_default().server(&url), &public, &error)
@@ -40,10 +40,10 @@ impl<'a> Connection<'a> {
     pub(crate) fn register(
         context: &'a Context,
         url: ServerUrl,
-        registration: Option<Registration>,
+        claim: Option<Claim>,
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
-        let identity = Identity { key: context.key()?, handle: own_handle("cli")?, registration };
+        let identity = Identity { key: context.key()?, handle: own_handle("cli")?, claim };
         Self::with(context, url, identity, dial)
     }
 

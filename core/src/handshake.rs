@@ -24,7 +24,7 @@ enum State {
     Proof { session: Handle, claim: Option<(Claim, Vec<u8>)> },
 }
 
-/// A new user's wish: its name, and its first machine's.
+/// What a new user claims: its name, and one for its first machine. The same at both ends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The user name to be claimed.

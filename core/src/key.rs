@@ -1,7 +1,9 @@
 //! Machine keys: Ed25519 (RFC 8032), verified strictly, weak points refused.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,14 +38,14 @@ impl PublicKey {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+}
 
-    /// Reads a key from URL-safe base64, with or without padding.
-    ///
-    /// # Errors
-    /// [`InvalidKey`] for anything else.
-    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim().trim_end_matches('=')).map_err(|_| InvalidKey)?;
-        Self::new(&bytes)
+/// From URL-safe base64, with or without padding.
+impl FromStr for PublicKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        Self::new(&from_base64(text)?)
     }
 }
 
@@ -57,6 +59,11 @@ impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PublicKey({self})")
     }
+}
+
+/// The bytes of URL-safe base64, with or without padding.
+pub(crate) fn from_base64(text: &str) -> Result<Vec<u8>, InvalidKey> {
+    URL_SAFE_NO_PAD.decode(text.trim().trim_end_matches('=')).map_err(|_| InvalidKey)
 }
 
 fn verifying(bytes: &[u8]) -> Result<VerifyingKey, InvalidKey> {
@@ -98,7 +105,7 @@ impl SecretKey {
     /// # Errors
     /// [`InvalidKey`] for anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
-        let mut bytes = URL_SAFE_NO_PAD.decode(text.trim().trim_end_matches('=')).map_err(|_| InvalidKey)?;
+        let mut bytes = from_base64(text)?;
         let key = <&[u8; 32]>::try_from(bytes.as_slice()).map(Self::from_seed).map_err(|_| InvalidKey);
         bytes.zeroize();
         key

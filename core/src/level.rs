@@ -1,9 +1,11 @@
-//! How far an agent may go with what arrives on a channel: its owner's word, kept on the owner's machine.
+//! How far an agent may go with what arrives, and where: its owner's word, kept on the owner's machine.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// An autonomy level, of one channel or of the whispers of a server. Ordered: a later one allows more.
+use crate::name::ChannelName;
+
+/// An autonomy level, of one [`Scope`] of a server. Ordered: a later one allows more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// What arrives is dropped.
@@ -27,7 +29,7 @@ impl Level {
     pub const ALL: [Self; 4] = [Self::Mute, Self::Notify, Self::Converse, Self::Act];
 
     /// The level's word, as it is typed and stored.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Mute => "mute",
             Self::Notify => "notify",
@@ -53,6 +55,40 @@ impl FromStr for Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+/// What has a level of its own on a server.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// A channel.
+    Channel(ChannelName),
+    /// All whispers.
+    Whispers,
+}
+
+impl Scope {
+    /// The channel, if it is one.
+    pub fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::Channel(channel) => Some(channel),
+            Self::Whispers => None,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(channel) => write!(f, "#{channel}"),
+            Self::Whispers => f.write_str("whispers"),
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -5,10 +5,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 use core::time::Duration;
 
 use crate::key::PublicKey;
-use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
 use crate::payload::Payload;
 use crate::time::UnixMillis;
 
@@ -21,6 +22,39 @@ pub enum Visibility {
     Unlisted,
     /// Listed to members, joined by members and holders of an invite.
     Private,
+}
+
+/// A text that names no visibility.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a visibility is public, unlisted or private")]
+pub struct InvalidVisibility;
+
+impl Visibility {
+    /// All of them, the widest first.
+    pub const ALL: [Self; 3] = [Self::Public, Self::Unlisted, Self::Private];
+
+    /// Its word, as it is typed and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Unlisted => "unlisted",
+            Self::Private => "private",
+        }
+    }
+}
+
+impl FromStr for Visibility {
+    type Err = InvalidVisibility;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVisibility> {
+        Self::ALL.into_iter().find(|visibility| visibility.as_str() == text).ok_or(InvalidVisibility)
+    }
+}
+
+impl fmt::Display for Visibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// The secret text of an invite. Never shown by `Debug`.
@@ -221,6 +255,14 @@ pub enum KickTarget {
     User(UserName),
     /// One session.
     Session(SessionPath),
+}
+
+impl FromStr for KickTarget {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.contains('/') { text.parse().map(Self::Session) } else { text.parse().map(Self::User) }
+    }
 }
 
 impl fmt::Display for KickTarget {

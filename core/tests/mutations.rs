@@ -114,7 +114,7 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "anyone revokes an invite",
         "hub/admin.rs",
-        "Some((channel, _)) if self.administers(asker, channel) => {",
+        "Some((channel, _)) if administered(channel) => {",
         "Some((channel, _)) => {",
     ),
     mutation(

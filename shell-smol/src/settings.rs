@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use conclave_core::bridge::{Approver, Permissions, Scope, Server, Settings};
-use conclave_store::config::{self, Config, ConfigFile, ServerUrl};
+use conclave_core::bridge::{Approver, Permissions, Server, Settings};
+use conclave_store::config::{Config, ConfigFile, ServerUrl};
 use smol::Timer;
 use smol::channel::Sender;
 
@@ -32,12 +32,8 @@ pub(crate) fn servers(options: &Options, config: &Config) -> Vec<(Server, Server
 pub(crate) fn settings(options: &Options, config: &Config, servers: &[(Server, ServerUrl)]) -> Settings {
     let mut permissions = Permissions { default: config.default_permission, ..Permissions::default() };
     for said in &config.overrides {
-        let scope = match &said.scope {
-            config::Scope::Channel(channel) => Scope::Channel(channel.clone()),
-            config::Scope::Whisper => Scope::Whispers,
-        };
         for (server, _) in servers.iter().filter(|(_, url)| *url == said.server) {
-            permissions.overrides.insert((server.clone(), scope.clone()), said.level);
+            permissions.overrides.insert((server.clone(), said.scope.clone()), said.level);
         }
     }
     let approvers = if options.approvers.is_empty() {

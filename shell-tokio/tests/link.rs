@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use conclave_core::handshake::Claim;
 use conclave_core::key::SecretKey;
-use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, Registration, RequestId};
+use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, RequestId};
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
@@ -37,11 +38,9 @@ fn key(seed: u8) -> SecretKey {
 }
 
 fn identity(seed: u8, handle: &str, user: Option<&str>) -> Identity {
-    let registration = user.map(|user| Registration {
-        user: UserName::new(user).unwrap(),
-        machine: MachineName::new("m").unwrap(),
-    });
-    Identity { key: key(seed), handle: Handle::new(handle).unwrap(), registration }
+    let claim = user
+        .map(|user| Claim { user: UserName::new(user).unwrap(), machine: MachineName::new("m").unwrap() });
+    Identity { key: key(seed), handle: Handle::new(handle).unwrap(), claim }
 }
 
 fn link(url: &ServerUrl, seed: u8, handle: &str) -> LinkDriver {

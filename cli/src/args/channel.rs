@@ -6,8 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use conclave_core::level::Level;
 use conclave_core::name::ChannelName;
 use conclave_core::protocol::Visibility;
+use conclave_core::time::span;
 
-use super::value::duration;
 use super::{Net, OfChannel, OfUser};
 
 /// Check that you may join a channel, redeem an invite, set this machine's level there
@@ -112,17 +112,14 @@ impl From<Tier> for Visibility {
 pub enum Acl {
     /// Make a user a member; lifts a ban
     #[command(after_help = "Example:\n  conclave acl add --channel board carol")]
-    Add(Member),
+    Add(OfUser),
     /// End a user's membership and subscriptions
     #[command(after_help = "Example:\n  conclave acl remove --channel board carol")]
-    Remove(Member),
+    Remove(OfUser),
     /// List the members (channel admins)
     #[command(after_help = "Example:\n  conclave acl list --channel board")]
     List(OfChannel),
 }
-
-/// A user of a channel.
-pub type Member = OfUser;
 
 /// What to do with invites.
 #[derive(Clone, Debug, Subcommand)]
@@ -140,7 +137,7 @@ Examples:
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         uses: Option<u32>,
         /// How long it lives, as in 24h or 7d [default: until revoked]
-        #[arg(long, value_name = "TIME", value_parser = duration)]
+        #[arg(long, value_name = "TIME", value_parser = span)]
         expires_in: Option<Duration>,
     },
     /// End an invite

@@ -61,19 +61,7 @@ pub struct MachineAdd {
     pub name: MachineName,
     /// Its public key, as `conclave key` prints it there
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
-    pub pubkey: PublicKeyArg,
-}
-
-/// A public key as it is typed.
-#[derive(Clone, Debug)]
-pub struct PublicKeyArg(pub PublicKey);
-
-impl std::str::FromStr for PublicKeyArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        PublicKey::parse(text).map(Self).map_err(|error| error.to_string())
-    }
+    pub pubkey: PublicKey,
 }
 
 /// What to do with the known servers.

@@ -1,13 +1,10 @@
 //! Verbs about messages and who hears them.
 
-use std::str::FromStr;
-use std::time::Duration;
-
 use clap::Args;
+use conclave_core::bridge::CardId;
 use conclave_core::name::{ChannelName, Handle, SessionPath};
-use conclave_core::time::UnixMillis;
+use conclave_core::time::Since;
 
-use super::value::duration;
 use super::{Net, OfChannel};
 
 /// Post a message to a channel
@@ -51,29 +48,6 @@ pub struct Tail {
     pub no_follow: bool,
 }
 
-/// Where history starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// This long ago.
-    Ago(Duration),
-    /// At this time.
-    At(UnixMillis),
-}
-
-impl FromStr for Since {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(span) = duration(text) {
-            return Ok(Self::Ago(span));
-        }
-        let stamp: Result<jiff::Timestamp, _> = text.parse();
-        stamp.map(|stamp| Self::At(UnixMillis(stamp.as_millisecond()))).map_err(|_| {
-            format!("{text:?} is neither a span such as 2h, 45m, 1d nor a time such as 2026-11-20T09:00:00Z")
-        })
-    }
-}
-
 /// Send a message to one live session
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -111,18 +85,8 @@ pub struct Verdict {
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
     /// The prompt's id: five letters
-    #[arg(value_parser = prompt_id)]
-    pub id: String,
+    pub id: CardId,
     /// The session that asks, as user/machine/session [default: every live session of your user]
     #[arg(long, value_name = "SESSION")]
     pub to: Option<SessionPath>,
-}
-
-fn prompt_id(text: &str) -> Result<String, String> {
-    let id = text.to_ascii_lowercase();
-    if id.len() == 5 && id.bytes().all(|b| b.is_ascii_lowercase() && b != b'l') {
-        Ok(id)
-    } else {
-        Err("a prompt's id is five letters, as its card shows it".into())
-    }
 }

@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use conclave_core::name::{ChannelName, Handle, UserName};
+use conclave_core::time::span;
 
-pub use channel::{Acl, Channel, Invite, Join, Member, Tier};
+pub use channel::{Acl, Channel, Invite, Join, Tier};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
-pub use message::{Send, Since, Tail, Verdict, Whisper, Who};
-pub use moderate::{Kick, OfChannel, OfUser, User};
+pub use message::{Send, Tail, Verdict, Whisper, Who};
+pub use moderate::{Kick, User};
 pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
-pub use value::{duration, show_duration};
+pub use value::show_duration;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -102,11 +104,32 @@ pub struct Net {
     pub dial: Dial,
 }
 
+/// A channel of a server.
+#[derive(Clone, Debug, Args)]
+pub struct OfChannel {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The channel
+    #[arg(long)]
+    pub channel: ChannelName,
+}
+
+/// A user in a channel.
+#[derive(Clone, Debug, Args)]
+pub struct OfUser {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub of: OfChannel,
+    /// The user
+    pub user: UserName,
+}
+
 /// How to get to a server.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Dial {
     /// Give up after this long [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Connection")]
+    #[arg(long, value_name = "TIME", value_parser = span, help_heading = "Connection")]
     pub timeout: Option<Duration>,
     /// Trust the certificates in this PEM file, too
     #[arg(long, value_name = "FILE", env = "CONCLAVE_CA", help_heading = "Connection")]
@@ -213,7 +236,7 @@ pub struct Bridge {
     pub servers: Vec<String>,
     /// The agent's handle [default: the working folder's name]
     #[arg(long = "as", value_name = "SESSION")]
-    pub handle: Option<conclave_core::name::Handle>,
+    pub handle: Option<Handle>,
     /// Who may answer the agent's permission prompts (repeatable) [default: `approvers` in config.toml]
     #[arg(long = "approver", value_name = "USER[@SERVER]")]
     pub approvers: Vec<String>,

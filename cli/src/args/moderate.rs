@@ -1,31 +1,10 @@
 //! Verbs about who may stay.
 
 use clap::{Args, Subcommand};
-use conclave_core::name::{ChannelName, SessionPath, UserName};
+use conclave_core::name::UserName;
 use conclave_core::protocol::KickTarget;
 
-use super::Net;
-
-/// A channel of a server.
-#[derive(Clone, Debug, Args)]
-pub struct OfChannel {
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "the flags explain themselves")]
-    pub net: Net,
-    /// The channel
-    #[arg(long)]
-    pub channel: ChannelName,
-}
-
-/// A user in a channel.
-#[derive(Clone, Debug, Args)]
-pub struct OfUser {
-    #[command(flatten)]
-    #[allow(missing_docs, reason = "the flags explain themselves")]
-    pub of: OfChannel,
-    /// The user
-    pub user: UserName,
-}
+use super::{Net, OfChannel};
 
 /// End a user's or one session's subscriptions to a channel; they may come back
 #[derive(Clone, Debug, Args)]
@@ -38,17 +17,7 @@ pub struct Kick {
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub of: OfChannel,
     /// The user, or one session as user/machine/session
-    #[arg(value_parser = kick_target)]
     pub target: KickTarget,
-}
-
-fn kick_target(text: &str) -> Result<KickTarget, String> {
-    let target = if text.contains('/') {
-        text.parse::<SessionPath>().map(KickTarget::Session)
-    } else {
-        text.parse().map(KickTarget::User)
-    };
-    target.map_err(|error| error.to_string())
 }
 
 /// What to do with users.

@@ -8,10 +8,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _};
-use conclave_core::key::PublicKey;
-use conclave_core::name::UserName;
-
-use super::value::duration;
+use conclave_core::key::{InvalidKey, PublicKey};
+use conclave_core::name::{InvalidName, UserName};
+use conclave_core::time::span;
 
 /// Run a server
 #[derive(Clone, Debug, Args)]
@@ -41,7 +40,7 @@ pub struct Serve {
     #[arg(long, value_name = "WHO", env = "CONCLAVE_REGISTRATION", default_value = "open")]
     pub registration: Registration,
     /// How long messages are kept
-    #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = duration)]
+    #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = span)]
     pub retention: Duration,
     /// Set a limit, as in posts-per-second=50; all=off switches the rate limits off (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE", env = "CONCLAVE_LIMIT", value_delimiter = ',')]
@@ -129,8 +128,8 @@ impl FromStr for AdminArg {
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, key) = text.split_once('=').map_or((text, None), |(name, key)| (name, Some(key)));
         Ok(Self {
-            name: name.parse().map_err(|error| format!("{error}"))?,
-            key: key.map(PublicKey::parse).transpose().map_err(|error| error.to_string())?,
+            name: name.parse().map_err(|error: InvalidName| error.to_string())?,
+            key: key.map(str::parse).transpose().map_err(|error: InvalidKey| error.to_string())?,
         })
     }
 }

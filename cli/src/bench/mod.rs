@@ -6,8 +6,8 @@ use clap::Args as ClapArgs;
 use conclave_core::name::ChannelName;
 use serde::Serialize;
 
-use crate::args::value::duration;
 use crate::{Context, Failure};
+use conclave_core::time::span;
 
 mod connects;
 mod history;
@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = 128)]
     size: usize,
     /// How long to measure, after a warm-up of a fifth of it
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span)]
     duration: Duration,
     /// Posts a second of all posters together, instead of as many as are acknowledged
     #[arg(long, value_name = "N")]

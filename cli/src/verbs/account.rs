@@ -1,6 +1,7 @@
 //! Who this machine is on servers: registering, machines, users.
 
-use conclave_core::link::{HandshakeError, Registration};
+use conclave_core::handshake::Claim;
+use conclave_core::link::HandshakeError;
 use conclave_core::name::{MachineName, sanitize};
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_shell_tokio::client::SessionError;
@@ -33,7 +34,7 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     }
     // A malformed configuration is told before a name is claimed that could not be written down.
     context.config()?;
-    let claim = Registration { user: register.username.clone(), machine };
+    let claim = Claim { user: register.username.clone(), machine };
     let dial = &register.net.dial;
     let (mut connection, claimed) = match Connection::register(context, url, Some(claim), dial)? {
         Ok(connection) => (connection, true),
@@ -84,7 +85,7 @@ pub(super) fn machine(action: Machine, context: &Context) -> Result<(), Failure>
     match action {
         Machine::Add(add) => {
             let mut connection = Connection::open(context, &add.net)?;
-            let key = add.pubkey.0;
+            let key = add.pubkey;
             connection.done(&Command::Admin(Admin::MachineAdd { name: add.name.clone(), key }))?;
             let url = &connection.url;
             context.output.result(

@@ -1,7 +1,10 @@
 //! Channels, who belongs to them and who may stay.
 
+use conclave_core::level::Scope;
+use conclave_core::name::{ChannelName, UserName};
 use conclave_core::protocol::{Admin, Command, Reply, Token, Visibility};
-use conclave_store::config::{Override, Scope};
+use conclave_core::time::UnixMillis;
+use conclave_store::config::Override;
 use serde_json::json;
 
 use crate::args::{Acl, Channel, Invite, Join, Kick, OfChannel, OfUser};
@@ -34,8 +37,8 @@ pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure>
         Channel::List(net) => return list(&net, context),
         Channel::Create { net, name, visibility } => {
             let visibility = Visibility::from(visibility);
-            let text = format!("created the {} channel #{name}", tier(visibility));
-            let value = json!({ "channel": name.as_str(), "visibility": tier(visibility) });
+            let text = format!("created the {visibility} channel #{name}");
+            let value = json!({ "channel": name.as_str(), "visibility": visibility.as_str() });
             (net, Admin::CreateChannel { name, visibility }, text, value)
         }
         Channel::Delete { net, name } => {
@@ -50,8 +53,8 @@ pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure>
         }
         Channel::SetVisibility { net, name, visibility } => {
             let visibility = Visibility::from(visibility);
-            let text = format!("#{name} is {} now", tier(visibility));
-            let value = json!({ "channel": name.as_str(), "visibility": tier(visibility) });
+            let text = format!("#{name} is {visibility} now");
+            let value = json!({ "channel": name.as_str(), "visibility": visibility.as_str() });
             (net, Admin::SetVisibility { name, visibility }, text, value)
         }
     };
@@ -67,7 +70,7 @@ fn list(net: &crate::args::Net, context: &Context) -> Result<(), Failure> {
     };
     let items: Vec<_> = channels
         .iter()
-        .map(|it| json!({ "name": it.name.as_str(), "visibility": tier(it.visibility), "member": it.member }))
+        .map(|it| json!({ "name": it.name.as_str(), "visibility": it.visibility.as_str(), "member": it.member }))
         .collect();
     let none = "no channel that you may see; make one: conclave channel create NAME";
     context.output.list(&items, ["CHANNEL", "VISIBILITY", "MEMBER"], none, |it| {
@@ -75,14 +78,6 @@ fn list(net: &crate::args::Net, context: &Context) -> Result<(), Failure> {
         let member = if it["member"] == true { "yes" } else { "no" };
         [text("name"), text("visibility"), member.into()]
     })
-}
-
-fn tier(visibility: Visibility) -> &'static str {
-    match visibility {
-        Visibility::Public => "public",
-        Visibility::Unlisted => "unlisted",
-        Visibility::Private => "private",
-    }
 }
 
 pub(super) fn acl(action: Acl, context: &Context) -> Result<(), Failure> {
@@ -120,7 +115,7 @@ pub(super) fn kick(kick: Kick, context: &Context) -> Result<(), Failure> {
     )
 }
 
-type OnUser = fn(conclave_core::name::ChannelName, conclave_core::name::UserName) -> Admin;
+type OnUser = fn(ChannelName, UserName) -> Admin;
 
 fn on_user(OfUser { of, user }: OfUser, context: &Context, is: &str, admin: OnUser) -> Result<(), Failure> {
     let mut connection = Connection::open(context, &of.net)?;
@@ -135,7 +130,7 @@ fn users(
     of: OfChannel,
     context: &Context,
     none: &str,
-    admin: fn(conclave_core::name::ChannelName) -> Admin,
+    admin: fn(ChannelName) -> Admin,
 ) -> Result<(), Failure> {
     let mut connection = Connection::open(context, &of.net)?;
     let Reply::Users(users) = connection.request(&Command::Admin(admin(of.channel)))? else {
@@ -184,7 +179,7 @@ pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
                     json!({
                         "token": it.token.expose(),
                         "uses_remaining": it.uses,
-                        "expires_at": it.expires.map(conclave_core::time::UnixMillis::rfc3339),
+                        "expires_at": it.expires.map(UnixMillis::rfc3339),
                     })
                 })
                 .collect();

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _};
 
-use conclave_core::name::SessionPath;
+use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use serde_json::json;
@@ -88,7 +88,7 @@ pub(super) fn who(who: Who, context: &Context) -> Result<(), Failure> {
 
 fn sessions(
     connection: &mut Connection<'_>,
-    channel: Option<conclave_core::name::ChannelName>,
+    channel: Option<ChannelName>,
 ) -> Result<Vec<SessionPath>, Failure> {
     let Reply::Presence { sessions, .. } = connection.request(&Command::Who { channel })? else {
         return Err(unexpected(&connection.url));
@@ -133,7 +133,7 @@ pub(super) fn verdict(verdict: Verdict, word: &str, context: &Context) -> Result
         Some(failure) if told.is_empty() => Err(failure),
         _ => context.output.result(
             format_args!("told {}: {text}", told.join(", ")),
-            json!({ "id": verdict.id, "verdict": word, "told": told }),
+            json!({ "id": verdict.id.to_string(), "verdict": word, "told": told }),
         ),
     }
 }

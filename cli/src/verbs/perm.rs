@@ -1,7 +1,8 @@
 //! `conclave perm`: how far agents may go.
 
-use conclave_core::level::Level;
-use conclave_store::config::{Change, Config, Override, Scope};
+use conclave_core::level::{Level, Scope};
+use conclave_core::name::ChannelName;
+use conclave_store::config::{Change, Config, Override};
 use serde_json::{Value, json};
 
 use crate::args::{Perm, PermSet};
@@ -22,7 +23,7 @@ fn set(set: PermSet, context: &Context) -> Result<(), Failure> {
     let level = set.level;
     let scope = match (set.channel, set.whisper) {
         (Some(channel), _) => Scope::Channel(channel),
-        (None, true) => Scope::Whisper,
+        (None, true) => Scope::Whispers,
         (None, false) if set.server.is_some() => {
             return Err(Failure::usage(
                 "--server alone says not what the level is for",
@@ -38,11 +39,9 @@ fn set(set: PermSet, context: &Context) -> Result<(), Failure> {
     };
     let server = context.server(set.server.as_deref())?;
     remember(context, Override { server: server.clone(), scope: scope.clone(), level })?;
-    let (shown, channel) = named(&scope);
-    context.output.result(
-        format_args!("{shown} on {server}: {level}"),
-        json!({ "server": server.as_str(), "channel": channel, "level": level.as_str() }),
-    )
+    context
+        .output
+        .result(format_args!("{scope} on {server}: {level}"), level_json(server.as_str(), &scope, level))
 }
 
 /// Writes a level down.
@@ -57,7 +56,7 @@ pub(super) fn show(config: &Config) -> String {
     let said = config
         .overrides
         .iter()
-        .map(|said| [said.server.to_string(), named(&said.scope).0, said.level.to_string()]);
+        .map(|said| [said.server.to_string(), said.scope.to_string(), said.level.to_string()]);
     rows.splice(0..0, said);
     table(["SERVER", "SCOPE", "LEVEL"], &rows)
 }
@@ -73,13 +72,6 @@ pub(super) fn as_json(config: &Config) -> Value {
 }
 
 fn level_json(server: &str, scope: &Scope, level: Level) -> Value {
-    let (_, channel) = named(scope);
+    let channel = scope.channel().map(ChannelName::as_str);
     json!({ "server": server, "channel": channel, "level": level.as_str() })
-}
-
-fn named(scope: &Scope) -> (String, Option<&str>) {
-    match scope {
-        Scope::Channel(channel) => (format!("#{channel}"), Some(channel.as_str())),
-        Scope::Whisper => ("whispers".into(), None),
-    }
 }

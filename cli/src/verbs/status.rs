@@ -86,7 +86,7 @@ fn look_at(
     let mut looks = runtime.block_on(async {
         let mut running = JoinSet::new();
         for (nth, url) in urls.into_iter().enumerate() {
-            let identity = Identity { key: key.clone(), handle: own_handle("cli")?, registration: None };
+            let identity = Identity { key: key.clone(), handle: own_handle("cli")?, claim: None };
             let options = options.clone();
             let known = config.server(&url).cloned();
             running.spawn(async move {
@@ -168,7 +168,7 @@ fn as_json(look: &Look) -> Value {
             "user": live.found.username.as_str(),
             "machine": live.found.machine.as_str(),
             "reachable": true,
-            "latency_ms": (live.latency.as_secs_f64() * 10_000.0).round() / 10.0,
+            "latency_ms": (live.latency.as_secs_f64() * 100_000.0).round() / 100.0,
             "online": live.online,
             "admin": live.admin,
         }),

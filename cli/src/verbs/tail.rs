@@ -17,7 +17,7 @@ use jiff::{Timestamp, Zoned};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use crate::args::{Since, Tail};
+use crate::args::Tail;
 use crate::connect::{options, own_handle, runtime};
 use crate::output::{FAINT, STRONG, line};
 use crate::{Context, Failure, explain};
@@ -108,11 +108,7 @@ impl Watch<'_> {
 
     fn from(&self, now: UnixMillis) -> JoinFrom {
         match self.tail.since {
-            Some(Since::At(stamp)) => JoinFrom::Since(stamp),
-            Some(Since::Ago(span)) => {
-                let span = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-                JoinFrom::Since(UnixMillis(now.0.saturating_sub(span).max(0)))
-            }
+            Some(since) => JoinFrom::Since(since.moment(now)),
             // Nothing to follow: all that is kept, then.
             None if self.tail.no_follow => JoinFrom::Since(UnixMillis(0)),
             None => JoinFrom::Live,

@@ -3,13 +3,12 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::str::FromStr;
 use core::time::Duration;
 
 use super::{CardId, Level, Page, Scope, Server};
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::protocol::{Admin, ChannelInfo, InviteInfo, Refusal, Stamped, Token};
-use crate::time::UnixMillis;
+use crate::time::{Since, UnixMillis};
 
 /// Names one tool call, as the shell numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,57 +111,6 @@ pub enum ToolCall {
         /// What to do.
         what: Admin,
     },
-}
-
-/// A moment to read from: `30m`, `2h`, `1d` ago, RFC 3339, or Unix milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
-    /// So long ago.
-    Ago(Duration),
-    /// Then.
-    At(UnixMillis),
-}
-
-/// The text is no moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a moment is written as a time ago (30m, 2h, 1d), as RFC 3339, or in Unix milliseconds")]
-pub struct UnknownMoment;
-
-impl Since {
-    /// The moment, seen from `now`.
-    pub fn moment(self, now: UnixMillis) -> UnixMillis {
-        match self {
-            Self::Ago(ago) => {
-                UnixMillis(now.0.saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0))
-            }
-            Self::At(at) => at,
-        }
-    }
-}
-
-impl FromStr for Since {
-    type Err = UnknownMoment;
-
-    fn from_str(text: &str) -> Result<Self, UnknownMoment> {
-        let text = text.trim();
-        if let Ok(millis) = text.parse::<i64>() {
-            return if millis < 0 { Err(UnknownMoment) } else { Ok(Self::At(UnixMillis(millis))) };
-        }
-        if let Ok(stamp) = text.parse::<jiff::Timestamp>() {
-            return Ok(Self::At(UnixMillis(stamp.as_millisecond().max(0))));
-        }
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let count: u64 = digits.parse().map_err(|_| UnknownMoment)?;
-        let unit: u64 = match &text[digits.len()..] {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            "w" => 604_800,
-            _ => return Err(UnknownMoment),
-        };
-        count.checked_mul(unit).map(|seconds| Self::Ago(Duration::from_secs(seconds))).ok_or(UnknownMoment)
-    }
 }
 
 /// What a tool call came to. Names in it are exact; bodies are as they came, to be escaped where they are shown.
@@ -430,29 +378,4 @@ pub const MAX_TEXT: usize = 1_000_000;
 fn shown(refusal: &Refusal) -> String {
     use alloc::string::ToString as _;
     String::from(super::escape(&super::one_line(&refusal.to_string(), 500)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_moment_is_written_in_any_of_four_ways() {
-        assert_eq!("2h".parse(), Ok(Since::Ago(Duration::from_secs(7200))));
-        assert_eq!("1700000000123".parse(), Ok(Since::At(UnixMillis(1_700_000_000_123))));
-        assert_eq!("2023-11-14T22:13:20.123Z".parse(), Ok(Since::At(UnixMillis(1_700_000_000_123))));
-        for text in ["", "h", "2y", "-1h", "-5", "99999999999999999999d", "9999999999999999999w", "2 h"] {
-            assert_eq!(text.parse::<Since>(), Err(UnknownMoment), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_and_clock_give_a_moment_or_an_error(text in "[0-9]{0,22}[a-zä]{0,2}", now in any::<i64>()) {
-            if let Ok(since) = text.parse::<Since>() {
-                prop_assert!(since.moment(UnixMillis(now)).0 >= 0);
-            }
-        }
-    }
 }

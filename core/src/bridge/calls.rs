@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::guard::{Exhausted, Venue};
-use super::replies::{Pending, What};
+use super::replies::{CatchUp, Pending, What};
 use super::{
-    Action, Bridge, CallId, CardId, DECLINED_FOR, FIRST_CONNECT, Failure, Held, Level, LinkStatus,
+    Action, Bridge, CallId, CardId, DECLINED_FOR, FIRST_CONNECT, Failure, HeldCall, Level, LinkStatus,
     MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_TEXT, MAX_WAITERS, Outcome, PAGE_BYTES, PAGE_ENTRIES,
     PROGRESS, QUESTION_LIFETIME, Question, QuestionId, Scope, Server, Status, ToolCall, Waiter, perm_command,
     verdict,
@@ -28,7 +28,7 @@ type Answer = Result<Option<Outcome>, Failure>;
 impl Bridge {
     pub(super) fn call(&mut self, now: Now, id: CallId, call: ToolCall, actions: &mut Vec<Action>) {
         if let Some(server) = self.must_wait(&call) {
-            self.held.push(Held { id, server, call, until: now.mono + FIRST_CONNECT });
+            self.held.push(HeldCall { id, server, call, until: now.mono + FIRST_CONNECT });
             return;
         }
         self.perform(now, id, call, actions);
@@ -58,7 +58,7 @@ impl Bridge {
             .into_iter()
             .partition(|held| server == Some(&held.server) || held.until <= now.mono);
         self.held = stay;
-        for Held { id, call, .. } in go {
+        for HeldCall { id, call, .. } in go {
             self.perform(now, id, call, actions);
         }
     }
@@ -110,9 +110,8 @@ impl Bridge {
                     Some(since) => since.moment(now.wall),
                     None => seen.unwrap_or(UnixMillis(0)),
                 };
-                let command = Command::ReadSince { channel: channel.clone(), since };
-                let what = What::CatchUp { channel, since, got: Vec::new(), bytes: 0 };
-                self.ask(&server, id, command, what, actions)
+                let reading = CatchUp::new(channel, since);
+                self.ask(&server, id, reading.command(), What::CatchUp(reading), actions)
             }
             ToolCall::Inbox { limit } => {
                 self.read(id, limit.unwrap_or(PAGE_ENTRIES), actions);
@@ -132,7 +131,8 @@ impl Bridge {
                 if self.levels.lower(&server, &scope, level) {
                     return Ok(Some(Outcome::LevelSet { server, scope, level }));
                 }
-                self.ask_human(now, id, server, scope, level, false, actions)?;
+                let until = now.mono + QUESTION_LIFETIME;
+                self.ask_human(Question { call: id, server, scope, level, joining: false, until }, actions)?;
                 Ok(None)
             }
             ToolCall::Submit { from, id: card, allow } => self.submit(id, from, card, allow, actions),
@@ -300,7 +300,8 @@ impl Bridge {
         let scope = Scope::Channel(channel.clone());
         let note = match level {
             Some(level) if !self.levels.lower(&server, &scope, level) => {
-                match self.ask_human(now, call, server.clone(), scope.clone(), level, true, actions) {
+                let (server, scope, until) = (server.clone(), scope.clone(), now.mono + QUESTION_LIFETIME);
+                match self.ask_human(Question { call, server, scope, level, joining: true, until }, actions) {
                     Ok(()) => return None,
                     Err(failure) => Some(failure),
                 }
@@ -312,21 +313,12 @@ impl Bridge {
     }
 
     /// Asks the human to raise a level, where they can be asked.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one question")]
-    fn ask_human(
-        &mut self,
-        now: Now,
-        call: CallId,
-        server: Server,
-        scope: Scope,
-        level: Level,
-        joining: bool,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Failure> {
+    fn ask_human(&mut self, question: Question, actions: &mut Vec<Action>) -> Result<(), Failure> {
+        let Question { server, scope, level, .. } = &question;
         if !self.asks {
-            return Err(Failure::NeedsHuman { command: perm_command(&server, &scope, level) });
+            return Err(Failure::NeedsHuman { command: perm_command(server, scope, *level) });
         }
-        if self.questions.values().any(|asked| asked.server == server && asked.scope == scope) {
+        if self.questions.values().any(|asked| asked.server == *server && asked.scope == *scope) {
             return Err(Failure::Asking);
         }
         if self.declined.contains_key(&(server.clone(), scope.clone())) {
@@ -335,7 +327,7 @@ impl Bridge {
         if self.questions.len() >= MAX_QUESTIONS {
             return Err(Failure::Busy);
         }
-        let from = self.levels.level(&server, &scope);
+        let from = self.levels.level(server, scope);
         let means = match level {
             Level::Mute | Level::Notify => "be shown what is written there",
             Level::Converse => "read and send messages there",
@@ -345,10 +337,9 @@ impl Bridge {
             "Your agent wants to raise its level for {scope} on {server} from {from} to {level}: it may then {means}, \
              until this session ends. Agree only if this is your own wish: messages may have talked the agent into it."
         );
-        let question = QuestionId(self.fresh());
-        let until = now.mono + QUESTION_LIFETIME;
-        self.questions.insert(question, Question { call, server, scope, level, joining, until });
-        actions.push(Action::Ask { question, text });
+        let id = QuestionId(self.fresh());
+        self.questions.insert(id, question);
+        actions.push(Action::Ask { question: id, text });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! When it is full, the source that holds the most gives up its oldest: who floods loses its own messages, and
 //! nobody else's. What was given up is counted and told with the next read.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -68,6 +69,14 @@ impl Entry {
         }
     }
 
+    /// Its text, as it came.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Notice(notice) => Cow::Borrowed(&notice.text),
+            Self::Message(message) => frame::body(&message.payload),
+        }
+    }
+
     fn size(&self) -> usize {
         OVERHEAD
             + match self {
@@ -94,6 +103,18 @@ pub struct Unread {
     /// Which bytes of its text this read is about.
     pub part: core::ops::Range<usize>,
     order: u64,
+}
+
+impl Unread {
+    /// The text, or the part of it, that this read is about: as it came.
+    pub fn text(&self) -> String {
+        String::from(&self.entry.text()[self.part.clone()])
+    }
+
+    /// What stands before and after that part, in bytes.
+    pub fn around(&self) -> (usize, usize) {
+        (self.part.start, self.entry.text().len() - self.part.end)
+    }
 }
 
 /// One read.
@@ -217,12 +238,13 @@ impl Inbox {
             };
             let Some((_, queue)) = self.sources.get_mut(&source) else { break };
             let Some(first) = queue.front_mut() else { break };
-            let length = text_length(&first.entry);
+            let text = first.entry.text();
+            let length = text.len();
             let rest = length - first.read;
             if rest > bytes && !page.entries.is_empty() {
                 break;
             }
-            let end = if rest > bytes { cut(&first.entry, first.read, bytes) } else { length };
+            let end = if rest > bytes { cut(&text, first.read, bytes) } else { length };
             let (part, order) = (first.read..end, first.order);
             bytes = bytes.saturating_sub(rest);
             if end < length {
@@ -252,23 +274,10 @@ impl Inbox {
     }
 }
 
-fn text_length(entry: &Entry) -> usize {
-    match entry {
-        Entry::Notice(notice) => notice.text.len(),
-        Entry::Message(message) => frame::body(&message.payload).len(),
-    }
-}
-
-/// Where a part of at most `bytes` from `start` ends, on a character's boundary and past at least one character.
-fn cut(entry: &Entry, start: usize, bytes: usize) -> usize {
-    let end = |text: &str| {
-        let end = text.floor_char_boundary(start.saturating_add(bytes));
-        if end > start { end } else { text.ceil_char_boundary(start + 1) }
-    };
-    match entry {
-        Entry::Notice(notice) => end(&notice.text),
-        Entry::Message(message) => end(&frame::body(&message.payload)),
-    }
+/// Where a part of `text` of at most `bytes` from `start` ends: on a character's boundary, past at least one.
+fn cut(text: &str, start: usize, bytes: usize) -> usize {
+    let end = text.floor_char_boundary(start.saturating_add(bytes));
+    if end > start { end } else { text.ceil_char_boundary(start + 1) }
 }
 
 #[cfg(test)]
@@ -287,11 +296,7 @@ mod tests {
     }
 
     fn texts(page: &Page) -> Vec<String> {
-        let text = |unread: &Unread| match &unread.entry {
-            Entry::Message(message) => String::from(&frame::body(&message.payload)[unread.part.clone()]),
-            Entry::Notice(notice) => String::from(&notice.text[unread.part.clone()]),
-        };
-        page.entries.iter().map(text).collect()
+        page.entries.iter().map(Unread::text).collect()
     }
 
     #[test]

@@ -4,19 +4,18 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use super::card::card_id;
+use super::card::{CARD_LIFETIME, card_id};
 use super::guard::Venue;
+use super::replies::Pending;
 use super::{
-    Action, Bridge, Entry, Framed, Level, Message, PUSH_BYTES, PermissionRequest, Place, Push, RequestId,
-    Scope, Server, body, escape, one_line, preamble, verdict,
+    Action, Approver, Bridge, CardId, Entry, Framed, Level, Message, PUSH_BYTES, PermissionRequest, Place,
+    Push, Scope, Server, body, escape, one_line, preamble, verdict,
 };
+use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, Handle, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply};
 use crate::time::{Now, UnixMillis};
-
-use super::card::CARD_LIFETIME;
-use super::replies::Pending;
 
 /// What a link says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,17 +77,6 @@ pub enum LinkEvent {
         /// What.
         text: String,
     },
-}
-
-/// Why a request has no reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestError {
-    /// It was not sent.
-    Unsent,
-    /// It was sent, and the link broke.
-    Uncertain,
-    /// It was sent, and nothing came back in time.
-    TimedOut,
 }
 
 /// Approvers' sessions that a card is whispered to.
@@ -315,9 +303,9 @@ impl Bridge {
     }
 
     /// Looks for approvers on a server, where there may be some.
-    fn relay(&mut self, server: &Server, id: super::CardId, actions: &mut Vec<Action>) {
+    fn relay(&mut self, server: &Server, id: CardId, actions: &mut Vec<Action>) {
         let count = self.links.len();
-        let may = |approver: &super::Approver| approver.may_be_on(server, count);
+        let may = |approver: &Approver| approver.may_be_on(server, count);
         let asked = self.cards.own.get(&id).is_none_or(|card| card.relayed.contains(server));
         if asked || !self.approvers.iter().any(may) {
             return;
@@ -334,7 +322,7 @@ impl Bridge {
     pub(super) fn whisper_card<'a>(
         &mut self,
         server: &Server,
-        id: super::CardId,
+        id: CardId,
         sessions: impl Iterator<Item = &'a SessionPath>,
         actions: &mut Vec<Action>,
     ) {

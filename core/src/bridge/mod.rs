@@ -10,11 +10,12 @@ mod frame;
 mod guard;
 mod guide;
 mod inbox;
-mod level;
+mod levels;
 mod line;
 mod links;
 mod render;
 mod replies;
+mod server;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -24,27 +25,25 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Since, Status, ToolCall, UnknownMoment};
+pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Status, ToolCall};
 pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
 pub use frame::{Framed, Place, body, escape, one_line, preamble};
 pub use guard::Budget;
 pub use guide::{INSTRUCTIONS, guide, tool_reference};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
-pub use level::{InvalidLevel, Level, Levels, Permissions, Scope, Server, advice};
+pub use levels::{InvalidLevel, Level, Levels, Permissions, Scope, advice};
 pub use line::{Line, LineReader, MAX_LINE};
-pub use links::{LinkEvent, RequestError};
+pub use links::LinkEvent;
+pub use server::Server;
 pub use tools::{Effect, Kind, Offered, Param, TOOLS, Tool, find};
 
+use crate::link::RequestId;
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now, UnixMillis};
 use card::Cards;
 use guard::Guard;
 use replies::Pending;
-
-/// Names a request on a link, so that its reply finds the way back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
 
 /// Names a question to the human.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -208,7 +207,7 @@ struct Waiter {
 
 /// A call made before its link first came up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
+struct HeldCall {
     id: CallId,
     server: Server,
     call: ToolCall,
@@ -239,7 +238,7 @@ pub struct Bridge {
     guard: Guard,
     cards: Cards,
     waiters: Vec<Waiter>,
-    held: Vec<Held>,
+    held: Vec<HeldCall>,
     questions: BTreeMap<QuestionId, Question>,
     /// What the human declined, and until when it is not asked again.
     declined: BTreeMap<(Server, Scope), Monotonic>,

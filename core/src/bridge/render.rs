@@ -5,10 +5,8 @@ use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
 
 use super::{
-    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, Unread, advice, body, escape,
-    preamble,
+    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, advice, body, escape, preamble,
 };
-use crate::protocol::Visibility;
 
 impl Outcome {
     /// The outcome as text: what others wrote stands framed and escaped in it.
@@ -36,7 +34,7 @@ impl Outcome {
             Self::Channels { channels, .. } => lines(channels, |(info, level)| {
                 let joined = level.map(|level| format!(", joined at {level}")).unwrap_or_default();
                 let member = if info.member { ", member" } else { "" };
-                format!("#{} ({}{member}{joined})", escape(info.name.as_str()), visibility(info.visibility))
+                format!("#{} ({}{member}{joined})", escape(info.name.as_str()), info.visibility)
             }),
             Self::Presence { sessions, .. } if sessions.is_empty() => String::from("Nobody is there."),
             Self::Presence { sessions, own, .. } => lines(sessions, |path| {
@@ -93,34 +91,6 @@ impl Outcome {
                 format!("The invite's token, for whom it is meant only: {}", escape(token.expose()))
             }
         }
-    }
-}
-
-/// A tier's name, as it is typed.
-pub(crate) fn visibility(visibility: Visibility) -> &'static str {
-    match visibility {
-        Visibility::Public => "public",
-        Visibility::Unlisted => "unlisted",
-        Visibility::Private => "private",
-    }
-}
-
-impl Unread {
-    /// The text, or the part of it, that this read is about: as it came.
-    pub fn text(&self) -> String {
-        match &self.entry {
-            Entry::Notice(notice) => String::from(&notice.text[self.part.clone()]),
-            Entry::Message(message) => String::from(&body(&message.payload)[self.part.clone()]),
-        }
-    }
-
-    /// What stands before and after that part, in bytes.
-    pub fn around(&self) -> (usize, usize) {
-        let length = match &self.entry {
-            Entry::Notice(notice) => notice.text.len(),
-            Entry::Message(message) => body(&message.payload).len(),
-        };
-        (self.part.start, length - self.part.end)
     }
 }
 

@@ -4,10 +4,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{
-    Action, Bridge, CallId, CardId, Failure, Level, Outcome, PAGE_BYTES, RequestError, RequestId, Scope,
-    Server,
-};
+use super::{Action, Bridge, CallId, CardId, Failure, Level, Outcome, PAGE_BYTES, Scope, Server};
+use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Command, Reply, Stamped};
 use crate::time::{Now, UnixMillis};
@@ -37,12 +35,7 @@ pub(super) enum What {
     },
     Channels,
     Who,
-    CatchUp {
-        channel: ChannelName,
-        since: UnixMillis,
-        got: Vec<Stamped>,
-        bytes: usize,
-    },
+    CatchUp(CatchUp),
     Verdict {
         to: SessionPath,
         id: CardId,
@@ -53,6 +46,27 @@ pub(super) enum What {
         channel: ChannelName,
     },
     Admin,
+}
+
+/// A reading of a channel's history, page by page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CatchUp {
+    channel: ChannelName,
+    /// The newest stamp that was read.
+    since: UnixMillis,
+    got: Vec<Stamped>,
+    bytes: usize,
+}
+
+impl CatchUp {
+    pub(super) fn new(channel: ChannelName, since: UnixMillis) -> Self {
+        Self { channel, since, got: Vec::new(), bytes: 0 }
+    }
+
+    /// Asks for the next page.
+    pub(super) fn command(&self) -> Command {
+        Command::ReadSince { channel: self.channel.clone(), since: self.since }
+    }
 }
 
 /// Rows of history in one answer.
@@ -81,11 +95,12 @@ impl Bridge {
                         Some(result) => result,
                         None => return,
                     },
-                    Err(RequestError::Unsent) => {
+                    Err(RequestError::TimedOut) => Err(Failure::TimedOut),
+                    Err(RequestError::Busy) => Err(Failure::Busy),
+                    Err(error) if error.may_have_happened() => Err(Failure::Uncertain),
+                    Err(_) => {
                         Err(Failure::Down { server: server.clone(), why: String::from("it just broke") })
                     }
-                    Err(RequestError::Uncertain) => Err(Failure::Uncertain),
-                    Err(RequestError::TimedOut) => Err(Failure::TimedOut),
                 };
                 actions.push(Action::Answer { call, result });
             }
@@ -129,8 +144,8 @@ impl Bridge {
             (What::Who, Reply::Presence { channel, sessions }) => {
                 Outcome::Presence { own: link.path.clone(), server, channel, sessions }
             }
-            (What::CatchUp { channel, since, got, bytes }, Reply::History { messages, .. }) => {
-                return self.history(call, server, channel, since, got, bytes, messages, actions);
+            (What::CatchUp(reading), Reply::History { messages, .. }) => {
+                return self.history(call, server, reading, messages, actions);
             }
             (What::Gone { channel }, Reply::Done(what)) => {
                 if link.joined.remove(&channel) {
@@ -147,45 +162,43 @@ impl Bridge {
         }))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one pending read")]
     fn history(
         &mut self,
         call: CallId,
         server: Server,
-        channel: ChannelName,
-        mut since: UnixMillis,
-        mut got: Vec<Stamped>,
-        mut bytes: usize,
+        mut reading: CatchUp,
         messages: Vec<Stamped>,
         actions: &mut Vec<Action>,
     ) -> Option<Result<Outcome, Failure>> {
-        let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
         let ended = messages.is_empty();
         let mut full = false;
         for message in messages {
             // A server whose stamps do not grow would be asked for ever.
-            if message.ts <= since {
+            if message.ts <= reading.since {
                 return Some(Err(Failure::Confused));
             }
             let size = message.payload.size();
-            if !got.is_empty() && (bytes + size > PAGE_BYTES || got.len() >= MAX_ROWS) {
+            if !reading.got.is_empty() && (reading.bytes + size > PAGE_BYTES || reading.got.len() >= MAX_ROWS)
+            {
                 full = true;
                 break;
             }
-            since = message.ts;
-            bytes += size;
-            got.push(message);
+            reading.since = message.ts;
+            reading.bytes += size;
+            reading.got.push(message);
         }
         if let Some(link) = self.links.get_mut(&server) {
-            let seen = link.seen.entry(channel.clone()).or_default();
-            *seen = since.max(*seen);
+            let seen = link.seen.entry(reading.channel.clone()).or_default();
+            *seen = reading.since.max(*seen);
         }
         if ended || full {
-            let more = full.then_some(since);
-            return Some(Ok(Outcome::History { server, channel, level, messages: got, more }));
+            let more = full.then_some(reading.since);
+            let CatchUp { channel, got: messages, .. } = reading;
+            let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
+            return Some(Ok(Outcome::History { server, channel, level, messages, more }));
         }
-        let command = Command::ReadSince { channel: channel.clone(), since };
-        let what = What::CatchUp { channel, since, got, bytes };
+        let command = reading.command();
+        let what = What::CatchUp(reading);
         self.request(&server, command, Pending::Call { call, what }, actions).err().map(Err)
     }
 }

@@ -1,5 +1,8 @@
 //! The tools, as data: what the client lists, what the guide describes, and when each is offered.
 
+use crate::level::Level;
+use crate::protocol::Visibility;
+
 /// One tool.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
@@ -80,8 +83,14 @@ pub fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 
-const LEVELS: Kind = Kind::OneOf(&["mute", "notify", "converse", "act"]);
-const VISIBILITIES: Kind = Kind::OneOf(&["public", "unlisted", "private"]);
+const LEVELS: Kind = Kind::OneOf(&[
+    Level::Mute.as_str(),
+    Level::Notify.as_str(),
+    Level::Converse.as_str(),
+    Level::Act.as_str(),
+]);
+const VISIBILITIES: Kind =
+    Kind::OneOf(&[Visibility::Public.as_str(), Visibility::Unlisted.as_str(), Visibility::Private.as_str()]);
 
 const fn need(name: &'static str, kind: Kind, about: &'static str) -> Param {
     Param { name, kind, required: true, about }

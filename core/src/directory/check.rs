@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use super::Directory;
 
+/// Ends a check, saying what does not hold.
 macro_rules! hold {
     ($what:expr, $($message:tt)+) => {
         if !$what {
@@ -11,6 +12,7 @@ macro_rules! hold {
         }
     };
 }
+pub(crate) use hold;
 
 impl Directory {
     /// Checks that every index agrees with what it indexes.

@@ -16,6 +16,8 @@ use crate::time::UnixMillis;
 
 mod check;
 
+pub(crate) use check::hold;
+
 /// Users, machines and channels, and the ways to find them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Directory {

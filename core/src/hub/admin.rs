@@ -155,9 +155,11 @@ impl Hub {
             }
             Admin::InviteRevoke { token } => {
                 let answer = done(token.expose());
+                let administered =
+                    |id| self.directory.channel(id).is_some_and(|channel| asker.administers(channel));
                 // Whoever may not revoke it is told what is told of a token that does not exist.
                 match self.directory.invite(&token) {
-                    Some((channel, _)) if self.administers(asker, channel) => {
+                    Some((channel, _)) if administered(channel) => {
                         (alloc::vec![Record::InviteRevoked { channel, token }], answer)
                     }
                     _ => return Ok(Some(answer)),
@@ -233,14 +235,10 @@ impl Hub {
         Ok(done(target))
     }
 
-    fn administers(&self, asker: &Asker, channel: ChannelId) -> bool {
-        asker.admin || self.directory.channel(channel).is_some_and(|it| it.creator == asker.user)
-    }
-
     /// The channel of this name, if the asker administers it.
     fn administered(&self, asker: &Asker, name: &ChannelName) -> Result<(ChannelId, &Channel), Refusal> {
         let (id, channel) = self.visible(asker, name)?;
-        if self.administers(asker, id) { Ok((id, channel)) } else { Err(refuse::not_channel_admin(name)) }
+        if asker.administers(channel) { Ok((id, channel)) } else { Err(refuse::not_channel_admin(name)) }
     }
 
     /// A name in use is refused even if the asker may not see what uses it: names are unique on the server, so

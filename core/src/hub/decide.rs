@@ -24,6 +24,18 @@ pub(super) struct Asker {
     pub(super) admin: bool,
 }
 
+impl Asker {
+    /// Whether a channel is theirs, whatever its tier: its members, and whoever administers it.
+    fn belongs_to(&self, channel: &Channel) -> bool {
+        self.administers(channel) || channel.members.contains(&self.user)
+    }
+
+    /// Whether they may change a channel.
+    pub(super) fn administers(&self, channel: &Channel) -> bool {
+        self.admin || channel.creator == self.user
+    }
+}
+
 impl Hub {
     /// Takes a request within its rates: answers it, or lets it wait for a change that is under way.
     pub(super) fn request(
@@ -124,9 +136,7 @@ impl Hub {
     ) -> Result<Option<Reply>, Refusal> {
         let (id, channel) = self.visible_or_open(asker, name, token.as_ref(), now.wall)?;
         let enters = channel.visibility != Visibility::Private
-            || asker.admin
-            || channel.creator == asker.user
-            || channel.members.contains(&asker.user)
+            || asker.belongs_to(channel)
             || self.is_subscribed(asker.conn, id);
         if enters {
             self.subscribe(asker.conn, id)?;
@@ -203,9 +213,7 @@ impl Hub {
 
     fn list_channels(&self, asker: &Asker) -> Vec<ChannelInfo> {
         let listed = |channel: &Channel| {
-            asker.admin
-                || channel.creator == asker.user
-                || channel.members.contains(&asker.user)
+            asker.belongs_to(channel)
                 || (channel.visibility == Visibility::Public && !channel.banned.contains(&asker.user))
         };
         let channels = self.directory.channels().filter(|(_, channel)| listed(channel));
@@ -278,9 +286,7 @@ impl Hub {
 
     /// Whether the asker may know of a channel.
     fn sees(&self, asker: &Asker, id: ChannelId, channel: &Channel) -> bool {
-        asker.admin
-            || channel.creator == asker.user
-            || channel.members.contains(&asker.user)
+        asker.belongs_to(channel)
             || self.is_subscribed(asker.conn, id)
             || (channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))
     }

@@ -8,21 +8,13 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::handshake::Claim;
 use crate::key::SecretKey;
-use crate::name::{Handle, MachineName, SessionPath, UserName};
+use crate::name::{Handle, SessionPath};
 use crate::protocol::Refusal;
 use crate::text::visible;
 use crate::wire::client::{self, ServerError};
 use crate::wire::v1::{Frame, VERSION};
-
-/// A new user's names, claimed with the key that signs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// The user's name, to be unique on the server.
-    pub user: UserName,
-    /// The machine's name.
-    pub machine: MachineName,
-}
 
 /// A session that a server has established.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,16 +72,16 @@ pub struct ClientHandshake(State);
 
 #[derive(Clone, Debug)]
 enum State {
-    Challenge { key: Box<SecretKey>, registration: Option<Registration> },
+    Challenge { key: Box<SecretKey>, claim: Option<Claim> },
     Established,
     ServerInfo { path: SessionPath },
 }
 
 impl ClientHandshake {
     /// Begins; returns the first frame to send, too.
-    pub fn new(key: SecretKey, handle: &Handle, registration: Option<Registration>) -> (Self, Vec<u8>) {
+    pub fn new(key: SecretKey, handle: &Handle, claim: Option<Claim>) -> (Self, Vec<u8>) {
         let hello = Frame::Hello { protocol_version: VERSION, session: handle.as_str() };
-        (Self(State::Challenge { key: Box::new(key), registration }), hello.to_bytes())
+        (Self(State::Challenge { key: Box::new(key), claim }), hello.to_bytes())
     }
 
     /// Takes the next message of the server.
@@ -102,8 +94,8 @@ impl ClientHandshake {
                 ServerError::Version { theirs } => HandshakeError::VersionMismatch { theirs },
                 ServerError::Refused(refusal) => HandshakeError::Refused(refusal),
             }),
-            (State::Challenge { key, registration }, Frame::Challenge { nonce }) => {
-                answer(&key, registration.as_ref(), nonce)
+            (State::Challenge { key, claim }, Frame::Challenge { nonce }) => {
+                answer(&key, claim.as_ref(), nonce)
             }
             (State::Established, Frame::Established { path }) => Step::Continue {
                 handshake: Self(State::ServerInfo { path: client::path(path) }),
@@ -117,15 +109,15 @@ impl ClientHandshake {
     }
 }
 
-fn answer(key: &SecretKey, registration: Option<&Registration>, nonce: &[u8]) -> Step {
+fn answer(key: &SecretKey, claim: Option<&Claim>, nonce: &[u8]) -> Step {
     let Ok(nonce) = <&[u8; 32]>::try_from(nonce) else {
         return Step::Failed(HandshakeError::Challenge(nonce.len()));
     };
     let public = key.public();
     let auth = Frame::Auth { pubkey: public.as_bytes(), signature: &key.sign(nonce) }.to_bytes();
-    let send = match registration {
+    let send = match claim {
         None => vec![auth],
-        Some(Registration { user, machine }) => vec![
+        Some(Claim { user, machine }) => vec![
             Frame::Register { username: user.as_str(), machine: machine.as_str(), pubkey: public.as_bytes() }
                 .to_bytes(),
             auth,
@@ -138,15 +130,16 @@ fn answer(key: &SecretKey, registration: Option<&Registration>, nonce: &[u8]) ->
 mod tests {
     use super::*;
     use crate::key::verify;
+    use crate::name::{MachineName, UserName};
     use crate::wire::v1::{Path, ProtocolError};
     use alloc::string::{String, ToString as _};
     use proptest::prelude::*;
 
     const PATH: Path<'static> = Path { user: "aaron", machine: "laptop", session: "dir" };
 
-    fn begin(registration: Option<Registration>) -> ClientHandshake {
+    fn begin(claim: Option<Claim>) -> ClientHandshake {
         let (handshake, hello) =
-            ClientHandshake::new(SecretKey::from_seed(&[7; 32]), &Handle::new("dir").unwrap(), registration);
+            ClientHandshake::new(SecretKey::from_seed(&[7; 32]), &Handle::new("dir").unwrap(), claim);
         assert_eq!(hello, Frame::Hello { protocol_version: 1, session: "dir" }.to_bytes());
         handshake
     }
@@ -181,11 +174,9 @@ mod tests {
 
     #[test]
     fn a_new_user_registers_and_then_proves_the_same_key() {
-        let registration = Registration {
-            user: UserName::new("aaron").unwrap(),
-            machine: MachineName::new("laptop").unwrap(),
-        };
-        let (_, send) = go_on(begin(Some(registration)), &Frame::Challenge { nonce: &[9; 32] });
+        let claim =
+            Claim { user: UserName::new("aaron").unwrap(), machine: MachineName::new("laptop").unwrap() };
+        let (_, send) = go_on(begin(Some(claim)), &Frame::Challenge { nonce: &[9; 32] });
         let Ok(Frame::Register { username: "aaron", machine: "laptop", pubkey: claimed }) =
             Frame::decode(&send[0])
         else {

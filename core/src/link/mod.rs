@@ -28,7 +28,7 @@ use core::time::Duration;
 
 pub use self::api::{Action, Config, DownReason, Fatal, Input};
 pub use self::channel::JoinFrom;
-pub use self::handshake::{ClientHandshake, Established, HandshakeError, Registration, Step};
+pub use self::handshake::{ClientHandshake, Established, HandshakeError, Step};
 pub use self::identity::ServerRegistry;
 pub use self::requests::{RequestError, RequestId};
 

@@ -9,16 +9,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use super::v1::{self, AdminOp, Frame, Path, ProtocolError};
-use crate::key::PublicKey;
+use crate::key::{PublicKey, from_base64};
 use crate::name::{ChannelName, Handle, InvalidName, MAX_NAME_LEN, MachineName, SessionPath, UserName};
-use crate::payload::{Envelope, Payload};
-use crate::protocol::{
-    Admin, ChannelInfo, Command, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
-};
+use crate::payload::Payload;
+use crate::protocol::{Admin, ChannelInfo, Command, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token};
 use crate::text::is_unsafe;
 use crate::time::UnixMillis;
 
@@ -86,17 +81,11 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
         Command::Leave { channel } => Frame::Leave { channel: channel.as_str() },
         Command::Who { channel } => Frame::Who { channel: channel.as_ref().map(ChannelName::as_str) },
         Command::Post { channel, payload } => {
-            Frame::ChannelMsg { channel: channel.as_str(), from: nobody, payload: borrow_payload(payload) }
+            Frame::ChannelMsg { channel: channel.as_str(), from: nobody, payload: payload.into() }
         }
-        Command::Whisper { target, payload } => Frame::Whisper {
-            from: nobody,
-            target: Path {
-                user: target.user.as_str(),
-                machine: target.machine.as_str(),
-                session: target.session.as_str(),
-            },
-            payload: borrow_payload(payload),
-        },
+        Command::Whisper { target, payload } => {
+            Frame::Whisper { from: nobody, target: target.into(), payload: payload.into() }
+        }
         Command::ListChannels => Frame::ListChannels,
         Command::ListMachines => Frame::ListMachines,
         Command::ListUsers => Frame::ListUsers,
@@ -113,14 +102,14 @@ fn encode_admin(admin: &Admin, out: &mut Vec<u8>) {
     let target;
     let op = match admin {
         Admin::CreateChannel { name, visibility } => {
-            AdminOp::CreateChannel { name: name.as_str(), visibility: to_wire(*visibility) }
+            AdminOp::CreateChannel { name: name.as_str(), visibility: (*visibility).into() }
         }
         Admin::DeleteChannel { name } => AdminOp::DeleteChannel { name: name.as_str() },
         Admin::RenameChannel { name, new_name } => {
             AdminOp::RenameChannel { name: name.as_str(), new_name: new_name.as_str() }
         }
         Admin::SetVisibility { name, visibility } => {
-            AdminOp::SetVisibility { name: name.as_str(), visibility: to_wire(*visibility) }
+            AdminOp::SetVisibility { name: name.as_str(), visibility: (*visibility).into() }
         }
         Admin::AclAdd { channel, user } => AdminOp::AclAdd { channel: channel.as_str(), user: user.as_str() },
         Admin::AclRemove { channel, user } => {
@@ -155,24 +144,6 @@ fn whole_seconds(lifetime: Duration) -> u64 {
     lifetime.as_secs().saturating_add(u64::from(lifetime.subsec_nanos() > 0))
 }
 
-fn to_wire(visibility: Visibility) -> v1::Visibility {
-    match visibility {
-        Visibility::Public => v1::Visibility::Public,
-        Visibility::Unlisted => v1::Visibility::Unlisted,
-        Visibility::Private => v1::Visibility::Private,
-    }
-}
-
-fn borrow_payload(payload: &Payload) -> v1::Payload<'_> {
-    match payload {
-        Payload::Plain(text) => v1::Payload::Plain(text),
-        Payload::Encrypted(envelope) => v1::Payload::Encrypted(v1::Envelope {
-            ciphertext: &envelope.ciphertext,
-            key_id: envelope.key_id.as_deref(),
-        }),
-    }
-}
-
 /// What `frame` says in an established session.
 ///
 /// # Errors
@@ -183,14 +154,14 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
             return Ok(ServerEvent::Delivered {
                 channel: name(channel, ChannelName::new),
                 from: path(from),
-                payload: owned_payload(payload),
+                payload: (&payload).into(),
             });
         }
         Frame::Whisper { from, target, payload } => {
             return Ok(ServerEvent::Whispered {
                 from: path(from),
                 target: path(target),
-                payload: owned_payload(payload),
+                payload: (&payload).into(),
             });
         }
         Frame::ServerInfo { admin } => return Ok(ServerEvent::Role { admin }),
@@ -218,7 +189,7 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
                 .map(|message| Stamped {
                     from: path(message.from),
                     ts: UnixMillis(message.ts_ms),
-                    payload: owned_payload(message.payload),
+                    payload: (&message.payload).into(),
                 })
                 .collect(),
         },
@@ -268,31 +239,17 @@ fn name<N>(text: &str, new: impl Fn(&str) -> Result<N, InvalidName>) -> N {
     }
 }
 
-fn owned_payload(payload: v1::Payload<'_>) -> Payload {
-    match payload {
-        v1::Payload::Plain(text) => Payload::Plain(String::from(text)),
-        v1::Payload::Encrypted(envelope) => Payload::Encrypted(Envelope {
-            ciphertext: Vec::from(envelope.ciphertext),
-            key_id: envelope.key_id.map(String::from),
-        }),
-    }
-}
-
 fn channel_info(info: v1::ChannelInfo<'_>) -> ChannelInfo {
     ChannelInfo {
         name: name(info.name, ChannelName::new),
-        visibility: match info.visibility {
-            v1::Visibility::Public => Visibility::Public,
-            v1::Visibility::Unlisted => Visibility::Unlisted,
-            v1::Visibility::Private => Visibility::Private,
-        },
+        visibility: info.visibility.into(),
         member: info.member,
     }
 }
 
 /// A key that we would refuse is still shown, as long as it is 32 bytes: its owner may want to remove it.
 fn machine_info(info: v1::MachineInfo<'_>) -> Option<MachineInfo> {
-    let key = URL_SAFE_NO_PAD.decode(info.pubkey.trim_end_matches('=')).ok()?;
+    let key = from_base64(info.pubkey).ok()?;
     Some(MachineInfo {
         name: name(info.name, MachineName::new),
         key: PublicKey::from_trusted(key.try_into().ok()?),

@@ -21,8 +21,8 @@ use crate::handshake::{Handshake, Proven, Step};
 use crate::hub::RequestId;
 use crate::key::PublicKey;
 use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
-use crate::payload::{Envelope, Payload};
-use crate::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Token, Visibility};
+use crate::payload::Payload;
+use crate::protocol::{Admin, CloseReason, Command, Refusal, Reply, Token};
 use crate::time::UnixMillis;
 
 /// How long a handshake may take.
@@ -425,14 +425,9 @@ fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
             lifetime: expires_in_secs.map(Duration::from_secs),
         },
         AdminOp::InviteRevoke { token } => Admin::InviteRevoke { token: Token::new(token) },
-        AdminOp::Kick { channel: name, target } => Admin::Kick {
-            channel: channel(name)?,
-            target: if target.contains('/') {
-                KickTarget::Session(target.parse()?)
-            } else {
-                KickTarget::User(user(target)?)
-            },
-        },
+        AdminOp::Kick { channel: name, target } => {
+            Admin::Kick { channel: channel(name)?, target: target.parse()? }
+        }
         AdminOp::Ban { channel: name, user: who } => Admin::Ban { channel: channel(name)?, user: user(who)? },
         AdminOp::UserRemove { username } => Admin::UserRemove { user: user(username)? },
         AdminOp::MachineRemove { name } => Admin::MachineRemove { name: MachineName::new(name)? },
@@ -452,56 +447,6 @@ fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
 impl From<InvalidName> for Refusal {
     fn from(why: InvalidName) -> Self {
         Self::Malformed(alloc::format!("{why}"))
-    }
-}
-
-impl<'a> From<&'a SessionPath> for v1::Path<'a> {
-    fn from(path: &'a SessionPath) -> Self {
-        Self { user: path.user.as_str(), machine: path.machine.as_str(), session: path.session.as_str() }
-    }
-}
-
-impl<'a> From<&'a Payload> for v1::Payload<'a> {
-    fn from(payload: &'a Payload) -> Self {
-        match payload {
-            Payload::Plain(text) => Self::Plain(text),
-            Payload::Encrypted(envelope) => Self::Encrypted(v1::Envelope {
-                ciphertext: &envelope.ciphertext,
-                key_id: envelope.key_id.as_deref(),
-            }),
-        }
-    }
-}
-
-impl From<&v1::Payload<'_>> for Payload {
-    fn from(payload: &v1::Payload<'_>) -> Self {
-        match payload {
-            v1::Payload::Plain(text) => Self::Plain((*text).into()),
-            v1::Payload::Encrypted(envelope) => Self::Encrypted(Envelope {
-                ciphertext: envelope.ciphertext.into(),
-                key_id: envelope.key_id.map(Into::into),
-            }),
-        }
-    }
-}
-
-impl From<Visibility> for v1::Visibility {
-    fn from(visibility: Visibility) -> Self {
-        match visibility {
-            Visibility::Public => Self::Public,
-            Visibility::Unlisted => Self::Unlisted,
-            Visibility::Private => Self::Private,
-        }
-    }
-}
-
-impl From<v1::Visibility> for Visibility {
-    fn from(visibility: v1::Visibility) -> Self {
-        match visibility {
-            v1::Visibility::Public => Self::Public,
-            v1::Visibility::Unlisted => Self::Unlisted,
-            v1::Visibility::Private => Self::Private,
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod codec;
+mod convert;
 pub mod edge;
 pub mod v1;
 pub mod websocket;

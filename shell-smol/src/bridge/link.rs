@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use conclave_core::bridge::{LinkEvent, RequestError, RequestId, Server};
-use conclave_core::link::{self, Action, Input, JoinFrom, ServerRegistry};
+use conclave_core::bridge::{LinkEvent, Server};
+use conclave_core::link::{Action, Input, JoinFrom, RequestError, RequestId, ServerRegistry};
 use conclave_core::name::ChannelName;
 use conclave_core::protocol::{Command, Refusal, Reply};
 use smol::channel::{Receiver, Sender};
@@ -93,7 +93,7 @@ impl BridgedLink {
     async fn ask(&mut self, id: RequestId, command: Command) {
         // What is asked while the news of a drop is on its way would wait for the next connection.
         if self.driver.queued() > MAX_QUEUED || !self.up {
-            return self.tell(LinkEvent::Reply { id, result: Err(RequestError::Unsent) }).await;
+            return self.tell(LinkEvent::Reply { id, result: Err(RequestError::NotConnected) }).await;
         }
         match command {
             Command::Join { channel, .. } if self.joined.contains(&channel) => {
@@ -105,15 +105,12 @@ impl BridgedLink {
             }
             Command::Leave { channel } => {
                 self.joined.remove(&channel);
-                self.answer_joins(&channel, Err(RequestError::Unsent)).await;
+                self.answer_joins(&channel, Err(RequestError::NotConnected)).await;
                 self.driver.input(Input::Leave { channel: channel.clone() });
                 let reply = Reply::Done(channel.as_str().to_owned());
                 self.tell(LinkEvent::Reply { id, result: Ok(reply) }).await;
             }
-            command => {
-                let id = link::RequestId(id.0);
-                self.driver.input(Input::Request { id, command, deadline: None });
-            }
+            command => self.driver.input(Input::Request { id, command, deadline: None }),
         }
     }
 
@@ -127,14 +124,7 @@ impl BridgedLink {
             Action::Whispered { from, payload } => {
                 LinkEvent::Message { channel: None, from, at: None, payload }
             }
-            Action::Replied { id, result } => {
-                let result = result.map_err(|error| match error {
-                    link::RequestError::TimedOut => RequestError::TimedOut,
-                    error if error.may_have_happened() => RequestError::Uncertain,
-                    _ => RequestError::Unsent,
-                });
-                LinkEvent::Reply { id: RequestId(id.0), result }
-            }
+            Action::Replied { id, result } => LinkEvent::Reply { id, result },
             Action::Up { path, admin, .. } => {
                 self.up = true;
                 LinkEvent::Up { path, admin }
@@ -189,7 +179,7 @@ impl BridgedLink {
                 self.driver.input(Input::Leave { channel });
             }
             for id in ids {
-                self.tell(LinkEvent::Reply { id, result: Err(RequestError::Uncertain) }).await;
+                self.tell(LinkEvent::Reply { id, result: Err(RequestError::Interrupted) }).await;
             }
         }
     }

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use conclave_core::bridge::{Bridge, RequestId, Server};
-use conclave_core::link::Config;
+use conclave_core::bridge::{Bridge, Server};
+use conclave_core::link::{Config, RequestId};
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::Command;
 use conclave_core::time::Monotonic;

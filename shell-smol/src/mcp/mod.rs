@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 use conclave_core::bridge::{
     Action, Bridge, CallId, Failure, INSTRUCTIONS, Input, Line, LinkEvent, Outcome, PermissionRequest, Push,
-    QuestionId, RequestId, Server, Settings,
+    QuestionId, Server, Settings,
 };
+use conclave_core::link::RequestId;
 use conclave_core::protocol::Command;
 use conclave_core::time::{Monotonic, Now};
 use serde::Deserialize;

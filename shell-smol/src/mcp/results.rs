@@ -2,7 +2,7 @@
 //! stand escaped, as they do in the text.
 
 use conclave_core::bridge::{Entry, Outcome, Status, Unread, body, escape};
-use conclave_core::protocol::{Stamped, Visibility};
+use conclave_core::protocol::Stamped;
 use serde_json::{Value, json};
 
 /// The structured form of an outcome.
@@ -19,7 +19,7 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
         Outcome::Channels { server, channels } => json!({
             "server": server.as_str(),
             "channels": channels.iter().map(|(info, level)| json!({
-                "name": info.name.as_str(), "visibility": visibility(info.visibility), "member": info.member,
+                "name": info.name.as_str(), "visibility": info.visibility.as_str(), "member": info.member,
                 "joined": level.is_some(), "level": level.map(|level| level.as_str()),
             })).collect::<Vec<_>>(),
         }),
@@ -68,14 +68,6 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
             })).collect::<Vec<_>>(),
         }),
         Outcome::Invite { server, token } => json!({ "server": server.as_str(), "token": token.expose() }),
-    }
-}
-
-fn visibility(visibility: Visibility) -> &'static str {
-    match visibility {
-        Visibility::Public => "public",
-        Visibility::Unlisted => "unlisted",
-        Visibility::Private => "private",
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Since, Tool, ToolCall, find};
-use conclave_core::name::{ChannelName, InvalidName, SessionPath, UserName};
+use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, ToolCall, find};
+use conclave_core::name::{ChannelName, SessionPath, UserName};
 use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
+use conclave_core::time::Since;
 use serde_json::{Map, Value, json};
 
 use super::rpc::{Object, Scalar};
@@ -205,25 +206,21 @@ impl Arguments {
         self.parse("user", UserName::new)
     }
 
-    fn visibility(&self) -> Visibility {
-        match self.text("visibility").as_deref() {
-            Some("public") => Visibility::Public,
-            Some("unlisted") => Visibility::Unlisted,
-            _ => Visibility::Private,
-        }
+    fn visibility(&self) -> Result<Visibility, BadCall> {
+        self.parse("visibility", str::parse)
     }
 
     fn admin(&self) -> Result<Admin, BadCall> {
         Ok(match self.tool.name {
             "create_channel" => {
-                Admin::CreateChannel { name: self.channel("name")?, visibility: self.visibility() }
+                Admin::CreateChannel { name: self.channel("name")?, visibility: self.visibility()? }
             }
             "delete_channel" => Admin::DeleteChannel { name: self.channel("name")? },
             "rename_channel" => {
                 Admin::RenameChannel { name: self.channel("name")?, new_name: self.channel("new_name")? }
             }
             "set_visibility" => {
-                Admin::SetVisibility { name: self.channel("name")?, visibility: self.visibility() }
+                Admin::SetVisibility { name: self.channel("name")?, visibility: self.visibility()? }
             }
             "acl_add" => Admin::AclAdd { channel: self.channel("channel")?, user: self.user()? },
             "acl_remove" => Admin::AclRemove { channel: self.channel("channel")?, user: self.user()? },
@@ -237,12 +234,7 @@ impl Arguments {
             "invite_list" => Admin::InviteList { channel: self.channel("channel")? },
             "kick" => Admin::Kick {
                 channel: self.channel("channel")?,
-                target: self.parse("target", |text| -> Result<_, InvalidName> {
-                    Ok(match text.parse::<SessionPath>() {
-                        Ok(path) => KickTarget::Session(path),
-                        Err(_) => KickTarget::User(UserName::new(text)?),
-                    })
-                })?,
+                target: self.parse("target", str::parse::<KickTarget>)?,
             },
             "ban" => Admin::Ban { channel: self.channel("channel")?, user: self.user()? },
             "unban" => Admin::Unban { channel: self.channel("channel")?, user: self.user()? },

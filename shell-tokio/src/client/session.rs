@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use conclave_core::handshake::Claim;
 use conclave_core::key::SecretKey;
-use conclave_core::link::{ClientHandshake, Established, HandshakeError, Registration, Step};
+use conclave_core::link::{ClientHandshake, Established, HandshakeError, Step};
 use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
@@ -29,7 +30,7 @@ pub struct Identity {
     /// The session's handle.
     pub handle: Handle,
     /// Set to claim a new user's name.
-    pub registration: Option<Registration>,
+    pub claim: Option<Claim>,
 }
 
 /// Why a session or a request failed.
@@ -236,8 +237,8 @@ async fn shake_hands(
     socket: &mut WebSocketStream<Stream>,
     identity: Identity,
 ) -> Result<Established, SessionError> {
-    let Identity { key, handle, registration } = identity;
-    let (mut handshake, hello) = ClientHandshake::new(key, &handle, registration);
+    let Identity { key, handle, claim } = identity;
+    let (mut handshake, hello) = ClientHandshake::new(key, &handle, claim);
     let mut send = vec![hello];
     loop {
         for frame in send {

@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::str::FromStr;
 
+use conclave_core::level::Scope;
+use conclave_core::name::ChannelName;
 use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
 
-use super::{Change, Config, Override, Scope, Server, ServerUrl};
+use super::{Change, Config, Override, Server, ServerUrl};
 
 /// What is wrong with the text, and in which line (from 1).
 #[derive(Debug, PartialEq, Eq)]
@@ -35,7 +37,7 @@ pub(super) fn read(text: &str) -> Result<Config, Fault> {
     for (table, span) in reader.tables(root, "overrides")? {
         config.overrides.push(Override {
             server: reader.required(table, "server", "[[overrides]]", &span)?,
-            scope: reader.optional(table, "channel")?.map_or(Scope::Whisper, Scope::Channel),
+            scope: reader.optional(table, "channel")?.map_or(Scope::Whispers, Scope::Channel),
             level: reader.required(table, "level", "[[overrides]]", &span)?,
         });
     }
@@ -92,10 +94,7 @@ fn set_level(root: &mut Table, Override { server, scope, level }: &Override) {
         let entry = servers.iter().find(|table| names(table, "url", server))?;
         entry.get("url")?.as_str().map(String::from)
     });
-    let channel = match scope {
-        Scope::Channel(channel) => Some(channel.as_str()),
-        Scope::Whisper => None,
-    };
+    let channel = scope.channel().map(ChannelName::as_str);
     let list = list(root, "overrides");
     let mut found = false;
     for table in list.iter_mut() {
@@ -232,7 +231,7 @@ fn fault(text: &str, span: Option<Range<usize>>, what: &str) -> Fault {
 mod tests {
     use super::*;
     use conclave_core::level::Level;
-    use conclave_core::name::{ChannelName, MachineName, UserName};
+    use conclave_core::name::{MachineName, UserName};
     use proptest::prelude::*;
 
     const FILE: &str = r#"# mine
@@ -261,7 +260,7 @@ level = "act"
     }
 
     fn level(server: &str, channel: Option<&str>, level: Level) -> Change {
-        let scope = channel.map_or(Scope::Whisper, |name| Scope::Channel(ChannelName::new(name).unwrap()));
+        let scope = channel.map_or(Scope::Whispers, |name| Scope::Channel(ChannelName::new(name).unwrap()));
         Change::SetLevel(Override { server: url(server), scope, level })
     }
 
@@ -279,7 +278,7 @@ level = "act"
         let office = url("wss://conclave.example");
         assert_eq!(config.server(&office).unwrap().username.as_str(), "aaron");
         assert_eq!(config.level(&office, &Scope::Channel(ChannelName::new("ops").unwrap())), Level::Converse);
-        assert_eq!(config.level(&office, &Scope::Whisper), Level::Act);
+        assert_eq!(config.level(&office, &Scope::Whispers), Level::Act);
         assert_eq!(config.level(&office, &Scope::Channel(ChannelName::new("x").unwrap())), Level::Notify);
         assert_eq!(read("").unwrap(), Config::default());
     }
@@ -327,7 +326,7 @@ level = "act"
     fn the_empty_lists_of_existing_clients_and_inline_tables_can_be_added_to() {
         let text = "default_permission = \"notify\"\noverrides = []\n\n[[servers]]\nurl = \"ws://a\"\nusername = \"bob\"\nmachine = \"ws\"\n";
         let changed = change(text, &[level("ws://a", None, Level::Act)]).unwrap();
-        assert_eq!(read(&changed).unwrap().level(&url("ws://a"), &Scope::Whisper), Level::Act, "{changed}");
+        assert_eq!(read(&changed).unwrap().level(&url("ws://a"), &Scope::Whispers), Level::Act, "{changed}");
         let text = "overrides = [{ server = \"ws://a\", level = \"act\" }]\nafter = 1\n";
         let changed = change(text, &[level("ws://a", Some("x"), Level::Mute)]).unwrap();
         let config = read(&changed).unwrap();

@@ -170,9 +170,9 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Override, Scope};
+    use super::super::Override;
     use super::*;
-    use conclave_core::level::Level;
+    use conclave_core::level::{Level, Scope};
     use conclave_core::name::ChannelName;
 
     fn level(channel: &str) -> Change {

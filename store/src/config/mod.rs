@@ -8,8 +8,8 @@ mod file;
 mod folder;
 mod url;
 
-use conclave_core::level::Level;
-use conclave_core::name::{ChannelName, MachineName, UserName};
+use conclave_core::level::{Level, Scope};
+use conclave_core::name::{MachineName, UserName};
 
 pub use file::{ConfigError, ConfigFile, Stamp};
 pub use folder::default_folder;
@@ -51,15 +51,6 @@ pub struct Override {
     pub scope: Scope,
     /// Its level.
     pub level: Level,
-}
-
-/// What a level is set for, on a server.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// A channel.
-    Channel(ChannelName),
-    /// The whispers to this machine's sessions.
-    Whisper,
 }
 
 /// A change of the file.

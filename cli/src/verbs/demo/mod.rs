@@ -7,8 +7,9 @@ mod show;
 
 use std::path::Path;
 
+use conclave_core::handshake::Claim;
 use conclave_core::key::SecretKey;
-use conclave_core::link::{Action, Registration};
+use conclave_core::link::Action;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::protocol::{Admin, Command, KickTarget, Reply, Visibility};
 use conclave_shell_tokio::client::{DialOptions, Identity, Session};
@@ -102,9 +103,8 @@ async fn new_user(url: &ServerUrl, user: &str, machine: &str) -> Result<SecretKe
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(failed)?;
     let key = SecretKey::from_seed(&seed);
-    let registration =
-        Some(Registration { user: name::<UserName>(user)?, machine: name::<MachineName>(machine)? });
-    let identity = Identity { key: key.clone(), handle: own_handle("demo")?, registration };
+    let claim = Some(Claim { user: name::<UserName>(user)?, machine: name::<MachineName>(machine)? });
+    let identity = Identity { key: key.clone(), handle: own_handle("demo")?, claim };
     let session = Session::open(url, identity, &DialOptions::default()).await.map_err(failed)?;
     session.close().await;
     Ok(key)

@@ -53,8 +53,7 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let folder = context.folder().map_err(|error| text(&error))?;
     let key = keystore::load(folder).map_err(|error| text(&error))?;
     let options = options(&doctor.net.dial);
-    let identity =
-        Identity { key, handle: own_handle("cli").map_err(|error| text(&error))?, registration: None };
+    let identity = Identity { key, handle: own_handle("cli").map_err(|error| text(&error))?, claim: None };
     let mut session =
         runtime.block_on(Session::open(url, identity, &options)).map_err(|error| text(&error))?;
     let own = session.path().clone();

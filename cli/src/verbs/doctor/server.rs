@@ -62,7 +62,7 @@ fn check_on(
     }
 
     let Some(key) = key else { return Ok(false) };
-    let identity = Identity { key: key.clone(), handle: own_handle("cli")?, registration: None };
+    let identity = Identity { key: key.clone(), handle: own_handle("cli")?, claim: None };
     let deadline = tokio::time::Instant::now() + options.timeout;
     let session = runtime.block_on(Session::establish(dialed, identity, options.timeout, deadline));
     let known = config.and_then(|config| config.server(url));

@@ -6,6 +6,7 @@ use super::*;
 use crate::name::UserName;
 use crate::payload::Payload;
 use crate::protocol::{Admin, Refusal, Reply, Stamped};
+use crate::time::Since;
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec;

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use alloc::format;
 
+use crate::link::RequestError;
+
 fn any_event() -> impl Strategy<Value = LinkEvent> {
     let from = prop_oneof![Just("me/m/s"), Just("you/m/s"), Just("boss/m/s"), Just("boss/n/s")];
     let text = prop_oneof![
@@ -28,7 +30,7 @@ fn any_event() -> impl Strategy<Value = LinkEvent> {
                 0 => Ok(Reply::Sent),
                 1 => Ok(Reply::Joined(channel("ops"))),
                 2 => Ok(Reply::Presence { channel: None, sessions: vec![Arc::new(path("boss/m/s"))] }),
-                _ => Err(RequestError::Uncertain),
+                _ => Err(RequestError::Interrupted),
             },
         }),
         Just(LinkEvent::Lost { channel: channel("ops"), why: "kicked".into() }),

@@ -10,6 +10,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 use super::*;
 use crate::key::SecretKey;
+use crate::protocol::Visibility;
 use crate::protocol::{ChannelInfo, InviteInfo, MachineInfo, Stamped};
 
 const NONCE: [u8; 32] = [5; 32];

@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use conclave_core::link::{ClientHandshake, Registration, Step};
+use conclave_core::handshake::Claim;
+use conclave_core::link::{ClientHandshake, Step};
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, KickTarget, Token, Visibility};
@@ -92,12 +93,11 @@ impl Stranger {
             return true;
         }
         let Ok(handle) = Handle::new("stranger") else { return false };
-        let registration =
-            match (self.kind, UserName::new(super::super::user(self.user)), MachineName::new("m")) {
-                (Kind::Registrar, Ok(user), Ok(machine)) => Some(Registration { user, machine }),
-                _ => None,
-            };
-        let (handshake, hello) = ClientHandshake::new(key(self.key).clone(), &handle, registration);
+        let claim = match (self.kind, UserName::new(super::super::user(self.user)), MachineName::new("m")) {
+            (Kind::Registrar, Ok(user), Ok(machine)) => Some(Claim { user, machine }),
+            _ => None,
+        };
+        let (handshake, hello) = ClientHandshake::new(key(self.key).clone(), &handle, claim);
         self.handshake = Some(handshake);
         world.send_up(wire, hello);
         true

@@ -1,0 +1,56 @@
+//! Version 1's types and the domain's, one into the other: what both ends of a connection need.
+
+use super::v1;
+use crate::name::SessionPath;
+use crate::payload::{Envelope, Payload};
+use crate::protocol::Visibility;
+
+impl<'a> From<&'a SessionPath> for v1::Path<'a> {
+    fn from(path: &'a SessionPath) -> Self {
+        Self { user: path.user.as_str(), machine: path.machine.as_str(), session: path.session.as_str() }
+    }
+}
+
+impl<'a> From<&'a Payload> for v1::Payload<'a> {
+    fn from(payload: &'a Payload) -> Self {
+        match payload {
+            Payload::Plain(text) => Self::Plain(text),
+            Payload::Encrypted(envelope) => Self::Encrypted(v1::Envelope {
+                ciphertext: &envelope.ciphertext,
+                key_id: envelope.key_id.as_deref(),
+            }),
+        }
+    }
+}
+
+impl From<&v1::Payload<'_>> for Payload {
+    fn from(payload: &v1::Payload<'_>) -> Self {
+        match payload {
+            v1::Payload::Plain(text) => Self::Plain((*text).into()),
+            v1::Payload::Encrypted(envelope) => Self::Encrypted(Envelope {
+                ciphertext: envelope.ciphertext.into(),
+                key_id: envelope.key_id.map(Into::into),
+            }),
+        }
+    }
+}
+
+impl From<Visibility> for v1::Visibility {
+    fn from(visibility: Visibility) -> Self {
+        match visibility {
+            Visibility::Public => Self::Public,
+            Visibility::Unlisted => Self::Unlisted,
+            Visibility::Private => Self::Private,
+        }
+    }
+}
+
+impl From<v1::Visibility> for Visibility {
+    fn from(visibility: v1::Visibility) -> Self {
+        match visibility {
+            v1::Visibility::Public => Self::Public,
+            v1::Visibility::Unlisted => Self::Unlisted,
+            v1::Visibility::Private => Self::Private,
+        }
+    }
+}
