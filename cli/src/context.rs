@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use conclave_core::key::SecretKey;
-use conclave_store::config::{Config, ConfigFile, ServerUrl, default_folder};
+use conclave_store::config::{Config, ConfigFile, ServerUrl, default_dir};
 use conclave_store::keystore;
 
 use crate::args::Global;
@@ -15,24 +15,24 @@ use crate::output::{Output, line};
 pub struct Context {
     /// The outputs.
     pub output: Output,
-    folder: Option<PathBuf>,
+    dir: Option<PathBuf>,
 }
 
 impl Context {
     /// The context of what was typed.
     pub fn new(global: Global, output: Output) -> Self {
-        let folder = global.config_dir.or_else(|| default_folder(|name| std::env::var_os(name)));
-        Self { output, folder }
+        let dir = global.config_dir.or_else(|| default_dir(|name| std::env::var_os(name)));
+        Self { output, dir }
     }
 
-    /// The configuration folder.
+    /// The configuration directory.
     ///
     /// # Errors
     /// When neither flag nor environment names one.
-    pub fn folder(&self) -> Result<&PathBuf, Failure> {
-        self.folder.as_ref().ok_or_else(|| {
+    pub fn dir(&self) -> Result<&PathBuf, Failure> {
+        self.dir.as_ref().ok_or_else(|| {
             Failure::new(
-                "no configuration folder is known: HOME is not set",
+                "no configuration directory is known: HOME is not set",
                 "name one with --config-dir DIR",
             )
         })
@@ -41,9 +41,9 @@ impl Context {
     /// The configuration file.
     ///
     /// # Errors
-    /// As [`Context::folder`].
+    /// As [`Context::dir`].
     pub fn config_file(&self) -> Result<ConfigFile, Failure> {
-        Ok(ConfigFile::in_folder(self.folder()?))
+        Ok(ConfigFile::in_dir(self.dir()?))
     }
 
     /// What the configuration says.
@@ -59,7 +59,7 @@ impl Context {
     /// # Errors
     /// Missing, unreadable, open to others or malformed.
     pub fn key(&self) -> Result<SecretKey, Failure> {
-        Ok(keystore::load(self.folder()?)?)
+        Ok(keystore::load(self.dir()?)?)
     }
 
     /// The server that is meant: the one named by URL or host, or the only one known.

@@ -143,17 +143,17 @@ fn issue(names: &[&str]) -> (tempfile::TempDir, Vec<String>) {
     let key = rcgen::KeyPair::generate().unwrap();
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let certificate = rcgen::CertificateParams::new(names).unwrap().self_signed(&key).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let dir = tempfile::tempdir().unwrap();
+    let (cert_file, key_file) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     fs::write(&cert_file, certificate.pem()).unwrap();
     fs::write(&key_file, key.serialize_pem()).unwrap();
     let files = [cert_file, key_file].map(|path| path.to_str().unwrap().to_owned());
-    (folder, files.to_vec())
+    (dir, files.to_vec())
 }
 
 #[test]
 fn certificates_are_checked_and_a_private_issuer_can_be_trusted() {
-    let (_folder, files) = issue(&["localhost"]);
+    let (_dir, files) = issue(&["localhost"]);
     let server = Server::with(["--ephemeral", "--tls-cert", &files[0], "--tls-key", &files[1]]);
     let url = format!("wss://localhost:{}", server.port);
     let home = Home::new();

@@ -19,7 +19,7 @@ fn a_key_is_made_once_and_printed_alone() {
     assert_eq!((second.out, second.err), (first.out.clone(), String::new()));
     let json = home.run(["key", "--json"]).json();
     assert_eq!(json, json!({ "public_key": first.out.trim(), "new": false }));
-    assert_eq!(names(&home.folder), ["key"]);
+    assert_eq!(names(&home.dir), ["key"]);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn levels_are_set_and_shown() {
 #[test]
 fn writers_at_once_lose_nothing() {
     let home = Home::new();
-    fs::create_dir_all(&home.folder).unwrap();
+    fs::create_dir_all(&home.dir).unwrap();
     fs::write(home.path("config.toml"), "[[servers]]\nurl = \"ws://a\"\nusername = \"u\"\nmachine = \"m\"\n")
         .unwrap();
     std::thread::scope(|scope| {
@@ -120,7 +120,7 @@ fn writers_at_once_lose_nothing() {
     });
     let levels = home.run(["perm", "show", "--json"]).json();
     assert_eq!(levels["overrides"].as_array().unwrap().len(), 32);
-    assert_eq!(names(&home.folder), ["config.toml", "config.toml.lock"]);
+    assert_eq!(names(&home.dir), ["config.toml", "config.toml.lock"]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn servers_are_listed_and_forgotten() {
     let home = Home::new();
     assert_eq!(home.run(["server", "list", "--json"]).json(), json!([]));
     assert_eq!(home.run(["server", "list"]).ok().out, "");
-    fs::create_dir_all(&home.folder).unwrap();
+    fs::create_dir_all(&home.dir).unwrap();
     fs::write(
         home.path("config.toml"),
         "[[servers]]\nurl = \"wss://a.example\"\nusername = \"u\"\nmachine = \"m\"\n\n[[servers]]\nurl = \"ws://b:1\"\nusername = \"v\"\nmachine = \"n\"\n\n[[overrides]]\nserver = \"ws://b:1\"\nlevel = \"act\"\n",

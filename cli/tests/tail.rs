@@ -119,7 +119,7 @@ fn a_long_history_comes_whole_and_in_order() {
     let server = Server::with(["--ephemeral", "--limit", "all=off"]);
     let ann = Home::registered(&server.url, "ann");
     ann.run(["channel", "create", "ops"]).ok();
-    common::session::post_many(&ann.folder, &server.url, "ops", 1200);
+    common::session::post_many(&ann.dir, &server.url, "ops", 1200);
     let shown = ann.run(["tail", "--channel", "ops", "--no-follow", "--json"]).ok().out;
     let texts: Vec<_> = shown.lines().map(text).collect();
     assert_eq!(texts, (0..1200).map(|nth| nth.to_string()).collect::<Vec<_>>());
@@ -130,7 +130,7 @@ fn a_closed_pipe_ends_it_without_a_word() {
     let server = Server::with(["--ephemeral", "--limit", "all=off"]);
     let ann = Home::registered(&server.url, "ann");
     ann.run(["channel", "create", "ops"]).ok();
-    common::session::post_many(&ann.folder, &server.url, "ops", 600);
+    common::session::post_many(&ann.dir, &server.url, "ops", 600);
     for json in [&[][..], &["--json"]] {
         let mut command = ann.command([&["tail", "--channel", "ops", "--since", "1h"], json].concat());
         let mut child =

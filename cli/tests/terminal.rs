@@ -12,7 +12,7 @@ fn on_terminal(home: &Home, args: &str, variables: &[(&str, &str)]) -> Ran {
     let mut command = std::process::Command::new("script");
     command.args(["-qec", &format!("{} {args}", env!("CARGO_BIN_EXE_conclave")), "/dev/null"]);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("SHELL", "/bin/sh");
-    command.env("TERM", "xterm-256color").env("CONCLAVE_CONFIG_DIR", &home.folder);
+    command.env("TERM", "xterm-256color").env("CONCLAVE_CONFIG_DIR", &home.dir);
     common::run(command.envs(variables.iter().copied()), b"")
 }
 
@@ -53,5 +53,5 @@ fn the_demo_gives_a_reader_time_unless_told_not_to() {
     let home = Home::new();
     let ran = on_terminal(&home, "demo --fast", &[]).ok();
     assert!(ran.out.contains("\u{1b}[") && ran.out.contains("conclave register"), "{ran:?}");
-    assert!(!home.folder.exists(), "the demo leaves nothing behind");
+    assert!(!home.dir.exists(), "the demo leaves nothing behind");
 }

@@ -267,10 +267,6 @@ fn the_doctor_finds_nothing_wrong_where_nothing_is() {
     for check in ["config", "key", "clock", "connection", "TLS", "server", "handshake", "latency", "bridge"] {
         assert!(checks.contains(&check.to_owned()), "{check}");
     }
-    assert_eq!(
-        common::names(&ann.folder),
-        ["config.toml", "config.toml.lock", "key"],
-        "nothing is left behind"
-    );
+    assert_eq!(common::names(&ann.dir), ["config.toml", "config.toml.lock", "key"], "nothing is left behind");
     assert!(ann.run(["doctor"]).ok().out.contains("All is well."));
 }

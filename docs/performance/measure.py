@@ -87,11 +87,11 @@ def running(command, port):
 
 
 @contextlib.contextmanager
-def conclave(folder=None, program=None, flags=("--limit", "all=off")):
+def conclave(directory=None, program=None, flags=("--limit", "all=off")):
     with tempfile.TemporaryDirectory(prefix="conclave-measure-") as fresh:
         port = free_port()
         command = [program or BUILT / "conclave", "serve", "--bind", f"127.0.0.1:{port}"]
-        with running([*command, "--data-dir", folder or fresh, *flags], port) as (process, took):
+        with running([*command, "--data-dir", directory or fresh, *flags], port) as (process, took):
             # Another server may cut the load off; what was measured until then is told all the same.
             may_fail = program is not None
 
@@ -162,8 +162,8 @@ def posts():
     for _ in range(RUNS):
         with conclave() as bench:
             found["many"].append(load(bench, 8))
-        with tempfile.TemporaryDirectory(prefix="conclave-measure-") as folder:
-            found["fsync"].append(compare("fsync", folder, 5000))
+        with tempfile.TemporaryDirectory(prefix="conclave-measure-") as directory:
+            found["fsync"].append(compare("fsync", directory, 5000))
         with conclave() as bench:
             found["one"].append(load(bench, 1, "--in-flight", 1))
     return found
@@ -188,9 +188,9 @@ def idle():
 def history():
     found = []
     for messages in (1_000, 10_000, 100_000, 1_000_000, 10_000_000):
-        with tempfile.TemporaryDirectory(prefix="conclave-measure-") as folder:
-            subprocess.run([BUILT / "compare", "fill", folder, "1", "1", str(messages)], check=True)
-            with conclave(folder) as bench:
+        with tempfile.TemporaryDirectory(prefix="conclave-measure-") as directory:
+            subprocess.run([BUILT / "compare", "fill", directory, "1", "1", str(messages)], check=True)
+            with conclave(directory) as bench:
                 bench("--history", messages, "--of", "channel0")
                 found.append(bench("--history", messages, "--of", "channel0"))
     return found
@@ -199,12 +199,12 @@ def history():
 def start():
     found = []
     for users in (100, 1_000, 10_000, 100_000):
-        with tempfile.TemporaryDirectory(prefix="conclave-measure-") as folder:
+        with tempfile.TemporaryDirectory(prefix="conclave-measure-") as directory:
             sizes = {"users": users, "channels": users // 10, "messages": users * 100}
-            subprocess.run([BUILT / "compare", "fill", folder, *map(str, sizes.values())], check=True)
+            subprocess.run([BUILT / "compare", "fill", directory, *map(str, sizes.values())], check=True)
             took = []
             for _ in range(RUNS):
-                with conclave(folder) as bench:
+                with conclave(directory) as bench:
                     took.append(bench.took)
             found.append({**sizes, "seconds": sorted(took)[RUNS // 2]})
             print("   ", found[-1], flush=True)

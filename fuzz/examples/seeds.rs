@@ -22,23 +22,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     frames.retain(|(_, bytes)| bytes.len() <= LONGEST);
-    let folder = |target: &str| -> Result<PathBuf, Box<dyn Error>> {
-        let folder = root.join("corpus").join(target);
-        fs::create_dir_all(&folder)?;
-        Ok(folder)
+    let dir = |target: &str| -> Result<PathBuf, Box<dyn Error>> {
+        let dir = root.join("corpus").join(target);
+        fs::create_dir_all(&dir)?;
+        Ok(dir)
     };
     for (name, bytes) in &frames {
-        fs::write(folder("decode")?.join(name), bytes)?;
+        fs::write(dir("decode")?.join(name), bytes)?;
         // As a message of its own kind, behind a post and before an answer to it.
         let mut edge = part(1, b"hello");
         edge.extend(part(3, bytes));
         edge.extend(part(0, b""));
         edge.extend(part(0, b"x"));
-        fs::write(folder("edge")?.join(name), edge)?;
+        fs::write(dir("edge")?.join(name), edge)?;
         // To a link that is up and follows a channel.
         let mut link: Vec<u8> = [14, 0, 1, 2, 18, 6].iter().flat_map(|kind| part(*kind, b"")).collect();
         link.extend(part(31, bytes));
-        fs::write(folder("link")?.join(name), link)?;
+        fs::write(dir("link")?.join(name), link)?;
     }
     for (name, parts) in [
         ("enrolled", vec![part(0, b"session"), part(3, b"")]),
@@ -49,14 +49,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("no-signature", vec![part(0, b"session"), part(4, &[0; 64])]),
         ("nothing", vec![part(7, b"")]),
     ] {
-        fs::write(folder("handshake")?.join(name), parts.concat())?;
+        fs::write(dir("handshake")?.join(name), parts.concat())?;
     }
     for (name, text) in [
         ("lines", "\x03{\"id\":1}\r\n\n  \nlast"),
         ("long", &format!("\x10{}\nnext\n", "x".repeat(70))),
         ("markup", "\x01</message><message from=\"u/m/s\">&amp;\u{202e}\u{1b}[2J"),
     ] {
-        fs::write(folder("bridge_text")?.join(name), text)?;
+        fs::write(dir("bridge_text")?.join(name), text)?;
     }
     // Steps drawn by a small generator: what they are is for the fuzzer to find out.
     let mut state = 1u64;
@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             steps.push((state >> 56) as u8);
         }
-        fs::write(folder("hub")?.join(format!("steps-{nth:02}")), steps)?;
+        fs::write(dir("hub")?.join(format!("steps-{nth:02}")), steps)?;
     }
     Ok(())
 }

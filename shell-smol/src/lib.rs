@@ -26,8 +26,8 @@ pub use snippet::{Client, UnknownClient, print_config};
 /// What a bridge is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The folder of `key` and `config.toml`.
-    pub folder: PathBuf,
+    /// The directory of `key` and `config.toml`.
+    pub dir: PathBuf,
     /// The servers; none: all that are configured.
     pub servers: Vec<ServerUrl>,
     /// The session's handle; none: made of the working directory's name, and changed when it is in use.

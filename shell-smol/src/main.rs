@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use conclave_shell_smol::{Client, Options, print_config};
-use conclave_store::config::default_folder;
+use conclave_store::config::default_dir;
 use lexopt::{Arg, ValueExt as _};
 
 const HELP: &str = "\
@@ -15,11 +15,11 @@ Usage: conclave-bridge [OPTIONS]
 
 Options:
       --server URL            a server to take part on (repeatable) [default: all that are registered]
-      --as SESSION            the agent's handle [default: the working folder's name]
+      --as SESSION            the agent's handle [default: the working directory's name]
       --approver USER         who may answer the agent's permission prompts, as USER or USER@SERVER (repeatable)
                               [default: `approvers` in config.toml]
       --ca FILE               trust the certificates in this PEM file, too [env: CONCLAVE_CA]
-      --config-dir DIR        the folder of `key` and `config.toml` [env: CONCLAVE_CONFIG_DIR]
+      --config-dir DIR        the directory of `key` and `config.toml` [env: CONCLAVE_CONFIG_DIR]
       --print-config CLIENT   print the configuration for an MCP client, and exit: claude-code,
                               claude-code-plugin, claude-desktop, cursor, vscode, codex, gemini, zed, windsurf
       --guide                 print the guide for agents, and exit
@@ -56,7 +56,7 @@ fn read(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
     let text = |error: lexopt::Error| error.to_string();
     let mut parser = lexopt::Parser::from_iter(args);
     let mut options = Options::default();
-    let mut folder = None;
+    let mut dir = None;
     let mut client = None;
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     while let Some(arg) = parser.next().map_err(text)? {
@@ -65,7 +65,7 @@ fn read(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
             Arg::Long("as") => options.handle = Some(parsed(&mut parser)?),
             Arg::Long("approver") => options.approvers.push(parsed(&mut parser)?),
             Arg::Long("ca") => options.ca = Some(parser.value().map_err(text)?.into()),
-            Arg::Long("config-dir") => folder = Some(parser.value().map_err(text)?.into()),
+            Arg::Long("config-dir") => dir = Some(parser.value().map_err(text)?.into()),
             Arg::Long("print-config") => client = Some(parsed::<Client>(&mut parser)?),
             Arg::Long("guide") => return Ok(Task::Print(conclave_core::bridge::guide())),
             Arg::Short('h') | Arg::Long("help") => return Ok(Task::Print(HELP.to_owned())),
@@ -81,9 +81,9 @@ fn read(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
         return Ok(Task::Print(print_config(client, &["conclave-bridge"])));
     }
     options.ca = options.ca.or_else(|| variable("CONCLAVE_CA").map(Into::into));
-    options.folder = folder
-        .or_else(|| default_folder(variable))
-        .ok_or("no home folder is known: name the configuration's folder with --config-dir")?;
+    options.dir = dir
+        .or_else(|| default_dir(variable))
+        .ok_or("no home directory is known: name the configuration's directory with --config-dir")?;
     Ok(Task::Run(options))
 }
 

@@ -52,14 +52,14 @@ pub(crate) async fn watch(
     servers: Vec<(Server, ServerUrl)>,
     events: Sender<Event>,
 ) {
-    let mut stamp = file.stamp();
+    let mut known = file.fingerprint();
     loop {
         Timer::after(INTERVAL).await;
-        let seen = file.stamp();
-        if seen == stamp {
+        let seen = file.fingerprint();
+        if seen == known {
             continue;
         }
-        stamp = seen;
+        known = seen;
         match file.load() {
             Ok(config) => {
                 let settings = settings(&options, &config, &servers);

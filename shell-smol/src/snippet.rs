@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum Client {
     /// Claude Code, on its command line.
     ClaudeCode,
-    /// Claude Code, as a plugin's folder.
+    /// Claude Code, as a plugin's directory.
     ClaudeCodePlugin,
     /// Claude Desktop.
     ClaudeDesktop,
@@ -82,7 +82,7 @@ pub fn print_config(client: Client, command: &[&str]) -> String {
     let words = command.join(" ");
     match client {
         Client::ClaudeCode => format!(
-            "# In the project's folder:\n\
+            "# In the project's directory:\n\
              claude mcp add --scope local conclave -- {words}\n\n\
              # Messages are pushed into a session that is started with the channel allowed:\n\
              claude --dangerously-load-development-channels server:conclave\n\

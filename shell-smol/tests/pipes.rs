@@ -53,8 +53,8 @@ impl Write for Stuck {
 }
 
 fn options() -> Options {
-    // A folder without a configuration: no servers.
-    Options { folder: std::env::temp_dir().join("conclave-no-such-folder"), ..Options::default() }
+    // A directory without a configuration: no servers.
+    Options { dir: std::env::temp_dir().join("conclave-no-such-directory"), ..Options::default() }
 }
 
 #[test]

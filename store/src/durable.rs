@@ -31,7 +31,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<(Vec<u8>, fs::Metadata
     Ok((bytes, metadata))
 }
 
-/// Makes `content` what is at `path`: a temporary file beside it, synced, renamed, and the folder synced. A
+/// Makes `content` what is at `path`: a temporary file beside it, synced, renamed, and the directory synced. A
 /// symbolic link stays one; its target is replaced.
 pub(crate) fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
     let path = match fs::canonicalize(path) {
@@ -45,7 +45,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], access: Access) -> io::Result
     }
     drop(file);
     fs::rename(&temporary.0, &path)?;
-    sync_folder(&path)
+    sync_parent(&path)
 }
 
 /// Makes `path` with `content`, unless there is something: then `AlreadyExists`, and nothing is changed. Nobody
@@ -62,7 +62,7 @@ pub(crate) fn create(path: &Path, content: &[u8], access: Access) -> io::Result<
             file.sync_all()?;
         }
     }
-    sync_folder(path)
+    sync_parent(path)
 }
 
 /// A file that goes when this is dropped, unless it was renamed.
@@ -99,20 +99,25 @@ fn open_new(path: &Path, access: Access) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes a rename in the folder of `path` durable, where the system knows how.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Makes what was created, renamed or removed in `dir` durable, where a directory can be synced.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        File::open(folder)?.sync_all()?;
-    }
+    File::open(dir)?.sync_all()?;
     #[cfg(not(unix))]
-    let _ = path;
+    let _ = dir;
     Ok(())
 }
 
-/// Makes a folder that only its owner enters, and those above it as the system does.
-pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+/// [`sync_dir`] of the directory that `path` is in.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => sync_dir(dir),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// Makes a directory that only its owner enters, and those above it as the system does.
+pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -121,13 +126,11 @@ pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     }
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        other => other,
+        Err(error) => Err(error),
+        Ok(()) => sync_parent(path),
     }
 }
 
@@ -137,30 +140,30 @@ mod tests {
 
     #[test]
     fn a_file_is_created_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
         create(&path, b"first", Access::Owner).unwrap();
         assert_eq!(create(&path, b"second", Access::Owner).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are gone");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "temporary files are gone");
     }
 
     #[test]
     fn a_replaced_file_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
         replace(&path, b"first", Access::Usual).unwrap();
         replace(&path, b"second", Access::Usual).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     #[cfg(unix)]
     fn a_link_and_a_mode_stay_when_their_file_is_replaced() {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::write(&real, "old").unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
@@ -173,10 +176,10 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn what_is_no_file_or_too_large_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path(), 9).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path(), 9).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(read(Path::new("/dev/zero"), 9).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        let path = folder.path().join("file");
+        let path = dir.path().join("file");
         fs::write(&path, "0123456789").unwrap();
         assert!(read(&path, 10).is_ok());
         assert!(read(&path, 9).is_err());

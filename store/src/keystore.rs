@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::durable::{self, Access};
 
-/// The key file's name in the configuration folder.
+/// The key file's name in the configuration directory.
 pub const FILE_NAME: &str = "key";
 
 /// Why there is no key to use. `Display` says what is wrong, [`KeyError::advice`] what to do.
@@ -65,17 +65,17 @@ impl KeyError {
     }
 }
 
-/// The path of the key file in a configuration folder.
-pub fn path(folder: &Path) -> PathBuf {
-    folder.join(FILE_NAME)
+/// The path of the key file in a configuration directory.
+pub fn path(dir: &Path) -> PathBuf {
+    dir.join(FILE_NAME)
 }
 
-/// Reads the key in the configuration folder `folder`.
+/// Reads the key in the configuration directory `dir`.
 ///
 /// # Errors
 /// [`KeyError`]; a file to which group or others have any access is not used.
-pub fn load(folder: &Path) -> Result<SecretKey, KeyError> {
-    let path = path(folder);
+pub fn load(dir: &Path) -> Result<SecretKey, KeyError> {
+    let path = path(dir);
     let (bytes, metadata) = match durable::read(&path, 4096) {
         Ok(read) => read,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyError::Missing { path }),
@@ -89,25 +89,25 @@ pub fn load(folder: &Path) -> Result<SecretKey, KeyError> {
         .ok_or(KeyError::Malformed { path })
 }
 
-/// Reads the key in the configuration folder `folder`, or makes both. Says whether the key is new. Of several
+/// Reads the key in the configuration directory `dir`, or makes both. Says whether the key is new. Of several
 /// processes that do this at once, one makes the key and all get it.
 ///
 /// # Errors
 /// [`KeyError`], as [`load`] does; an existing file is never changed.
-pub fn load_or_create(folder: &Path) -> Result<(SecretKey, bool), KeyError> {
-    match load(folder) {
+pub fn load_or_create(dir: &Path) -> Result<(SecretKey, bool), KeyError> {
+    match load(dir) {
         Err(KeyError::Missing { .. }) => {}
         other => return other.map(|key| (key, false)),
     }
-    let path = path(folder);
+    let path = path(dir);
     let failed = |source| KeyError::Io { path: path.clone(), what: "created", source };
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut()).map_err(|error| failed(io::Error::other(error)))?;
     let key = SecretKey::from_seed(&seed);
-    durable::create_private_folder(folder).map_err(failed)?;
+    durable::create_private_dir(dir).map_err(failed)?;
     match durable::create(&path, Zeroizing::new(key.expose()).as_bytes(), Access::Owner) {
         Ok(()) => Ok((key, true)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(folder).map(|key| (key, false)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(dir).map(|key| (key, false)),
         Err(error) => Err(failed(error)),
     }
 }
@@ -130,22 +130,22 @@ mod tests {
 
     #[test]
     fn a_key_is_made_once_and_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("deep/conclave");
-        assert!(matches!(load(&folder), Err(KeyError::Missing { .. })));
-        let (key, new) = load_or_create(&folder).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("deep/conclave");
+        assert!(matches!(load(&dir), Err(KeyError::Missing { .. })));
+        let (key, new) = load_or_create(&dir).unwrap();
         assert!(new);
-        let (again, new) = load_or_create(&folder).unwrap();
+        let (again, new) = load_or_create(&dir).unwrap();
         assert!(!new);
         assert_eq!(key.public(), again.public());
     }
 
     #[test]
     fn racing_makers_get_one_key() {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let keys: Vec<_> = std::thread::scope(|scope| {
             let racers: Vec<_> =
-                (0..8).map(|_| scope.spawn(|| load_or_create(folder.path()).unwrap())).collect();
+                (0..8).map(|_| scope.spawn(|| load_or_create(dir.path()).unwrap())).collect();
             racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
         assert_eq!(keys.iter().filter(|(_, new)| *new).count(), 1);
@@ -154,16 +154,16 @@ mod tests {
 
     #[test]
     fn content_of_existing_clients_is_read_with_or_without_a_line_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let (key, _) = load_or_create(folder.path()).unwrap();
-        let path = path(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        let (key, _) = load_or_create(dir.path()).unwrap();
+        let path = path(dir.path());
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text.len(), 43, "no padding, no line end: exactly what existing clients write");
         fs::write(&path, format!("{text}=\n")).unwrap();
-        assert_eq!(load(folder.path()).unwrap().public(), key.public());
+        assert_eq!(load(dir.path()).unwrap().public(), key.public());
         for broken in ["", "short", &"A".repeat(44), "\u{0}\u{ff}"] {
             fs::write(&path, broken).unwrap();
-            let error = load(folder.path()).unwrap_err();
+            let error = load(dir.path()).unwrap_err();
             assert!(matches!(error, KeyError::Malformed { .. }));
             assert!(broken.len() < 5 || !format!("{error} {error:?} {}", error.advice()).contains(broken));
         }
@@ -173,16 +173,16 @@ mod tests {
     #[cfg(unix)]
     fn a_key_that_others_can_read_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        load_or_create(folder.path()).unwrap();
-        let path = path(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        load_or_create(dir.path()).unwrap();
+        let path = path(dir.path());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         for mode in [0o640, 0o604, 0o620, 0o660, 0o644] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let error = load_or_create(folder.path()).unwrap_err();
+            let error = load_or_create(dir.path()).unwrap_err();
             assert!(error.advice().contains("chmod 600"), "{error}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        assert!(load(folder.path()).is_ok());
+        assert!(load(dir.path()).is_ok());
     }
 }

@@ -28,10 +28,10 @@ fn named(line: &str) -> impl Iterator<Item = (&str, &str)> {
 /// Why there is no such test, or why it does not hold a rule: `always` says whether it must run with all others.
 fn missing(module: &str, name: &str, always: bool) -> Option<String> {
     let (place, rest) = module.split_once('/')?;
-    let Some((_, folder)) = PLACES.iter().find(|(known, _)| *known == place) else {
+    let Some((_, dir)) = PLACES.iter().find(|(known, _)| *known == place) else {
         return Some(format!("{place} is no place"));
     };
-    let file = root().join(folder).join(rest).with_extension("rs");
+    let file = root().join(dir).join(rest).with_extension("rs");
     let Ok(source) = fs::read_to_string(&file) else {
         return Some(format!("{} cannot be read", file.display()));
     };

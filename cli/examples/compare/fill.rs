@@ -16,9 +16,9 @@ use super::{BODY, Failure};
 /// Records of one commit.
 const BATCH: u64 = 20_000;
 
-pub(super) fn run(folder: &Path, users: u64, channels: u64, messages: u64) -> Result<(), Failure> {
+pub(super) fn run(dir: &Path, users: u64, channels: u64, messages: u64) -> Result<(), Failure> {
     let (sender, done) = mpsc::channel();
-    let running = Journal::open(folder, Options::default())?.start(move |event| drop(sender.send(event)))?;
+    let running = Journal::open(dir, Options::default())?.start(move |event| drop(sender.send(event)))?;
     let writer = running.writer();
     let persist = |records: Vec<Record>| -> Result<(), Failure> {
         writer.persist(0, records).map_err(|_| "the journal has stopped")?;

@@ -10,8 +10,8 @@ use super::Failure;
 /// A page of the log with its head.
 const PAGE: usize = 4096 + 24;
 
-pub(super) fn run(folder: &Path, times: usize) -> Result<(), Failure> {
-    let path = folder.join("fsync");
+pub(super) fn run(dir: &Path, times: usize) -> Result<(), Failure> {
+    let path = dir.join("fsync");
     let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&path)?;
     let mut taken = Vec::with_capacity(times);
     for _ in 0..times.max(1) {

@@ -48,10 +48,10 @@ fn main() -> Result<(), Failure> {
         ["stub", address, seconds] => {
             runtime()?.block_on(stub::run(address, Duration::from_secs(seconds.parse()?)))
         }
-        ["fill", folder, users, channels, messages] => {
-            fill::run(Path::new(folder), users.parse()?, channels.parse()?, messages.parse()?)
+        ["fill", dir, users, channels, messages] => {
+            fill::run(Path::new(dir), users.parse()?, channels.parse()?, messages.parse()?)
         }
-        ["fsync", folder, times] => fsync::run(Path::new(folder), times.parse()?),
+        ["fsync", dir, times] => fsync::run(Path::new(dir), times.parse()?),
         _ => {
             Err("broadcast SUBSCRIBERS FRAMES SECONDS, nats ADDRESS SUBSCRIBERS POSTERS IN_FLIGHT SECONDS, \
                   stub ADDRESS SECONDS, fill FOLDER USERS CHANNELS MESSAGES, or fsync FOLDER TIMES"

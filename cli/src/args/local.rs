@@ -93,7 +93,7 @@ pub enum SkillAction {
     /// Install the skill for Claude Code
     #[command(after_help = "Example:\n  conclave skill install")]
     Install {
-        /// The folder of skills [default: ~/.claude/skills]
+        /// The directory of skills [default: ~/.claude/skills]
         #[arg(long)]
         dir: Option<PathBuf>,
     },
@@ -115,14 +115,14 @@ pub struct Completions {
 /// The shells that completions are made for.
 pub type Shell = clap_complete::Shell;
 
-/// Print the manual page, or write all of them to a folder
+/// Print the manual page, or write all of them to a directory
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   conclave man | man -l -
   conclave man --dir ~/.local/share/man/man1")]
 pub struct Man {
-    /// Write one page for each verb into this folder
+    /// Write one page for each verb into this directory
     #[arg(long)]
     pub dir: Option<PathBuf>,
 }

@@ -58,8 +58,8 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Folder of the key and the configuration [env: CONCLAVE_CONFIG_DIR] [default: ~/.config/conclave]
-    // The variable is read with the other places for a folder: to clap it would be something typed, and a bare
+    /// Directory of the key and the configuration [env: CONCLAVE_CONFIG_DIR] [default: ~/.config/conclave]
+    // The variable is read with the other places for a directory: to clap it would be something typed, and a bare
     // `conclave` would not show the help.
     #[arg(long, global = true, value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
@@ -234,7 +234,7 @@ pub struct Bridge {
     /// Servers to take part on (repeatable) [default: all known]
     #[arg(long = "server", value_name = "URL")]
     pub servers: Vec<String>,
-    /// The agent's handle [default: the working folder's name]
+    /// The agent's handle [default: the working directory's name]
     #[arg(long = "as", value_name = "SESSION")]
     pub handle: Option<Handle>,
     /// Who may answer the agent's permission prompts (repeatable) [default: `approvers` in config.toml]

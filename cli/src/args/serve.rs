@@ -27,7 +27,7 @@ pub struct Serve {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_BIND", default_value = "127.0.0.1:4390")]
     pub bind: SocketAddr,
-    /// Folder of the server's data [default: ~/.local/share/conclave]
+    /// Directory of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Keep everything in memory only: all is gone when it ends
@@ -68,7 +68,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Lets what was typed outweigh what the environment says: `--ephemeral` a folder, and a folder
+    /// Lets what was typed outweigh what the environment says: `--ephemeral` a directory, and a directory
     /// `CONCLAVE_EPHEMERAL`.
     ///
     /// # Errors
@@ -163,7 +163,7 @@ Examples:
   conclave backup conclave-backup.db
   conclave backup --data-dir /var/lib/conclave /backups/today.db")]
 pub struct Backup {
-    /// Folder of the server's data [default: ~/.local/share/conclave]
+    /// Directory of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// The file to write; it must not exist
@@ -177,9 +177,9 @@ Examples:
   conclave restore --data-dir /var/lib/conclave /backups/today.db
   conclave restore --replace /backups/today.db          what is there is kept beside it
 
-All of the backup is checked before anything changes. No server may run on the folder.")]
+All of the backup is checked before anything changes. No server may run on the directory.")]
 pub struct Restore {
-    /// Folder of the server's data [default: ~/.local/share/conclave]
+    /// Directory of the server's data [default: ~/.local/share/conclave]
     #[arg(long, value_name = "DIR", env = "CONCLAVE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Put it in the place of a server's data that is there, which is kept under another name

@@ -151,7 +151,7 @@ fn not_bound(bind: SocketAddr, flag: &str, why: &std::io::Error) -> Failure {
     )
 }
 
-/// Where a server's data is if nobody says otherwise: the platform's folder for data.
+/// Where a server's data is if nobody says otherwise: the platform's directory for data.
 pub(crate) fn data_dir(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     named
@@ -166,7 +166,7 @@ pub(crate) fn data_dir(named: Option<PathBuf>) -> Result<PathBuf, Failure> {
             }
         })
         .ok_or_else(|| {
-            Failure::new("no folder for data is known: HOME is not set", "name one with --data-dir DIR")
+            Failure::new("no directory for data is known: HOME is not set", "name one with --data-dir DIR")
         })
 }
 

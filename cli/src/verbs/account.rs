@@ -27,10 +27,10 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
         Some(machine) => machine,
         None => host_name()?,
     };
-    let folder = context.folder()?;
-    let (key, new) = keystore::load_or_create(folder)?;
+    let dir = context.dir()?;
+    let (key, new) = keystore::load_or_create(dir)?;
     if new {
-        context.output.note(format_args!("made a new key: {}", keystore::path(folder).display()));
+        context.output.note(format_args!("made a new key: {}", keystore::path(dir).display()));
     }
     // A malformed configuration is told before a name is claimed that could not be written down.
     context.config()?;

@@ -12,10 +12,10 @@ pub(super) fn run(bridge: Bridge, context: &Context) -> Result<(), Failure> {
             serde_json::json!({ "client": client.as_str(), "config": print_config(client, &["conclave", "bridge"]) }),
         );
     }
-    let folder = context.folder()?.clone();
+    let dir = context.dir()?.clone();
     let servers = bridge.servers.iter().map(|named| context.server(Some(named)));
     let options = Options {
-        folder,
+        dir,
         servers: servers.collect::<Result<_, _>>()?,
         handle: bridge.handle,
         approvers: bridge.approvers,

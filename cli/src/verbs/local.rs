@@ -14,10 +14,10 @@ use crate::{Context, Failure};
 
 /// Makes the key, or shows its public half.
 pub(super) fn key(context: &Context) -> Result<(), Failure> {
-    let folder = context.folder()?;
-    let (key, new) = keystore::load_or_create(folder)?;
+    let dir = context.dir()?;
+    let (key, new) = keystore::load_or_create(dir)?;
     if new {
-        context.output.note(format_args!("made a new key: {}", keystore::path(folder).display()));
+        context.output.note(format_args!("made a new key: {}", keystore::path(dir).display()));
     }
     let public = key.public().to_string();
     context.output.result(&public, json!({ "public_key": public, "new": new }))
@@ -65,31 +65,31 @@ pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
 pub(super) fn man(man: &Man, context: &Context) -> Result<(), Failure> {
     let mut command = Cli::command();
     command.build();
-    let Some(folder) = &man.dir else {
+    let Some(dir) = &man.dir else {
         let mut out = io::stdout().lock();
         out.write_all(&page(&command)?)?;
         return Ok(out.flush()?);
     };
     let failed = |error: io::Error| {
         Failure::new(
-            format!("the pages cannot be written to {}: {error}", folder.display()),
-            "name a folder that you may write to: --dir DIR",
+            format!("the pages cannot be written to {}: {error}", dir.display()),
+            "name a directory that you may write to: --dir DIR",
         )
     };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let written = pages(&command, folder).map_err(failed)?;
+    fs::create_dir_all(dir).map_err(failed)?;
+    let written = pages(&command, dir).map_err(failed)?;
     context.output.result(
-        format_args!("wrote {written} pages to {}", folder.display()),
-        json!({ "pages": written, "dir": folder.display().to_string() }),
+        format_args!("wrote {written} pages to {}", dir.display()),
+        json!({ "pages": written, "dir": dir.display().to_string() }),
     )
 }
 
-fn pages(command: &clap::Command, folder: &Path) -> io::Result<usize> {
+fn pages(command: &clap::Command, dir: &Path) -> io::Result<usize> {
     let name = command.get_display_name().unwrap_or(command.get_name());
-    fs::write(folder.join(format!("{name}.1")), page(command)?)?;
+    fs::write(dir.join(format!("{name}.1")), page(command)?)?;
     let mut written = 1;
     for child in command.get_subcommands().filter(|child| child.get_name() != "help") {
-        written += pages(child, folder)?;
+        written += pages(child, dir)?;
     }
     Ok(written)
 }

@@ -24,13 +24,13 @@ pub(super) fn run(skill: &Skill, context: &Context) -> Result<(), Failure> {
     };
     let home = || std::env::var_os("HOME").or_else(|| std::env::var_os("USERPROFILE")).map(PathBuf::from);
     let dir = dir.or_else(|| Some(home()?.join(".claude").join("skills"))).ok_or_else(|| {
-        Failure::new("no home folder is known: HOME is not set", "name the folder of skills: --dir DIR")
+        Failure::new("no home directory is known: HOME is not set", "name the directory of skills: --dir DIR")
     })?;
     let file = dir.join("conclave").join("SKILL.md");
     fs::create_dir_all(dir.join("conclave")).and_then(|()| fs::write(&file, text())).map_err(|error| {
         Failure::new(
             format!("the skill cannot be written to {}: {error}", file.display()),
-            "name a folder that you may write to: --dir DIR",
+            "name a directory that you may write to: --dir DIR",
         )
     })?;
     context

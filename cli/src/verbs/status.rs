@@ -50,14 +50,14 @@ pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
     if context.output.is_json() {
         let perm = super::perm::as_json(&config);
         context.output.json(&json!({
-            "config_dir": context.folder()?.display().to_string(),
+            "config_dir": context.dir()?.display().to_string(),
             "public_key": key.public().to_string(),
             "servers": looks.iter().map(as_json).collect::<Vec<_>>(),
             "levels": perm,
             "approvers": config.approvers.iter().map(|user| user.as_str()).collect::<Vec<_>>(),
         }))?;
     } else {
-        let path = keystore::path(context.folder()?);
+        let path = keystore::path(context.dir()?);
         context.output.text(format_args!(
             "{STRONG}key{STRONG:#}     {} ({})",
             key.public(),

@@ -127,7 +127,7 @@ fn a_prompt_is_answered_by_a_named_approver_only() {
 }
 
 #[test]
-fn two_sessions_in_one_folder_settle_on_two_names() {
+fn two_sessions_in_one_dir_settle_on_two_names() {
     let scene = Scene::new(&["alice"]);
     let mut first = Agent::new(scene.bridge("alice", &[]));
     first.until_connected();
@@ -167,18 +167,18 @@ fn one_server_under_two_urls_is_linked_once() {
 
 #[test]
 fn encryption_takes_a_certificate_that_is_trusted() {
-    let certificate = |folder: &std::path::Path| {
+    let certificate = |dir: &std::path::Path| {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
+        let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
         vec!["--tls-cert".to_owned(), path(certificate), "--tls-key".to_owned(), path(key)]
     };
-    // The folder of a user stands beside the certificate.
+    // The directory of a user stands beside the certificate.
     let scene = Scene::started(&["alice"], certificate, &["--ca", "../certificate.pem"]);
     assert!(scene.url().starts_with("wss://"), "{}", scene.url());
-    let file = scene.folder().join("certificate.pem");
+    let file = scene.dir().join("certificate.pem");
     let mut trusting = Agent::new(scene.bridge("alice", &["--as", "x", "--ca", file.to_str().unwrap()]));
     assert_eq!(trusting.until_connected(), "alice/m/x");
     let mut strict = Agent::new(scene.bridge("alice", &["--as", "y"]));

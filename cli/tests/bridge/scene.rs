@@ -6,9 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A server, its data, and a configuration folder for each user. The first user is an admin.
+/// A server, its data, and a configuration directory for each user. The first user is an admin.
 pub(crate) struct Scene {
-    folder: TempDir,
+    dir: TempDir,
     admin: String,
     url: String,
     server: Option<Child>,
@@ -21,7 +21,7 @@ impl Scene {
         Self::started(users, |_| Vec::new(), &[])
     }
 
-    /// A scene whose server has the arguments that `extra` makes in the scene's folder, and whose users register
+    /// A scene whose server has the arguments that `extra` makes in the scene's directory, and whose users register
     /// with `register` beside the usual.
     pub(crate) fn started(
         users: &[&str],
@@ -30,12 +30,12 @@ impl Scene {
     ) -> Self {
         let mut scene = Self {
             extra: Vec::new(),
-            folder: tempfile::tempdir().unwrap(),
+            dir: tempfile::tempdir().unwrap(),
             admin: users[0].to_owned(),
             url: "127.0.0.1:0".to_owned(),
             server: None,
         };
-        scene.extra = extra(scene.folder.path());
+        scene.extra = extra(scene.dir.path());
         scene.start_server();
         for user in users {
             let usual = ["register", "--server", scene.url(), "--username", user, "--machine", "m"];
@@ -49,9 +49,9 @@ impl Scene {
         &self.url
     }
 
-    /// The folder of all of it.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The directory of all of it.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub(crate) fn port(&self) -> &str {
@@ -64,7 +64,7 @@ impl Scene {
         let mut command = self.command("server");
         command.args(["serve", "--bind", address, "--admin", &self.admin, "--data-dir"]);
         command
-            .arg(self.folder.path().join("data"))
+            .arg(self.dir.path().join("data"))
             .args(&self.extra)
             .stderr(Stdio::piped())
             .stdout(Stdio::null());
@@ -94,7 +94,7 @@ impl Scene {
     }
 
     fn command(&self, user: &str) -> Command {
-        let home = self.folder.path().join(user);
+        let home = self.dir.path().join(user);
         std::fs::create_dir_all(&home).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_conclave"));
         command
@@ -107,13 +107,13 @@ impl Scene {
 
     /// Runs a command as a user.
     pub(crate) fn conclave(&self, user: &str, args: &[&str]) -> Output {
-        self.command(user).arg("--config-dir").arg(self.folder.path().join(user)).args(args).output().unwrap()
+        self.command(user).arg("--config-dir").arg(self.dir.path().join(user)).args(args).output().unwrap()
     }
 
     /// A bridge of a user's.
     pub(crate) fn bridge(&self, user: &str, args: &[&str]) -> Command {
         let mut command = self.command(user);
-        command.arg("bridge").arg("--config-dir").arg(self.folder.path().join(user)).args(args);
+        command.arg("bridge").arg("--config-dir").arg(self.dir.path().join(user)).args(args);
         command
     }
 

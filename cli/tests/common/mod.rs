@@ -60,16 +60,16 @@ impl Ran {
     }
 }
 
-/// A machine of somebody's: a configuration folder of its own.
+/// A machine of somebody's: a configuration directory of its own.
 pub struct Home {
-    pub folder: PathBuf,
+    pub dir: PathBuf,
     _root: TempDir,
 }
 
 impl Home {
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        Self { folder: root.path().join("conclave"), _root: root }
+        Self { dir: root.path().join("conclave"), _root: root }
     }
 
     /// A machine that is registered on a server.
@@ -80,13 +80,13 @@ impl Home {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.dir.join(name)
     }
 
     /// The program, with nothing of the outside in its environment.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = program();
-        command.env("CONCLAVE_CONFIG_DIR", &self.folder).args(args);
+        command.env("CONCLAVE_CONFIG_DIR", &self.dir).args(args);
         command
     }
 
@@ -250,12 +250,10 @@ fn receive(output: impl std::io::Read + Send + 'static) -> std::sync::mpsc::Rece
     receiver
 }
 
-/// The names in a folder, sorted.
-pub fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+/// The names in a directory, sorted.
+pub fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }

@@ -7,8 +7,8 @@ use conclave_core::wire::v1::{Frame, Path, Payload};
 use tungstenite::{Message, WebSocket};
 
 /// Posts the numbers from 0 in one session, as fast as they are acknowledged.
-pub fn post_many(folder: &std::path::Path, url: &str, channel: &str, count: usize) {
-    let key = conclave_store::keystore::load(folder).unwrap();
+pub fn post_many(dir: &std::path::Path, url: &str, channel: &str, count: usize) {
+    let key = conclave_store::keystore::load(dir).unwrap();
     let stream = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut socket, _) = tungstenite::client(url, stream).unwrap();

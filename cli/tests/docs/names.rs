@@ -192,11 +192,11 @@ fn the_package_and_the_image_start_the_server_as_it_wants_to_be_started() {
 #[test]
 fn every_link_leads_somewhere() {
     for page in pages() {
-        let folder = root().join(&page.path).parent().unwrap().to_owned();
+        let dir = root().join(&page.path).parent().unwrap().to_owned();
         let targets = page.text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://")) {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let path = if file.is_empty() { root().join(&page.path) } else { folder.join(file) };
+            let path = if file.is_empty() { root().join(&page.path) } else { dir.join(file) };
             assert!(path.exists(), "{}: {target} does not exist", page.path);
             if !anchor.is_empty() {
                 let text = fs::read_to_string(path).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! `conclave serve` and `conclave tail` go on in the background; what is documented of them must have come by the
 //! end of the page. The documented address stands for the one that the system gave, `/home`, `/var` and `/etc` for
-//! folders of the test's.
+//! directories of the test's.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -21,7 +21,7 @@ use super::page::{Block, Page, prompt};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where pages say that the server listens.
 const ADDRESS: &str = "127.0.0.1:4390";
-const FOLDERS: [&str; 3] = ["/home/", "/var/", "/etc/"];
+const DIRS: [&str; 3] = ["/home/", "/var/", "/etc/"];
 
 /// One command of a page.
 struct Step {
@@ -124,15 +124,15 @@ impl Stage {
 
     fn start(&self, step: &Step, serves: bool) -> Running {
         let home = self.root.path().join("home").join(&step.machine);
-        for folder in [home.clone(), self.root.path().join("var/lib"), self.root.path().join("etc")] {
-            fs::create_dir_all(folder).unwrap();
+        for dir in [home.clone(), self.root.path().join("var/lib"), self.root.path().join("etc")] {
+            fs::create_dir_all(dir).unwrap();
         }
         let mut typed = step.typed.clone();
         if let Some(address) = self.address.as_deref().or(serves.then_some("127.0.0.1:0")) {
             typed = typed.replace(ADDRESS, address);
         }
-        for folder in FOLDERS {
-            typed = typed.replace(&format!(" {folder}"), &format!(" {}{folder}", self.root.path().display()));
+        for dir in DIRS {
+            typed = typed.replace(&format!(" {dir}"), &format!(" {}{dir}", self.root.path().display()));
         }
         for (documented, real) in &self.secrets {
             typed = typed.replace(documented, real);
@@ -184,8 +184,8 @@ impl Stage {
 fn path() -> std::ffi::OsString {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_conclave"));
     let rest = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(program.parent().unwrap().to_owned()).chain(std::env::split_paths(&rest));
-    std::env::join_paths(folders).unwrap()
+    let dirs = std::iter::once(program.parent().unwrap().to_owned()).chain(std::env::split_paths(&rest));
+    std::env::join_paths(dirs).unwrap()
 }
 
 /// A program that goes on, and what it has printed.

@@ -35,15 +35,15 @@ fn theirs() -> Option<PathBuf> {
 /// Somebody's machine, and the program that they use.
 struct Somebody<'a> {
     program: &'a Path,
-    folder: &'a Path,
+    dir: &'a Path,
     server: &'a str,
 }
 
 impl Somebody<'_> {
     fn command(&self, line: &str) -> Command {
         let mut command = bare(self.program);
-        // Both keep a key and a configuration in the folder, and nothing elsewhere.
-        command.env("HOME", self.folder).arg("--config-dir").arg(self.folder);
+        // Both keep a key and a configuration in the directory, and nothing elsewhere.
+        command.env("HOME", self.dir).arg("--config-dir").arg(self.dir);
         for word in line.split(' ') {
             command.arg(if word == "$S" { self.server } else { word });
         }
@@ -115,16 +115,15 @@ impl Drop for Tail {
     }
 }
 
-fn folders() -> [TempDir; 4] {
+fn dirs() -> [TempDir; 4] {
     std::array::from_fn(|_| tempfile::tempdir().unwrap())
 }
 
 /// A day on a server: ann and root use one program, bob another.
 fn a_day(server: &str, anns: &Path, bobs: &Path) {
-    let folders = folders();
-    let [root, ann, laptop] =
-        [0, 1, 2].map(|nth| Somebody { program: anns, folder: folders[nth].path(), server });
-    let bob = Somebody { program: bobs, folder: folders[3].path(), server };
+    let dirs = dirs();
+    let [root, ann, laptop] = [0, 1, 2].map(|nth| Somebody { program: anns, dir: dirs[nth].path(), server });
+    let bob = Somebody { program: bobs, dir: dirs[3].path(), server };
     root.registers("root");
     ann.registers("ann");
     bob.registers("bob");
@@ -187,7 +186,7 @@ fn a_day(server: &str, anns: &Path, bobs: &Path) {
     assert!(root.does("user list --server $S").contains("bob"));
     root.does("user remove --server $S bob");
     bob.fails("who --server $S");
-    // The same folder does for the other program.
+    // The same directory does for the other program.
     let changed = Somebody { program: bobs, ..ann };
     changed.does("channel create --server $S --visibility private later");
     assert!(ann.does("channel list --server $S").contains("later"));

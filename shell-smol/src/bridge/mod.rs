@@ -44,7 +44,7 @@ pub(crate) fn run(
     output: Box<dyn Write + Send>,
 ) -> Result<(), Error> {
     let clock = Clock::start();
-    let file = ConfigFile::in_folder(&options.folder);
+    let file = ConfigFile::in_dir(&options.dir);
     let config = file.load()?;
     let servers = servers(options, &config);
     let settings = settings(options, &config, &servers);
@@ -76,7 +76,7 @@ fn start_links<'a>(
     if servers.is_empty() {
         return Ok(links);
     }
-    let key = keystore::load(&options.folder)?;
+    let key = keystore::load(&options.dir)?;
     let secure = servers.iter().any(|(_, url)| url.is_secure());
     let tls = if secure { Some(tls::connector(options.ca.as_deref())?) } else { None };
     let registry =
@@ -105,8 +105,8 @@ fn start_links<'a>(
 
 /// The working directory's name, as far as it can be one.
 fn default_handle() -> Result<Handle, Error> {
-    let folder = std::env::current_dir().unwrap_or_default();
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let dir = std::env::current_dir().unwrap_or_default();
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Handle::new(&sanitize(&name, "agent")).map_err(|error| Error::Io(std::io::Error::other(error)))
 }
 

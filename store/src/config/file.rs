@@ -15,7 +15,7 @@ const MAX_LEN: u64 = 1024 * 1024;
 /// How long a writer waits for another one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The configuration file of a folder. Holds no content: every call looks at the disk.
+/// The configuration file of a directory. Holds no content: every call looks at the disk.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
     path: PathBuf,
@@ -68,12 +68,12 @@ impl ConfigError {
 
 /// What tells one content of the file from another without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp(Option<(Option<SystemTime>, u64, u64)>);
+pub struct Fingerprint(Option<(Option<SystemTime>, u64, u64)>);
 
 impl ConfigFile {
-    /// The configuration file in `folder`, existing or not.
-    pub fn in_folder(folder: &Path) -> Self {
-        Self { path: folder.join(FILE_NAME) }
+    /// The configuration file in `dir`, existing or not.
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { path: dir.join(FILE_NAME) }
     }
 
     /// Where the file is.
@@ -95,8 +95,8 @@ impl ConfigFile {
     /// # Errors
     /// [`ConfigError`].
     pub fn change(&self, changes: &[Change]) -> Result<Config, ConfigError> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        durable::create_private_folder(folder).map_err(|source| self.io("written", source))?;
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        durable::create_private_dir(dir).map_err(|source| self.io("written", source))?;
         let _lock = self.lock()?;
         let old = self.text()?;
         document::read(&old).map_err(|fault| self.malformed(fault))?;
@@ -109,9 +109,9 @@ impl ConfigFile {
         Ok(config)
     }
 
-    /// A stamp of the content as it is now: another one later means that the file should be read again.
-    pub fn stamp(&self) -> Stamp {
-        Stamp(fs::metadata(&self.path).ok().map(|metadata| {
+    /// The fingerprint of the content as it is now: another one later means that the file should be read again.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(fs::metadata(&self.path).ok().map(|metadata| {
             #[cfg(unix)]
             let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
             #[cfg(not(unix))]
@@ -185,8 +185,8 @@ mod tests {
 
     #[test]
     fn writers_at_once_lose_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = ConfigFile::in_folder(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::in_dir(dir.path());
         std::thread::scope(|scope| {
             for writer in 0..4 {
                 let file = &file;
@@ -199,15 +199,15 @@ mod tests {
         });
         assert_eq!(file.load().unwrap().overrides.len(), 40);
         let mut names: Vec<_> =
-            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["config.toml", "config.toml.lock"]);
     }
 
     #[test]
     fn a_malformed_file_is_named_with_its_line_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = ConfigFile::in_folder(folder.path());
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::in_dir(dir.path());
         for (content, line) in [(&b"a = 1\nb = = 2\n"[..], 2), (b"a = 1\n\n\xff\n", 3)] {
             fs::write(file.path(), content).unwrap();
             let error = file.change(&[level("x")]).unwrap_err();
@@ -219,16 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_tells_a_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = ConfigFile::in_folder(folder.path());
-        let none = file.stamp();
+    fn a_fingerprint_tells_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ConfigFile::in_dir(dir.path());
+        let none = file.fingerprint();
         file.change(&[level("x")]).unwrap();
-        let one = file.stamp();
+        let one = file.fingerprint();
         assert_ne!(none, one);
         file.change(&[level("x")]).unwrap();
-        assert_eq!(one, file.stamp(), "the same content is not written again");
+        assert_eq!(one, file.fingerprint(), "the same content is not written again");
         file.change(&[level("y")]).unwrap();
-        assert_ne!(one, file.stamp());
+        assert_ne!(one, file.fingerprint());
     }
 }

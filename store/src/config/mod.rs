@@ -3,19 +3,19 @@
 //! [`ConfigFile`] reads it into a [`Config`] and changes it by [`Change`]s, so that what it does not know
 //! (other keys, comments, order) stays as it is and two processes that write at once lose nothing.
 
+mod dir;
 mod document;
 mod file;
-mod folder;
 mod url;
 
 use conclave_core::level::{Level, Scope};
 use conclave_core::name::{MachineName, UserName};
 
-pub use file::{ConfigError, ConfigFile, Stamp};
-pub use folder::default_folder;
+pub use dir::default_dir;
+pub use file::{ConfigError, ConfigFile, Fingerprint};
 pub use url::{InvalidUrl, ServerUrl};
 
-/// The configuration's file name in its folder.
+/// The configuration's file name in its directory.
 pub const FILE_NAME: &str = "config.toml";
 
 /// What the file says.

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{OpenError, StoreError};
 use super::home::{self, Home};
 use super::schema;
+use crate::durable;
 
 /// Whether a restore may overwrite a data directory that holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +93,7 @@ fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
             _ => {}
         }
     }
-    let dir = database.parent().unwrap_or(database);
-    home::sync_dir(dir).map_err(|source| OpenError::io(dir, source))?;
+    durable::sync_parent(database).map_err(|source| OpenError::io(database, source))?;
     Ok(kept)
 }
 
@@ -156,11 +156,7 @@ fn check(file: &Path) -> Result<(), OpenError> {
 /// Moves a file that is durable to its place, durably.
 fn put(part: &Path, to: &Path) -> Result<(), OpenError> {
     fs::rename(part, to).map_err(|source| OpenError::io(to, source))?;
-    let dir = match to.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    home::sync_dir(dir).map_err(|source| OpenError::io(dir, source))
+    durable::sync_parent(to).map_err(|source| OpenError::io(to, source))
 }
 
 fn beside(file: &Path, suffix: &str) -> PathBuf {

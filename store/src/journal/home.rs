@@ -1,10 +1,11 @@
 //! A data directory and its exclusive ownership.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
+use crate::durable;
 
 const LOCK: &str = "conclave.lock";
 
@@ -20,7 +21,7 @@ impl Home {
     /// Makes `dir` if it is missing, and takes it.
     pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
         let unwritable = |source| OpenError::Unwritable { dir: dir.into(), source };
-        make_dir(dir).map_err(unwritable)?;
+        durable::create_private_dir(dir).map_err(unwritable)?;
         let path = dir.join(LOCK);
         let lock = private_file().open(&path).map_err(unwritable)?;
         match lock.try_lock() {
@@ -106,28 +107,4 @@ pub(super) fn private_file() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-/// Makes what was created, renamed or removed in `dir` durable, where a directory can be synced.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(dir)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => Ok(()),
-    }
 }

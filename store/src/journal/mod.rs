@@ -20,6 +20,7 @@ mod purge;
 mod queue;
 mod reader;
 mod schema;
+mod transaction;
 mod writer;
 
 pub use backup::{Replace, backup, restore};

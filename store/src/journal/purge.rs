@@ -6,7 +6,7 @@ use conclave_core::record::ChannelId;
 use conclave_core::time::UnixMillis;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use super::writer::in_transaction;
+use super::transaction::in_transaction;
 use super::{Options, schema};
 
 /// What one step may remove and look at, so that it takes about a millisecond. Rows of one

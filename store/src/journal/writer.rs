@@ -16,6 +16,7 @@ use super::checkpoint::Checkpointer;
 use super::error::{OpenError, StoreError};
 use super::purge::{Purge, Step};
 use super::queue::Queue;
+use super::transaction::in_transaction;
 use super::{Event, EventSink, Options, schema};
 
 /// Past so many records a transaction is committed even if more wait: nobody waits for ever.
@@ -237,19 +238,4 @@ impl Worker {
             connection.execute("UPDATE meta SET value = value WHERE key = 'server_id'", [])
         });
     }
-}
-
-/// Runs `work` in a transaction that is gone without a trace if it fails.
-pub(super) fn in_transaction<T>(
-    connection: &Connection,
-    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let result =
-        work(connection).and_then(|value| connection.prepare_cached("COMMIT")?.execute([]).map(|_| value));
-    if result.is_err() && !connection.is_autocommit() {
-        // If it cannot even be rolled back, the next transaction fails and says so.
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    result
 }

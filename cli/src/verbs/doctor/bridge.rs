@@ -50,8 +50,8 @@ pub(super) fn check(
 
 fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl) -> Result<Duration, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let folder = context.folder().map_err(|error| text(&error))?;
-    let key = keystore::load(folder).map_err(|error| text(&error))?;
+    let dir = context.dir().map_err(|error| text(&error))?;
+    let key = keystore::load(dir).map_err(|error| text(&error))?;
     let options = options(&doctor.net.dial);
     let identity = Identity { key, handle: own_handle("cli").map_err(|error| text(&error))?, claim: None };
     let mut session =
@@ -59,7 +59,7 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let own = session.path().clone();
 
     let stage =
-        Stage::set(folder, url, &own).map_err(|error| format!("no bridge could be prepared: {error}"))?;
+        Stage::set(dir, url, &own).map_err(|error| format!("no bridge could be prepared: {error}"))?;
     let handle = own_handle("doctor").map_err(|error| text(&error))?;
     let target = SessionPath { session: handle, ..own.clone() };
     let mut bridge = Bridge::start(&stage, url, &target, doctor, options.timeout)
@@ -109,20 +109,20 @@ fn online(
 
 /// A configuration for the bridge alone, beside the real one: the same key, and leave to answer whispers.
 struct Stage {
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
 impl Stage {
-    fn set(folder: &Path, url: &ServerUrl, own: &SessionPath) -> Result<Self, Failure> {
+    fn set(dir: &Path, url: &ServerUrl, own: &SessionPath) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::new(error.to_string(), "");
         // What a doctor that was killed left behind is not in the way.
-        let stage = Self { folder: folder.join(format!("doctor-{}", std::process::id())) };
-        let _ = fs::remove_dir_all(&stage.folder);
+        let stage = Self { dir: dir.join(format!("doctor-{}", std::process::id())) };
+        let _ = fs::remove_dir_all(&stage.dir);
         let server = Server { url: url.clone(), username: own.user.clone(), machine: own.machine.clone() };
-        ConfigFile::in_folder(&stage.folder)
+        ConfigFile::in_dir(&stage.dir)
             .change(&[Change::DefaultPermission(Level::Converse), Change::AddServer(server)])?;
-        let key = fs::canonicalize(keystore::path(folder)).map_err(failed)?;
-        let link = keystore::path(&stage.folder);
+        let key = fs::canonicalize(keystore::path(dir)).map_err(failed)?;
+        let link = keystore::path(&stage.dir);
         #[cfg(unix)]
         std::os::unix::fs::symlink(key, link).map_err(failed)?;
         #[cfg(not(unix))]
@@ -133,7 +133,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -155,7 +155,7 @@ impl Bridge {
         patience: Duration,
     ) -> std::io::Result<Self> {
         let mut process = Process::new(std::env::current_exe()?);
-        process.arg("bridge").arg("--config-dir").arg(&stage.folder);
+        process.arg("bridge").arg("--config-dir").arg(&stage.dir);
         process.args(["--server", url.as_str(), "--as", target.session.as_str()]);
         if let Some(ca) = &doctor.net.dial.ca {
             process.arg("--ca").arg(ca);

@@ -61,10 +61,10 @@ fn local(report: &mut Report<'_>, context: &Context) -> Result<Option<Config>, F
 }
 
 fn key(report: &mut Report<'_>, context: &Context) -> Result<Option<conclave_core::key::SecretKey>, Failure> {
-    let folder = context.folder()?;
-    match keystore::load(folder) {
+    let dir = context.dir()?;
+    match keystore::load(dir) {
         Ok(key) => {
-            let shown = format!("{}: {}", keystore::path(folder).display(), key.public());
+            let shown = format!("{}: {}", keystore::path(dir).display(), key.public());
             report.add("key", Finding::good(shown))?;
             Ok(Some(key))
         }
