@@ -294,8 +294,8 @@ impl WriteQueue {
         if let Some(first) = self.pieces.front_mut() {
             let mut end = 0;
             while end < self.written {
-                match websocket::message_len(&first[end..]) {
-                    Some(len) => end += len,
+                match websocket::content(&first[end..]) {
+                    Some(content) => end += content.end,
                     None => break,
                 }
             }
@@ -345,9 +345,8 @@ mod tests {
     fn texts(bytes: &[u8]) -> Vec<String> {
         let mut texts = Vec::new();
         let mut rest = bytes;
-        while let Some(len) = websocket::message_len(rest) {
-            let head = if len < 128 { 2 } else { 4 };
-            match crate::wire::v1::Frame::decode(&rest[head..len]).unwrap() {
+        while let Some(content) = websocket::content(rest) {
+            match crate::wire::v1::Frame::decode(&rest[content.clone()]).unwrap() {
                 crate::wire::v1::Frame::ChannelMsg {
                     payload: crate::wire::v1::Payload::Plain(text), ..
                 } => {
@@ -355,7 +354,7 @@ mod tests {
                 }
                 other => panic!("{other:?}"),
             }
-            rest = &rest[len..];
+            rest = &rest[content.end..];
         }
         assert!(rest.is_empty());
         texts
@@ -438,7 +437,7 @@ mod tests {
                 prop_assert!(expected.starts_with(&written));
                 let mut at = 0;
                 while at < written.len() {
-                    at += websocket::message_len(&written[at..]).unwrap();
+                    at += websocket::content(&written[at..]).unwrap().end;
                 }
                 prop_assert_eq!(at, written.len(), "what was written ends with a whole message");
             } else {

@@ -428,6 +428,12 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Whether what still waits for the peer is dropped: who does not read is not waited for, and who was removed is
+    /// told nothing more.
+    pub fn cuts_off(&self) -> bool {
+        matches!(self, Self::SlowConsumer | Self::KeyRevoked | Self::UserRemoved)
+    }
+
     /// A short, fixed word for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod bridge;
-mod clock;
 mod dial;
 mod event;
 mod link;
@@ -11,12 +10,12 @@ pub mod server;
 mod settings;
 mod snippet;
 mod stdio;
-mod tls;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use conclave_core::name::Handle;
+use conclave_shell::client::DialError;
 use conclave_store::config::{ConfigError, ServerUrl};
 use conclave_store::keystore::KeyError;
 
@@ -47,14 +46,9 @@ pub enum Error {
     /// There is no key to use.
     #[error("{0}: {advice}", advice = .0.advice())]
     Key(#[from] KeyError),
-    /// The file of certificates cannot be used.
-    #[error("the certificates in {} cannot be used: {why}", path.display())]
-    Certificates {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    /// No server can be reached: the file of certificates cannot be used.
+    #[error("{0}: {advice}", advice = .0.advice())]
+    Dial(#[from] DialError),
     /// The system refused.
     #[error("the system refused what a bridge needs: {0}")]
     Io(#[from] std::io::Error),

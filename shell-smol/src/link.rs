@@ -10,14 +10,14 @@ use std::time::Duration;
 use async_tungstenite::tungstenite::{Bytes, Message};
 use conclave_core::link::{Action, Config, Input, Link};
 use conclave_core::time::Now;
+use conclave_shell::client::{DialError, Greeting, trust};
+use conclave_shell::clock::Clock;
 use conclave_store::config::ServerUrl;
 use futures_util::{Sink as _, Stream as _};
 use smol::Timer;
 use smol::future::FutureExt as _;
 
-use crate::clock::Clock;
 use crate::dial::{Dialer, Socket};
-use crate::{Error, tls};
 
 /// How long a socket may take to close.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// Asked with a server's id before a connection to it is used; an error ends the link for good, with that reason.
 pub(crate) type Admit = Box<dyn FnMut(&str) -> Result<(), String>>;
 
-type Dialed = Result<(Socket, Option<String>), String>;
+type Dialed = Result<(Socket, Greeting), DialError>;
 
 /// One link, driven by whoever calls [`LinkDriver::next`]. It reads no faster than that is called: a link whose
 /// owner pauses falls behind, is dropped by its server in time, and fills the gap later.
@@ -66,10 +66,10 @@ impl LinkDriver {
     /// (PEM) that the server may have its own from, beside the usual ones.
     ///
     /// # Errors
-    /// [`Error::Certificates`] if that file cannot be used.
-    pub fn new(url: ServerUrl, ca: Option<&Path>, config: Config) -> Result<Self, Error> {
-        let tls = if url.is_secure() { Some(tls::connector(ca)?) } else { None };
-        Ok(Self::with(Dialer { url, tls }, config, Clock::start(), Box::new(|_| Ok(()))))
+    /// [`DialError::Roots`] if that file cannot be used.
+    pub fn new(url: ServerUrl, ca: Option<&Path>, config: Config) -> Result<Self, DialError> {
+        let tls = if url.is_secure() { Some(trust(ca)?) } else { None };
+        Ok(Self::with(Dialer { url, tls }, config, Clock::default(), Box::new(|_| Ok(()))))
     }
 
     pub(crate) fn with(dialer: Dialer, config: Config, clock: Clock, admit: Admit) -> Self {
@@ -118,10 +118,12 @@ impl LinkDriver {
             }
             match self.happened().await {
                 Happened::Due => self.input(Input::Tick),
-                Happened::Dialed(Ok((socket, id))) => self.dialed(socket, id.as_deref()),
+                Happened::Dialed(Ok((socket, greeting))) => {
+                    self.dialed(socket, greeting.server_id.as_deref())
+                }
                 Happened::Dialed(Err(why)) => {
                     self.connection = Connection::None;
-                    self.input(Input::DialFailed(&why));
+                    self.input(Input::DialFailed(&format!("{why}; {}", why.advice())));
                 }
                 Happened::Message(bytes) => self.input(Input::Message(&bytes)),
                 Happened::Closed(why) => {
@@ -145,7 +147,7 @@ impl LinkDriver {
     }
 
     async fn happened(&mut self) -> Happened {
-        let mut timer = self.link.next_deadline().map(|deadline| Timer::after(self.clock.until(deadline)));
+        let mut timer = self.link.next_deadline().map(|deadline| Timer::at(self.clock.instant(deadline)));
         let connection = &mut self.connection;
         poll_fn(|cx| {
             if let Some(timer) = &mut timer

@@ -49,7 +49,7 @@ async fn websocket(stream: impl AsyncRead + AsyncWrite + Unpin) {
 async fn a_server_is_reached_and_tells_its_id() {
     let port = server(websocket).await;
     let dialed = dial(&url(&format!("ws://127.0.0.1:{port}")), &options(5000)).await.unwrap();
-    assert_eq!(dialed.server_id.as_deref(), Some("the-id"));
+    assert_eq!(dialed.greeting.server_id.as_deref(), Some("the-id"));
     assert_eq!(dialed.route.peer.unwrap().port(), port);
 }
 

@@ -12,10 +12,9 @@ use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_shell_tokio::client::{DialError, DialOptions, Identity, LinkDriver, Session, SessionError};
-use conclave_shell_tokio::server::{Options, Server, Stop};
+use conclave_shell_tokio::server::{self, Options, Server, Stop, listen};
 use conclave_store::config::ServerUrl;
 use conclave_store::journal::{self, Journal};
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,13 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn server() -> (ServerUrl, Stop) {
     let journal =
         Journal::open(Path::new(""), journal::Options { ephemeral: true, ..Default::default() }).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
     let mut options = Options::default();
     options.hub.limits = options.hub.limits.without_rates();
     let server = Server::new(listener, None, journal, options).unwrap();
     let url = format!("ws://{}", server.address().unwrap()).parse().unwrap();
     let stop = Stop::new();
-    tokio::spawn(server.run(stop.clone()));
+    tokio::spawn(server::run(server, stop.clone()));
     (url, stop)
 }
 
@@ -70,7 +69,7 @@ async fn a_session_asks_and_is_answered() {
     let options = DialOptions::default();
     let mut session = Session::open(&url, identity(1, "a", Some("ann")), &options).await.unwrap();
     assert_eq!(session.path().to_string(), "ann/m/a");
-    assert!(session.server_id().is_some() && session.route().max_frame.is_some());
+    assert!(session.greeting().server_id.is_some() && session.greeting().max_frame.is_some());
     let create = Admin::CreateChannel { name: channel("ops"), visibility: Visibility::Public };
     let done = session.request(&Command::Admin(create.clone())).await.unwrap();
     assert_eq!(done, Reply::Done("ops".into()));
@@ -144,7 +143,7 @@ async fn a_link_tells_why_it_cannot_be() {
     });
     assert!(matches!(fatal.await, Fatal::Key(_)));
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
     let nobody = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();
     drop(listener);
     let mut link = link(&nobody, 3, "b");

@@ -1,14 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod client;
 pub mod clock;
-pub mod connection;
-pub mod engine;
-mod gate;
-mod http;
-mod log;
-pub mod mailbox;
-pub mod metrics;
-pub mod runtime;
+#[cfg(feature = "server")]
 pub mod server;
-pub mod session;
-pub mod tls;

@@ -5,4 +5,3 @@ mod durable;
 #[cfg(feature = "journal")]
 pub mod journal;
 pub mod keystore;
-pub mod proxy;

@@ -7,8 +7,8 @@
 //!   NATS_PID names the server's process.
 //! - `stub ADDRESS SECONDS`: a server for `conclave bench` that acknowledges at once, stores nothing, and sends
 //!   whoever joined ready deliveries as fast as they are read. What it reaches is the bench's own limit.
-//! - `fill FOLDER USERS CHANNELS MESSAGES`: a data directory with so much in it.
-//! - `fsync FOLDER TIMES`: what one append and fsync takes there, in microseconds.
+//! - `fill DIR USERS CHANNELS MESSAGES`: a data directory with so much in it.
+//! - `fsync DIR TIMES`: what one append and fsync takes there, in microseconds.
 
 #![allow(clippy::print_stdout, reason = "its result is what it prints")]
 
@@ -54,7 +54,7 @@ fn main() -> Result<(), Failure> {
         ["fsync", dir, times] => fsync::run(Path::new(dir), times.parse()?),
         _ => {
             Err("broadcast SUBSCRIBERS FRAMES SECONDS, nats ADDRESS SUBSCRIBERS POSTERS IN_FLIGHT SECONDS, \
-                  stub ADDRESS SECONDS, fill FOLDER USERS CHANNELS MESSAGES, or fsync FOLDER TIMES"
+                  stub ADDRESS SECONDS, fill DIR USERS CHANNELS MESSAGES, or fsync DIR TIMES"
                 .into())
         }
     }

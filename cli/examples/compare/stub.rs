@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::wire::v1::{Frame, Path, Payload};
-use conclave_core::wire::websocket::message_len;
+use conclave_core::wire::websocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,11 +53,9 @@ async fn serve(stream: TcpStream, burst: Arc<[u8]>) -> Result<(), Failure> {
         }
         end += read;
         let (mut at, mut out, mut joined) = (0, Vec::new(), false);
-        // A client's message has a mask more than a server's; the bench's are zeros.
-        while let Some(len) = message_len(&buffer[at..end]).map(|len| len + 4).filter(|len| *len <= end - at)
-        {
-            let head = 2 + 4 + if buffer[at + 1] & 0x7f == 126 { 2 } else { 0 };
-            match Frame::decode(&buffer[at + head..at + len])? {
+        // The masks of the bench are zeros.
+        while let Some(content) = websocket::content(&buffer[at..end]).filter(|it| it.end <= end - at) {
+            match Frame::decode(&buffer[at + content.start..at + content.end])? {
                 Frame::Hello { .. } => frame(&mut out, &Frame::Challenge { nonce: &[0; 32] }),
                 Frame::Auth { .. } => {
                     frame(&mut out, &Frame::Established { path: NOBODY });
@@ -70,7 +68,7 @@ async fn serve(stream: TcpStream, burst: Arc<[u8]>) -> Result<(), Failure> {
                 }
                 _ => frame(&mut out, &Frame::Ack { detail: None }),
             }
-            at += len;
+            at += content.end;
         }
         buffer.copy_within(at..end, 0);
         end -= at;
@@ -102,14 +100,5 @@ async fn write(
 
 /// Appends a frame as a server's WebSocket message.
 fn frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
-    let content = frame.to_bytes();
-    out.push(0x82);
-    match u8::try_from(content.len()) {
-        Ok(len @ 0..126) => out.push(len),
-        _ => {
-            out.push(126);
-            out.extend_from_slice(&(content.len() as u16).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&content);
+    websocket::append(out, |out| frame.encode(out));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conclave_core::key::SecretKey;
 use conclave_core::wire::v1::{Frame, VERSION};
-use conclave_core::wire::websocket::message_len;
+use conclave_core::wire::websocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -148,14 +148,9 @@ impl Peer {
     /// The place of the next whole message's content in what was read.
     fn next(&mut self) -> Option<(usize, usize)> {
         let unread = &self.buffer[self.start..self.end];
-        let len = message_len(unread).filter(|len| *len <= unread.len())?;
-        let head = match unread[1] & 0x7f {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        };
-        let found = (self.start + head, self.start + len);
-        self.start += len;
+        let content = websocket::content(unread).filter(|content| content.end <= unread.len())?;
+        let found = (self.start + content.start, self.start + content.end);
+        self.start = found.1;
         Some(found)
     }
 
@@ -195,24 +190,9 @@ impl Peer {
     }
 }
 
-/// Appends a frame as a client's WebSocket message, masked with zeros: the content stays as it is.
+/// Appends a frame as a client's WebSocket message.
 pub(super) fn append(out: &mut Vec<u8>, frame: &Frame<'_>) {
-    let mut content = Vec::new();
-    frame.encode(&mut content);
-    out.push(0x82);
-    match content.len() {
-        len @ 0..126 => out.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&content);
+    websocket::append_masked(out, |out| frame.encode(out));
 }
 
 fn text(error: &conclave_core::wire::v1::ProtocolError<'_>) -> String {

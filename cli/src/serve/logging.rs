@@ -81,7 +81,7 @@ mod tests {
             for library in libraries {
                 assert!(!filter.would_enable(library, &Level::ERROR), "{wanted:?} {library}");
             }
-            assert!(filter.would_enable("conclave_shell::engine", &Level::INFO), "{wanted:?}");
+            assert!(filter.would_enable("conclave_shell::server::engine", &Level::INFO), "{wanted:?}");
         }
     }
 
@@ -91,7 +91,7 @@ mod tests {
             |wanted, target, level| filter(Some(wanted), LevelFilter::INFO).would_enable(target, &level);
         assert!(enabled("trace", "conclave_store::journal", Level::TRACE));
         assert!(!enabled("warn", "conclave_shell", Level::INFO));
-        assert!(enabled("warn,conclave_shell=debug", "conclave_shell::log", Level::DEBUG));
+        assert!(enabled("warn,conclave_shell=debug", "conclave_shell::server::log", Level::DEBUG));
         assert!(!enabled("warn,conclave_shell=debug", "conclave_store", Level::INFO));
         assert!(enabled("conclave_store=debug", "conclave_shell", Level::INFO));
         assert!(enabled("no level at all", "conclave_shell", Level::INFO));

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use conclave_core::hub;
-use conclave_shell_tokio::server::{Options, Server, Stop, Tls};
+use conclave_shell_tokio::server::{Options, Server, Stop, Tls, listen};
 use conclave_store::journal::{self, Journal, Replace};
 use lines::Lines;
 use logging::Log;
 use signals::Signals;
+use tokio::runtime::Builder;
 use tracing::{error, info, warn};
 
 use crate::{Context, Failure, args};
@@ -71,77 +72,35 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
     } else {
         format!("kept in {}", journal.dir().display())
     };
+    let bound = |address, flag| listen(address).map_err(|why| not_bound(address, flag, &why));
+    let listener = bound(serve.bind, "--bind")?;
+    let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
+    if let Some(metrics) = serve.metrics_bind {
+        server.serve_metrics_at(bound(metrics, "--metrics-bind")?);
+    }
+    // Signals are tokio's on either runtime: a thread waits for them.
+    let waiting = Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
+    let signals = waiting.block_on(async { Signals::listen() });
     let greeting = Greeting { kept, tls: tls.is_some(), json: log.json, lines: log.lines.clone() };
-    let begun = Begun { bind: serve.bind, metrics: serve.metrics_bind, tls, journal, options, greeting };
+    greeting.say(context, server.address().unwrap_or(serve.bind), server.metrics_address());
+    let stop = Stop::new();
+    let (stopping, lines) = (stop.clone(), log.lines.clone());
+    std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls, lines)));
     match serve.runtime {
-        args::Runtime::Tokio => begun.on_tokio(context),
-        #[cfg(feature = "smol-server")]
-        args::Runtime::Smol => begun.on_smol(context),
-    }
-}
-
-/// A server that has all but a runtime.
-struct Begun {
-    bind: SocketAddr,
-    metrics: Option<SocketAddr>,
-    tls: Option<Tls>,
-    journal: Journal,
-    options: Options,
-    greeting: Greeting,
-}
-
-impl Begun {
-    fn on_tokio(self, context: &Context) -> Result<(), Failure> {
-        let Self { bind, metrics, tls, journal, options, greeting } = self;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
-        runtime.block_on(async {
-            let listen = async |bind, flag| {
-                tokio::net::TcpListener::bind(bind).await.map_err(|why| not_bound(bind, flag, &why))
-            };
-            let listener = listen(bind, "--bind").await?;
-            let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
-            if let Some(metrics) = metrics {
-                server.serve_metrics_at(listen(metrics, "--metrics-bind").await?);
-            }
-            let signals = Signals::listen();
-            greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
-            let stop = Stop::new();
-            let signals = tokio::spawn(signals.attend(stop.clone(), tls, greeting.lines));
-            server.run(stop).await;
-            signals.abort();
-            Ok(())
-        })
-    }
-
-    #[cfg(feature = "smol-server")]
-    fn on_smol(self, context: &Context) -> Result<(), Failure> {
-        use conclave_shell_smol::server::Server;
-        let Self { bind, metrics, tls, journal, options, greeting } = self;
-        let listen = |bind, flag| {
-            std::net::TcpListener::bind(bind)
-                .and_then(conclave_shell_smol::server::listener)
-                .map_err(|why| not_bound(bind, flag, &why))
-        };
-        let listener = listen(bind, "--bind")?;
-        let mut server = Server::new(listener, tls.clone(), journal, options).map_err(store_failure)?;
-        if let Some(metrics) = metrics {
-            server.serve_metrics_at(listen(metrics, "--metrics-bind")?);
+        args::Runtime::Tokio => {
+            let runtime = Builder::new_multi_thread().enable_all().build().map_err(no_threads)?;
+            runtime.block_on(conclave_shell_tokio::server::run(server, stop)).map_err(no_threads)
         }
-        // Signals are tokio's on either runtime: a thread waits for them.
-        let waiting =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_threads)?;
-        let signals = waiting.block_on(async { Signals::listen() });
-        greeting.say(context, server.address().unwrap_or(bind), server.metrics_address());
-        let stop = Stop::new();
-        let stopping = stop.clone();
-        std::thread::spawn(move || waiting.block_on(signals.attend(stopping, tls, greeting.lines)));
-        server.run(&stop);
-        Ok(())
+        #[cfg(feature = "smol-server")]
+        args::Runtime::Smol => conclave_shell_smol::server::run(server, &stop).map_err(no_threads),
     }
 }
 
 fn no_threads(why: std::io::Error) -> Failure {
-    Failure::new(format!("no threads can be started: {why}"), "free some memory or raise the limits")
+    Failure::new(
+        format!("no threads can be started: {why}"),
+        "free some memory, or raise the limits (`ulimit -a`)",
+    )
 }
 
 fn not_bound(bind: SocketAddr, flag: &str, why: &std::io::Error) -> Failure {

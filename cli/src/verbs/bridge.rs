@@ -24,9 +24,7 @@ pub(super) fn run(bridge: Bridge, context: &Context) -> Result<(), Failure> {
     conclave_shell_smol::run(&options).map_err(|error| match error {
         Error::Config(error) => error.into(),
         Error::Key(error) => error.into(),
-        Error::Certificates { .. } => {
-            Failure::new(error.to_string(), "give a PEM file that can be read: --ca FILE")
-        }
+        Error::Dial(error) => Failure::new(error.to_string(), error.advice()),
         Error::Io(_) => Failure::new(error.to_string(), "look at `ulimit -a`"),
     })
 }

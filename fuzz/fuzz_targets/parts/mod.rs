@@ -41,15 +41,8 @@ impl TryCryptoRng for Counter {}
 pub fn frames(out: &[u8], mut each: impl FnMut(&Frame<'_>)) {
     let mut rest = out;
     while !rest.is_empty() {
-        let len = websocket::message_len(rest).expect("a whole head");
-        let head = if len < 128 {
-            2
-        } else if len < 65_540 {
-            4
-        } else {
-            10
-        };
-        each(&Frame::decode(&rest[head..len]).expect("a frame"));
-        rest = &rest[len..];
+        let content = websocket::content(rest).expect("a whole head");
+        each(&Frame::decode(&rest[content.clone()]).expect("a frame"));
+        rest = &rest[content.end..];
     }
 }

@@ -11,20 +11,21 @@ use conclave_core::link::{Config, RequestId};
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::Command;
 use conclave_core::time::Monotonic;
+use conclave_shell::client::trust;
+use conclave_shell::clock::Clock;
 use conclave_store::config::{ConfigFile, ServerUrl};
 use conclave_store::keystore;
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 use smol::future::FutureExt as _;
 use smol::{LocalExecutor, Timer};
 
-use crate::clock::Clock;
 use crate::dial::Dialer;
 use crate::event::Event;
 use crate::link::LinkDriver;
 use crate::mcp::{Output, Session};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
-use crate::{Error, Options, log, stdio, tls};
+use crate::{Error, Options, log, stdio};
 
 mod link;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(
     input: Box<dyn Read + Send>,
     output: Box<dyn Write + Send>,
 ) -> Result<(), Error> {
-    let clock = Clock::start();
+    let clock = Clock::default();
     let file = ConfigFile::in_dir(&options.dir);
     let config = file.load()?;
     let servers = servers(options, &config);
@@ -78,7 +79,7 @@ fn start_links<'a>(
     }
     let key = keystore::load(&options.dir)?;
     let secure = servers.iter().any(|(_, url)| url.is_secure());
-    let tls = if secure { Some(tls::connector(options.ca.as_deref())?) } else { None };
+    let tls = if secure { Some(trust(options.ca.as_deref())?) } else { None };
     let registry =
         Registry { names: servers.iter().map(|(server, _)| server.clone()).collect(), ..Registry::default() };
     let registry = Rc::new(RefCell::new(registry));
@@ -120,7 +121,7 @@ async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, l
             None => next.await,
             Some(deadline) => {
                 let due = async {
-                    Timer::after(clock.until(deadline)).await;
+                    Timer::at(clock.instant(deadline)).await;
                     None
                 };
                 next.or(due).await

@@ -1,28 +1,21 @@
 //! From a server's URL to an open WebSocket, within a deadline.
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use conclave_core::wire::MAX_FRAME;
+use conclave_shell::client::{
+    DIAL_TIMEOUT, DialError, Greeting, Proxy, Stage, describe, refused, request, server_name, share, trust,
+    websocket,
+};
 use conclave_store::config::ServerUrl;
-use conclave_store::proxy::Proxy;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::handshake::client::Response;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::error::{DialError, Stage};
 use super::proxy::tunnel;
 use super::stream::Stream;
-use super::tls;
-
-/// The header that names a server, whichever URL it was reached by.
-const SERVER_ID: &str = "x-conclave-server-id";
 
 /// How to get to servers.
 #[derive(Clone, Debug)]
@@ -35,7 +28,7 @@ pub struct DialOptions {
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), ca: None }
+        Self { timeout: DIAL_TIMEOUT, ca: None }
     }
 }
 
@@ -44,8 +37,8 @@ impl Default for DialOptions {
 pub struct Dialed {
     /// The WebSocket.
     pub socket: WebSocketStream<Stream>,
-    /// The server's id, if it told one: the same behind every URL of the server.
-    pub server_id: Option<String>,
+    /// What it told of itself.
+    pub greeting: Greeting,
     /// How it was reached.
     pub route: Route,
 }
@@ -59,12 +52,6 @@ pub struct Route {
     pub proxy: Option<String>,
     /// The version of TLS, if there is any.
     pub tls: Option<String>,
-    /// The server's clock, as an HTTP date, if it told.
-    pub date: Option<String>,
-    /// The server's name and version, if it told.
-    pub software: Option<String>,
-    /// The largest message that the server takes, in bytes, if it told.
-    pub max_frame: Option<u64>,
 }
 
 /// Opens a WebSocket to the server at `url`, through the proxy that the environment names for it.
@@ -76,7 +63,7 @@ pub async fn dial(url: &ServerUrl, options: &DialOptions) -> Result<Dialed, Dial
     let proxy = Proxy::for_url(url, |name| std::env::var(name).ok())?;
     let mut route = Route { proxy: proxy.as_ref().map(Proxy::address), ..Route::default() };
 
-    let config = if url.is_secure() { Some(tls::config(options.ca.as_deref())?) } else { None };
+    let config = if url.is_secure() { Some(trust(options.ca.as_deref())?) } else { None };
 
     let mut stream = match &proxy {
         None => dialer.connect(url.host(), url.port()).await?,
@@ -89,21 +76,23 @@ pub async fn dial(url: &ServerUrl, options: &DialOptions) -> Result<Dialed, Dial
         dialer.within(Stage::Proxy, tunnel(proxy, &mut stream, url.host(), url.port())).await?;
     }
     let stream = if let Some(config) = config {
-        let stream = dialer.within(Stage::Tls, tls::connect(config, url.host(), stream)).await?;
+        let name = server_name(url.host())?;
+        let agreed = async {
+            let stream = TlsConnector::from(config).connect(name, stream).await;
+            stream.map_err(|error| describe(url.host(), &error))
+        };
+        let stream = dialer.within(Stage::Tls, agreed).await?;
         route.tls = stream.get_ref().1.protocol_version().map(|version| format!("{version:?}"));
         Stream::Tls(Box::new(stream))
     } else {
         Stream::Plain(stream)
     };
-    let (socket, response) = dialer.within(Stage::WebSocket, dialer.upgrade(stream)).await?;
-    let header = |name: &str| {
-        let value = response.headers().get(name)?.to_str().ok()?;
-        if value.len() <= 128 { Some(value.to_owned()) } else { None }
+    let upgraded = async {
+        let opened = client_async_with_config(request(url)?, stream, Some(websocket())).await;
+        opened.map_err(|error| refused(url, error))
     };
-    route.date = header("date");
-    route.software = header("server");
-    route.max_frame = header("x-conclave-max-frame").and_then(|most| most.parse().ok());
-    Ok(Dialed { socket, server_id: header(SERVER_ID), route })
+    let (socket, response) = dialer.within(Stage::WebSocket, upgraded).await?;
+    Ok(Dialed { socket, greeting: Greeting::read(&response), route })
 }
 
 struct Dialer<'a> {
@@ -131,12 +120,11 @@ impl Dialer<'_> {
         let unknown = |source| DialError::Resolve { host: host.into(), source };
         let lookup = async { lookup_host((host, port)).await.map(Vec::from_iter).map_err(unknown) };
         let addresses = self.within(Stage::Resolve, lookup).await?;
-        let mut failure = unknown(io::Error::new(io::ErrorKind::NotFound, "DNS has no address for it"));
+        let mut failure = DialError::no_address(host);
         for (nth, address) in addresses.iter().enumerate() {
-            // An address that swallows everything leaves time for those behind it.
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let share = Instant::now() + left / u32::try_from(addresses.len() - nth).unwrap_or(u32::MAX);
-            failure = match timeout_at(share, TcpStream::connect(address)).await {
+            let until = Instant::now() + share(left, addresses.len() - nth);
+            failure = match timeout_at(until, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(source)) => DialError::Connect { address: format!("{host}:{port}"), source },
                 Err(_) => DialError::Timeout {
@@ -147,29 +135,5 @@ impl Dialer<'_> {
             };
         }
         Err(failure)
-    }
-
-    async fn upgrade(&self, stream: Stream) -> Result<(WebSocketStream<Stream>, Response), DialError> {
-        let wrong = |what: String| DialError::WebSocket { address: self.address(), what };
-        let scheme = if self.url.is_secure() { "wss" } else { "ws" };
-        let request = format!("{scheme}://{}{}", self.url.authority(), self.url.path())
-            .into_client_request()
-            .map_err(|error| wrong(error.to_string()))?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(16 * 1024)
-            .write_buffer_size(0)
-            .max_message_size(Some(MAX_FRAME))
-            .max_frame_size(Some(MAX_FRAME));
-        tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map_err(|error| {
-            wrong(match error {
-                Error::Http(response) => format!("HTTP {}", response.status()),
-                Error::Io(error) => error.to_string(),
-                Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => {
-                    "it ended the connection".into()
-                }
-                Error::Protocol(ProtocolError::HttparseError(_)) => "it does not speak HTTP".into(),
-                other => other.to_string(),
-            })
-        })
     }
 }

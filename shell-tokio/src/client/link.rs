@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use conclave_core::link::{Action, Config, Input, Link};
 use conclave_core::time::Now;
+use conclave_shell::client::DialError;
 use conclave_shell::clock::Clock;
 use conclave_store::config::ServerUrl;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -18,7 +19,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::dial::{DialOptions, Dialed, dial};
-use super::error::DialError;
 use super::stream::Stream;
 
 /// One link, driven by whoever calls [`LinkDriver::next`]. It reads no faster than that is called: a link whose
@@ -105,9 +105,9 @@ impl LinkDriver {
             let happened = poll_fn(|cx| self.poll(cx, deadline.is_some())).await;
             match happened {
                 Happened::Dialed(Ok(dialed)) => {
-                    let Dialed { socket, server_id, .. } = *dialed;
+                    let Dialed { socket, greeting, .. } = *dialed;
                     self.connection = Connection::Open(Box::new(Open { socket, unsent: VecDeque::new() }));
-                    self.input(Input::Dialed { server_id: server_id.as_deref() });
+                    self.input(Input::Dialed { server_id: greeting.server_id.as_deref() });
                 }
                 Happened::Dialed(Err(error)) => {
                     self.connection = Connection::None;

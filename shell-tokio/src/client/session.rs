@@ -12,14 +12,14 @@ use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
 use conclave_core::wire::client::{ServerError, ServerEvent, encode_command, server_event};
 use conclave_core::wire::v1::Frame;
+use conclave_shell::client::{DialError, Greeting};
 use conclave_store::config::ServerUrl;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::dial::{DialOptions, Dialed, Route, dial};
-use super::error::DialError;
+use super::dial::{DialOptions, Dialed, dial};
 use super::stream::Stream;
 
 /// Who opens a session.
@@ -97,8 +97,7 @@ pub struct Session {
     socket: WebSocketStream<Stream>,
     timeout: Duration,
     established: Established,
-    server_id: Option<String>,
-    route: Route,
+    greeting: Greeting,
 }
 
 impl Session {
@@ -126,11 +125,11 @@ impl Session {
         timeout: Duration,
         deadline: Instant,
     ) -> Result<Self, SessionError> {
-        let Dialed { mut socket, server_id, route } = dialed;
+        let Dialed { mut socket, greeting, .. } = dialed;
         let established = timeout_at(deadline, shake_hands(&mut socket, identity))
             .await
             .unwrap_or(Err(SessionError::Timeout { after: timeout, sent: false }))?;
-        Ok(Self { socket, timeout, established, server_id, route })
+        Ok(Self { socket, timeout, established, greeting })
     }
 
     /// Who this session is on the server.
@@ -143,14 +142,9 @@ impl Session {
         self.established.admin
     }
 
-    /// The server's id, if it told one.
-    pub fn server_id(&self) -> Option<&str> {
-        self.server_id.as_deref()
-    }
-
-    /// How the server was reached.
-    pub fn route(&self) -> &Route {
-        &self.route
+    /// What the server told of itself.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
     }
 
     /// Sends a command and waits for its reply. What arrives meanwhile is dropped.

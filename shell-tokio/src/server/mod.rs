@@ -1,15 +1,13 @@
 //! The server on tokio: its listener, its sockets, its tasks.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use conclave_core::hub::Input;
-use conclave_shell::runtime::{Runtime, within};
-use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Shared};
-use conclave_shell::session::{self, Guest};
-use conclave_store::journal::{Journal, OpenError};
+use conclave_shell::server::guest::Guest;
+use conclave_shell::server::runtime::{Runtime, within};
+use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Parts, Shared, session};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -17,8 +15,8 @@ use tracing::{debug, info, warn};
 
 mod socket;
 
-pub use conclave_shell::server::{Options, Stop};
-pub use conclave_shell::tls::{Tls, TlsError};
+pub use conclave_shell::server::tls::{Tls, TlsError};
+pub use conclave_shell::server::{Options, Server, Stop, listen};
 
 use socket::Stream;
 
@@ -32,79 +30,37 @@ impl Runtime for Tokio {
     }
 }
 
-/// A server that listens.
-pub struct Server {
-    listener: TcpListener,
-    tls: Option<Tls>,
-    metrics: Option<TcpListener>,
-    inner: conclave_shell::server::Server,
-}
-
-impl Server {
-    /// Takes the listener and the journal, and reads what is stored.
-    ///
-    /// # Errors
-    /// [`OpenError`] if the journal cannot be read.
-    pub fn new(
-        listener: TcpListener,
-        tls: Option<Tls>,
-        journal: Journal,
-        options: Options,
-    ) -> Result<Self, OpenError> {
-        Ok(Self {
-            listener,
-            tls,
-            metrics: None,
-            inner: conclave_shell::server::Server::new(journal, options)?,
-        })
+/// Serves until `stop`, then drains: no new connections, every accepted post answered, every session told.
+///
+/// # Errors
+/// The system's, if a listener cannot be taken.
+pub async fn run(server: Server, stop: Stop) -> io::Result<()> {
+    let Parts { listener, tls, metrics, hub, shared } = server.into_parts();
+    let listener = TcpListener::from_std(listener)?;
+    let metrics = metrics.map(TcpListener::from_std).transpose()?;
+    let hub = tokio::spawn(hub.run::<Tokio>());
+    let mut connections = JoinSet::new();
+    tokio::select! {
+        () = stop.stopped() => {}
+        () = accept(&listener, tls, &shared, &mut connections) => {}
+        () = tell_metrics(metrics, &shared) => {}
     }
-
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// The listener's.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    drop(listener);
+    info!("draining: no new connections, finishing what was accepted");
+    shared.engine().submit(Input::Shutdown);
+    let driver = hub.await;
+    let all_left = async { while connections.join_next().await.is_some() {} };
+    if within::<Tokio, _>(LAST_WORDS, all_left).await.is_none() {
+        warn!("some connections did not read their last word in time");
+        connections.shutdown().await;
     }
-
-    /// Serves the metrics at a listener of their own, without TLS, and no longer where everyone connects.
-    pub fn serve_metrics_at(&mut self, listener: TcpListener) {
-        self.inner.shared().set_metrics_apart();
-        self.metrics = Some(listener);
+    match driver {
+        // The last commit may wait for the disk.
+        Ok(driver) => drop(tokio::task::spawn_blocking(|| driver.stop()).await),
+        Err(error) => warn!(%error, "the hub's task ended badly"),
     }
-
-    /// Where the metrics are served, if that is elsewhere.
-    pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref()?.local_addr().ok()
-    }
-
-    /// Serves until `stop`, then drains: no new connections, every accepted post answered, every session told.
-    pub async fn run(self, stop: Stop) {
-        let Self { listener, tls, metrics, inner } = self;
-        let shared = inner.shared().clone();
-        let hub = tokio::spawn(inner.hub::<Tokio>());
-        let mut connections = JoinSet::new();
-        tokio::select! {
-            () = stop.stopped() => {}
-            () = accept(&listener, tls, &shared, &mut connections) => {}
-            () = tell_metrics(metrics, &shared) => {}
-        }
-        drop(listener);
-        info!("draining: no new connections, finishing what was accepted");
-        shared.engine().submit(Input::Shutdown);
-        let driver = hub.await;
-        let all_left = async { while connections.join_next().await.is_some() {} };
-        if within::<Tokio, _>(LAST_WORDS, all_left).await.is_none() {
-            warn!("some connections did not read their last word in time");
-            connections.shutdown().await;
-        }
-        match driver {
-            // The last commit may wait for the disk.
-            Ok(driver) => drop(tokio::task::spawn_blocking(|| driver.stop()).await),
-            Err(error) => warn!(%error, "the hub's task ended badly"),
-        }
-        info!("drained");
-    }
+    info!("drained");
+    Ok(())
 }
 
 /// Serves the metrics at their own listener for ever; without one, waits for ever.

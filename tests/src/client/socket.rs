@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use conclave_core::wire::MAX_FRAME;
+use conclave_core::wire::websocket;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::client::IntoClientRequest as _;
@@ -202,19 +203,7 @@ impl Socket {
 
 /// A client's WebSocket message, masked with zeros: the content stays as it is.
 pub fn masked(content: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x82];
-    match content.len() {
-        len @ 0..126 => out.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(content);
+    let mut out = Vec::new();
+    websocket::append_masked(&mut out, |out| out.extend_from_slice(content));
     out
 }

@@ -14,9 +14,7 @@ mod operation;
 mod rates;
 mod shell;
 mod smol;
-mod smol_link;
 mod tokio;
-mod tokio_link;
 mod world;
 
 pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell, Word};

@@ -7,7 +7,7 @@ use conclave_core::wire::v1::{Frame, ProtocolError, Visibility};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::CertificateDer;
 
-use super::shell::Options;
+use super::shell::{Options, RunningServer};
 use super::{ServerShell, Test, World, list};
 use crate::client::{Dial, Peer, Socket, post, why};
 
@@ -82,7 +82,7 @@ fn a_drain_takes_no_new_connections<S: ServerShell>() {
 
 fn a_directory_is_one_servers<S: ServerShell>() {
     let mut world = World::<S>::start();
-    let refused = S::start(world.dir(), Options::default()).err();
+    let refused = RunningServer::start::<S>(world.dir(), Options::default()).err();
     assert!(refused.as_deref().is_some_and(|why| why.contains("in use")), "{refused:?}");
     assert!(world.register("ann").is_alive());
     world.restart(|_| {});

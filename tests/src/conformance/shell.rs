@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use conclave_core::key::SecretKey;
@@ -12,9 +12,12 @@ use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::Command;
 use conclave_core::time::Now;
 use conclave_core::{admission::AdmissionLimits, hub};
-use conclave_shell::{clock::Clock, connection::Bounds};
+use conclave_shell::clock::Clock;
+use conclave_shell::server::connection::Bounds;
+use conclave_shell::server::tls::Tls;
+use conclave_shell::server::{self, Server, Stop, listen};
 use conclave_store::config::ServerUrl;
-use conclave_store::journal;
+use conclave_store::journal::{self, Journal};
 use smol::channel::{Receiver, Sender, unbounded};
 
 use crate::client::PATIENCE;
@@ -42,26 +45,69 @@ pub struct Options {
 
 /// A shell's server.
 pub trait ServerShell {
-    /// Starts a server on the data directory `dir` and on a port of the system's choice.
+    /// Serves until `stop`, and until the drain is over.
+    fn serve(server: Server, stop: Stop);
+}
+
+/// A server that runs, on threads of its own. Dropping it does as [`RunningServer::stop`] does.
+pub struct RunningServer {
+    address: SocketAddr,
+    stop: Stop,
+    tls: Option<Tls>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningServer {
+    /// Starts a shell's server on the data directory `dir` and on a port of the system's choice.
     ///
     /// # Errors
     /// What it says if it cannot start.
-    fn start(dir: &Path, options: Options) -> Result<Box<dyn RunningServer>, String>;
-}
+    pub fn start<S: ServerShell>(dir: &Path, options: Options) -> Result<Self, String> {
+        let Options { hub, admission, bounds, retention, trusted_proxies, clock, journal, tls } = options;
+        let options = server::Options { hub, admission, bounds, retention, trusted_proxies, clock };
+        let journal = Journal::open(dir, journal).map_err(|why| why.to_string())?;
+        let tls = tls.map(|(certificate, key)| Tls::load(&certificate, &key)).transpose();
+        let tls = tls.map_err(|why| why.to_string())?;
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let server = Server::new(listener, tls.clone(), journal, options).map_err(|why| why.to_string())?;
+        let (address, stop) = (server.address().unwrap(), Stop::new());
+        let stopping = stop.clone();
+        let thread = Some(thread::spawn(move || S::serve(server, stopping)));
+        Ok(Self { address, stop, tls, thread })
+    }
 
-/// A server that runs. Dropping it does as [`RunningServer::stop`] does.
-pub trait RunningServer: Send + Sync {
     /// Where it listens.
-    fn address(&self) -> SocketAddr;
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 
     /// Starts the drain.
-    fn begin_stop(&self);
+    pub fn begin_stop(&self) {
+        self.stop.stop();
+    }
 
     /// Waits until the drain is over and the data directory is given up.
-    fn stop(&mut self);
+    pub fn stop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
 
     /// Reads the certificate anew.
-    fn reload_tls(&self);
+    pub fn reload_tls(&self) {
+        self.tls.as_ref().unwrap().reload().unwrap();
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the server's thread is told by itself; two at once would abort the test.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// A shell's client: one that keeps a link.

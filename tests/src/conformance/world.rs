@@ -15,7 +15,7 @@ use crate::client::{PATIENCE, Peer};
 
 /// A server on a data directory of its own.
 pub struct World<S> {
-    server: Option<Box<dyn RunningServer>>,
+    server: Option<RunningServer>,
     dir: TempDir,
     shell: PhantomData<fn() -> S>,
 }
@@ -29,14 +29,14 @@ impl<S: ServerShell> World<S> {
     /// The same with other options.
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = Some(S::start(dir.path(), options(change)).unwrap());
+        let server = Some(RunningServer::start::<S>(dir.path(), options(change)).unwrap());
         Self { server, dir, shell: PhantomData }
     }
 
     /// Drains the server and starts another on the same directory.
     pub fn restart(&mut self, change: impl FnOnce(&mut Options)) {
         self.stop();
-        self.server = Some(S::start(self.dir.path(), options(change)).unwrap());
+        self.server = Some(RunningServer::start::<S>(self.dir.path(), options(change)).unwrap());
     }
 
     /// Drains the server.
@@ -47,8 +47,8 @@ impl<S: ServerShell> World<S> {
     }
 
     /// The running server.
-    pub fn server(&self) -> &dyn RunningServer {
-        &**self.server.as_ref().unwrap()
+    pub fn server(&self) -> &RunningServer {
+        self.server.as_ref().unwrap()
     }
 
     /// Its data directory.

@@ -136,13 +136,8 @@ impl World {
                     buffer
                 };
                 let mut rest = &bytes[..];
-                while let Some(len) = websocket::message_len(rest).filter(|len| *len <= rest.len()) {
-                    let head = match rest[1] & 0x7f {
-                        126 => 4,
-                        127 => 10,
-                        _ => 2,
-                    };
-                    let (message, next) = (&rest[head..len], &rest[len..]);
+                while let Some(content) = websocket::content(rest).filter(|it| it.end <= rest.len()) {
+                    let (message, next) = (&rest[content.clone()], &rest[content.end..]);
                     self.with_client(client, |client, world| client.message(world, wire, message));
                     rest = next;
                     if !self.wires[wire].open {

@@ -13,10 +13,10 @@ use conclave_core::link::Action;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::protocol::{Admin, Command, KickTarget, Reply, Visibility};
 use conclave_shell_tokio::client::{DialOptions, Identity, Session};
-use conclave_shell_tokio::server::{Options, Server, Stop};
+use conclave_shell_tokio::server::{self, Options, Server, Stop, listen};
 use conclave_store::config::ServerUrl;
 use conclave_store::journal::{self, Journal};
-use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use self::agent::Agent;
 use self::relay::Relay;
@@ -36,7 +36,7 @@ pub(super) fn run(demo: &Demo, context: &Context) -> Result<(), Failure> {
 
 async fn play(show: &Show) -> Result<(), Failure> {
     let stop = Stop::new();
-    let (url, server) = start_server(&stop).await?;
+    let (url, server) = start_server(&stop)?;
     show.title(&format!(
         "A server on this machine ({url}, kept nowhere) and three agents. Nothing else is touched."
     ))?;
@@ -62,14 +62,16 @@ fn failed(what: impl std::fmt::Display) -> Failure {
     )
 }
 
-async fn start_server(stop: &Stop) -> Result<(ServerUrl, tokio::task::JoinHandle<()>), Failure> {
+fn start_server(stop: &Stop) -> Result<(ServerUrl, JoinHandle<Result<(), Failure>>), Failure> {
     let journal = Journal::open(Path::new(""), journal::Options { ephemeral: true, ..Default::default() })
         .map_err(failed)?;
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failed)?;
+    let listener = listen(([127, 0, 0, 1], 0).into()).map_err(failed)?;
     let server = Server::new(listener, None, journal, Options::default()).map_err(failed)?;
     let address = server.address().map_err(failed)?;
     let url = format!("ws://{address}").parse().map_err(failed)?;
-    Ok((url, tokio::spawn(server.run(stop.clone()))))
+    let stop = stop.clone();
+    let serving = async { server::run(server, stop).await.map_err(failed) };
+    Ok((url, tokio::spawn(serving)))
 }
 
 struct Cast {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::Command;
-use conclave_shell_tokio::client::{DialError, Identity, Route, Session, Stage, dial};
+use conclave_shell_tokio::client::{DialError, Greeting, Identity, Route, Session, Stage, dial};
 use conclave_store::config::{Config, ServerUrl};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -53,11 +53,11 @@ fn check_on(
         }
     };
     route(report, url, &dialed.route)?;
-    let id = dialed.server_id.as_deref().unwrap_or("no id");
-    let software = dialed.route.software.as_deref().unwrap_or("a server that does not tell its version");
-    let most = dialed.route.max_frame.map(|most| format!(", messages of up to {} KiB", most / 1024));
+    let id = dialed.greeting.server_id.as_deref().unwrap_or("no id");
+    let software = dialed.greeting.software.as_deref().unwrap_or("a server that does not tell its version");
+    let most = dialed.greeting.max_frame.map(|most| format!(", messages of up to {} KiB", most / 1024));
     report.add("server", Finding::good(format!("{software}, {id}{}", most.unwrap_or_default())))?;
-    if let Some(finding) = clock(&dialed.route) {
+    if let Some(finding) = clock(&dialed.greeting) {
         report.add("clock", finding)?;
     }
 
@@ -151,8 +151,8 @@ fn route(report: &mut Report<'_>, url: &ServerUrl, route: &Route) -> Result<(), 
     )
 }
 
-fn clock(route: &Route) -> Option<Finding> {
-    let theirs = rfc2822::parse(route.date.as_deref()?).ok()?.timestamp();
+fn clock(greeting: &Greeting) -> Option<Finding> {
+    let theirs = rfc2822::parse(greeting.date.as_deref()?).ok()?.timestamp();
     let ahead = Timestamp::now().as_second() - theirs.as_second();
     Some(if ahead.abs() > SKEW {
         let which = if ahead > 0 { "ahead of" } else { "behind" };
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
 
     fn at(date: &str) -> Option<bool> {
-        let route = Route { date: Some(date.into()), ..Route::default() };
-        clock(&route).map(|finding| finding.is_good())
+        let greeting = Greeting { date: Some(date.into()), ..Greeting::default() };
+        clock(&greeting).map(|finding| finding.is_good())
     }
 
     #[test]

@@ -83,21 +83,14 @@ impl Peer {
         let out = core::mem::take(&mut self.out);
         let mut rest = &out[..];
         let mut sent = Vec::new();
-        while let Some(len) = websocket::message_len(rest) {
-            let head = if len < 128 {
-                2
-            } else if len < 65_540 {
-                4
-            } else {
-                10
-            };
-            sent.push(match Frame::decode(&rest[head..len]).unwrap() {
+        while let Some(content) = websocket::content(rest) {
+            sent.push(match Frame::decode(&rest[content.clone()]).unwrap() {
                 Frame::Ack { detail } => format!("Ack {detail:?}"),
                 Frame::Joined { channel } => format!("Joined {channel}"),
                 Frame::Error(error) => format!("{error:?}"),
                 frame => frame.kind().into(),
             });
-            rest = &rest[len..];
+            rest = &rest[content.end..];
         }
         assert!(rest.is_empty());
         sent

@@ -1,22 +1,14 @@
 //! Proxies: which the environment names for a server, and what is said to one (HTTP `CONNECT`).
 
 use std::fmt::Write as _;
+use std::io;
 use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use conclave_store::config::ServerUrl;
 
-use crate::config::ServerUrl;
-
-/// A proxy setting cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} names no proxy that can be used: {what}")]
-pub struct InvalidProxy {
-    /// The variable, in upper case.
-    pub variable: &'static str,
-    /// What is wrong with its value, without the value.
-    pub what: String,
-}
+use super::DialError;
 
 /// An HTTP proxy. Its password is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,11 +30,11 @@ impl Proxy {
     /// reached through one. `variable` reads the environment.
     ///
     /// # Errors
-    /// [`InvalidProxy`] for a value that cannot be used.
+    /// [`DialError::ProxySetting`] for a value that cannot be used.
     pub fn for_url(
         url: &ServerUrl,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Option<Self>, InvalidProxy> {
+    ) -> Result<Option<Self>, DialError> {
         let read = |upper: &str| {
             let value = variable(&upper.to_ascii_lowercase()).or_else(|| variable(upper))?;
             if value.is_empty() { None } else { Some(value) }
@@ -54,7 +46,7 @@ impl Proxy {
         for variable in [specific, "ALL_PROXY"] {
             if let Some(value) = read(variable) {
                 let proxy = Self::parse(&value);
-                return proxy.map(Some).map_err(|what| InvalidProxy { variable, what });
+                return proxy.map(Some).map_err(|what| DialError::ProxySetting { variable, what });
             }
         }
         Ok(None)
@@ -117,18 +109,31 @@ impl Proxy {
     /// server's: a caller must take it byte by byte.
     ///
     /// # Errors
-    /// In what way the proxy refuses, said of the proxy.
-    pub fn answer(head: &[u8], host: &str, port: u16) -> Option<Result<(), String>> {
-        if !head.ends_with(b"\r\n\r\n") {
-            return (head.len() > MAX_HEAD).then(|| Err("answers without end".into()));
-        }
-        Some(match status(head) {
-            Some(200..=299) => Ok(()),
-            Some(407) => Err("wants another user and password (407)".into()),
-            Some(status) => Err(format!("refuses a connection to {} ({status})", authority(host, port))),
-            None => Err("does not answer as an HTTP proxy".into()),
-        })
+    /// [`DialError::Proxy`], which says in what way the proxy refuses.
+    pub fn answer(&self, head: &[u8], host: &str, port: u16) -> Option<Result<(), DialError>> {
+        read_answer(head, host, port).map(|answer| answer.map_err(|what| self.error(what)))
     }
+
+    /// The proxy ended the connection.
+    pub fn broke(&self, error: &io::Error) -> DialError {
+        self.error(format!("ended the connection ({error})"))
+    }
+
+    fn error(&self, what: String) -> DialError {
+        DialError::Proxy { proxy: self.address(), what }
+    }
+}
+
+fn read_answer(head: &[u8], host: &str, port: u16) -> Option<Result<(), String>> {
+    if !head.ends_with(b"\r\n\r\n") {
+        return (head.len() > MAX_HEAD).then(|| Err("answers without end".into()));
+    }
+    Some(match status(head) {
+        Some(200..=299) => Ok(()),
+        Some(407) => Err("wants another user and password (407)".into()),
+        Some(status) => Err(format!("refuses a connection to {} ({status})", authority(host, port))),
+        None => Err("does not answer as an HTTP proxy".into()),
+    })
 }
 
 /// The largest answer of a proxy that is read.
@@ -213,7 +218,7 @@ fn decode_percent(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn proxy(url: &str, variables: &[(&str, &str)]) -> Result<Option<String>, InvalidProxy> {
+    fn proxy(url: &str, variables: &[(&str, &str)]) -> Result<Option<String>, DialError> {
         let url: ServerUrl = url.parse().unwrap();
         let read =
             |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_to_its_end() {
-        let answer = |head: &str| Proxy::answer(head.as_bytes(), "x.example", 443);
+        let answer = |head: &str| read_answer(head.as_bytes(), "x.example", 443);
         assert_eq!(answer("HTTP/1.1 200 OK\r\n"), None);
         assert_eq!(answer("HTTP/1.1 200 OK\r\nVia: x\r\n\r\n"), Some(Ok(())));
         for head in

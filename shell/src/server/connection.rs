@@ -18,9 +18,9 @@ use getrandom::rand_core::UnwrapErr;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use crate::engine::{Engaged, Engine};
-use crate::gate;
-use crate::mailbox::Mailbox;
+use super::engine::{Engaged, Engine};
+use super::gate;
+use super::mailbox::Mailbox;
 
 /// A socket as a runtime brings it: non-blocking, waking the task that polls it.
 pub trait Socket {
@@ -253,11 +253,7 @@ impl<S: Socket> Connection<S> {
                     });
                 }
                 Item::Close(reason) => {
-                    // Who does not read is not waited for; who was removed is told nothing more.
-                    if matches!(
-                        reason,
-                        CloseReason::SlowConsumer | CloseReason::KeyRevoked | CloseReason::UserRemoved
-                    ) {
+                    if reason.cuts_off() {
                         self.queue.abandon();
                     }
                     self.part(&reason);

@@ -114,12 +114,12 @@ fn words(admin: &Admin) -> Option<(&'static str, Option<String>, Option<String>)
     let name = |name: &dyn ToString| Some(name.to_string());
     Some(match admin {
         Admin::CreateChannel { name: channel, visibility } => {
-            ("channel create", name(channel), Some(format!("{visibility:?}").to_lowercase()))
+            ("channel create", name(channel), name(visibility))
         }
         Admin::DeleteChannel { name: channel } => ("channel delete", name(channel), None),
         Admin::RenameChannel { name: channel, new_name } => ("channel rename", name(channel), name(new_name)),
         Admin::SetVisibility { name: channel, visibility } => {
-            ("channel set-visibility", name(channel), Some(format!("{visibility:?}").to_lowercase()))
+            ("channel set-visibility", name(channel), name(visibility))
         }
         Admin::AclAdd { channel, user } => ("acl add", name(channel), name(user)),
         Admin::AclRemove { channel, user } => ("acl remove", name(channel), name(user)),

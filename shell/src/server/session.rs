@@ -1,75 +1,21 @@
 //! One connection from accept to its end, on any runtime: HTTP, the upgrade, the handshake, the session.
 
 use std::future::{Future, poll_fn};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use conclave_core::admission::NotAdmitted;
 use conclave_core::protocol::CloseReason;
 use conclave_core::wire::edge::HANDSHAKE_TIMEOUT;
 use tracing::{Instrument as _, Level, span};
 
-use crate::connection::{Connection, Progress, Socket};
-use crate::http::{self, Upgraded};
-use crate::runtime::{Runtime, until, within};
-use crate::server::Shared;
+use super::Shared;
+use super::connection::{Connection, Progress, Socket};
+use super::guest::Guest;
+use super::http::{self, Upgraded};
+use super::runtime::{Runtime, until, within};
 
 /// How long a connection that ends may take to read its last word.
 const LAST_WORD: Duration = Duration::from_secs(2);
-
-/// A connection that was let in. Dropping it gives its place back.
-pub struct Guest {
-    pub(crate) shared: Arc<Shared>,
-    /// Under which address it was admitted; none yet if a trusted proxy is to name it.
-    address: Option<IpAddr>,
-    state: &'static str,
-    failed: bool,
-}
-
-impl Guest {
-    /// Lets a connection from `peer` in.
-    ///
-    /// # Errors
-    /// The bound that it met: drop it.
-    pub fn admit(shared: &Arc<Shared>, peer: IpAddr) -> Result<Self, NotAdmitted> {
-        let address = (!shared.trusts(peer)).then_some(peer);
-        if let Some(address) = address {
-            shared.enter(address)?;
-        }
-        shared.engine.metrics().connection("upgrading", 1);
-        Ok(Self { shared: shared.clone(), address, state: "upgrading", failed: false })
-    }
-
-    /// Takes the address that a trusted proxy named.
-    pub(crate) fn named(&mut self, address: impl FnOnce() -> IpAddr) -> Result<(), NotAdmitted> {
-        if self.address.is_none() {
-            let address = address();
-            self.shared.enter(address)?;
-            self.address = Some(address);
-        }
-        Ok(())
-    }
-
-    fn enter(&mut self, state: &'static str) {
-        self.shared.engine.metrics().connection(self.state, -1);
-        self.shared.engine.metrics().connection(state, 1);
-        self.state = state;
-    }
-
-    fn leave(&mut self) {
-        if let Some(address) = self.address.take() {
-            self.shared.leave(address, self.failed);
-        }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.leave();
-        self.shared.engine.metrics().connection(self.state, -1);
-    }
-}
 
 /// Serves a connection to its end. `accepted` gives its socket once TLS, if any, is agreed on.
 pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(

@@ -1,6 +1,22 @@
-//! What a server is on any runtime: its options, what its connections share, the hub's loop, the drain.
+//! A server on any runtime: its options, what its connections share, the hub's loop.
+//!
+//! A shell takes a [`Server`] apart ([`Server::into_parts`]), accepts connections for it ([`guest`], [`session`]), runs
+//! its [`HubTask`], and drains it when it is told to stop.
 
-use std::net::IpAddr;
+pub mod connection;
+pub mod engine;
+mod gate;
+pub mod guest;
+mod http;
+mod log;
+pub mod mailbox;
+pub mod metrics;
+pub mod runtime;
+pub mod session;
+pub mod tls;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,13 +27,17 @@ use conclave_core::time::UnixMillis;
 use conclave_store::journal::{Journal, OpenError};
 use event_listener::Event;
 use futures_lite::future::or;
+use socket2::{Domain, Socket, Type};
 
+use self::connection::Bounds;
+use self::engine::{Driver, Engine, Round};
+use self::metrics::Metrics;
+use self::runtime::Runtime;
+use self::tls::Tls;
 use crate::clock::Clock;
-use crate::connection::Bounds;
-use crate::engine::{Driver, Engine, Round};
-use crate::metrics::Metrics;
-use crate::runtime::Runtime;
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// How often old messages are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How long a drain waits for connections to read their last word.
@@ -44,19 +64,54 @@ pub struct Options {
     pub clock: Clock,
 }
 
-/// A server without its listener: the engine, and what every connection shares.
+/// A listener as a server wants it: non-blocking, and with room for a crowd that comes at once.
+///
+/// # Errors
+/// The system's: the address is in use, or not this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Elsewhere this would let another process take the address over.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A server that listens, before a runtime carries it.
 pub struct Server {
-    driver: Driver,
-    shared: Arc<Shared>,
-    retention: Option<Duration>,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    metrics: Option<TcpListener>,
+    hub: HubTask,
+}
+
+/// What a shell carries of a server.
+pub struct Parts {
+    /// Where everyone connects.
+    pub listener: TcpListener,
+    /// What connections there are encrypted with.
+    pub tls: Option<Tls>,
+    /// Where metrics are served, if that is elsewhere.
+    pub metrics: Option<TcpListener>,
+    /// The hub's loop.
+    pub hub: HubTask,
+    /// What connections share.
+    pub shared: Arc<Shared>,
 }
 
 impl Server {
-    /// Reads what the journal holds.
+    /// Takes a listener (see [`listen`]) and the journal, and reads what is stored.
     ///
     /// # Errors
-    /// [`OpenError`] if it cannot be read.
-    pub fn new(journal: Journal, options: Options) -> Result<Self, OpenError> {
+    /// [`OpenError`] if the journal cannot be read.
+    pub fn new(
+        listener: TcpListener,
+        tls: Option<Tls>,
+        journal: Journal,
+        options: Options,
+    ) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::default());
         let driver = Driver::start(options.hub, journal, metrics, options.clock)?;
         let shared = Arc::new(Shared {
@@ -69,16 +124,47 @@ impl Server {
             metrics_apart: AtomicBool::new(false),
             scrapes: AtomicUsize::new(0),
         });
-        Ok(Self { driver, shared, retention: options.retention })
+        let hub = HubTask { driver, shared, retention: options.retention };
+        Ok(Self { listener, tls, metrics: None, hub })
     }
 
-    /// What connections share.
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The listener's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 
-    /// The hub's loop: runs until the hub is drained, and gives the engine back to be stopped.
-    pub async fn hub<R: Runtime>(self) -> Driver {
+    /// Serves the metrics at a listener of their own, without TLS, and no longer where everyone connects.
+    pub fn serve_metrics_at(&mut self, listener: TcpListener) {
+        self.hub.shared.metrics_apart.store(true, Ordering::SeqCst);
+        self.metrics = Some(listener);
+    }
+
+    /// Where the metrics are served, if that is elsewhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
+    /// Takes it apart for a shell.
+    pub fn into_parts(self) -> Parts {
+        let Self { listener, tls, metrics, hub } = self;
+        let shared = hub.shared.clone();
+        Parts { listener, tls, metrics, hub, shared }
+    }
+}
+
+/// The hub's loop, to be run as a task.
+pub struct HubTask {
+    driver: Driver,
+    shared: Arc<Shared>,
+    retention: Option<Duration>,
+}
+
+impl HubTask {
+    /// Runs until the hub is drained, and gives the engine back to be stopped.
+    pub async fn run<R: Runtime>(self) -> Driver {
         let Self { mut driver, shared, retention } = self;
         let mut next_purge = Instant::now();
         loop {
@@ -122,11 +208,6 @@ impl Shared {
     /// Whether an address is that of a trusted proxy.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.contains(&peer.to_canonical())
-    }
-
-    /// Has the metrics served at a listener of their own, and no longer where everyone connects.
-    pub fn set_metrics_apart(&self) {
-        self.metrics_apart.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn has_metrics_apart(&self) -> bool {

@@ -4,8 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use conclave_store::proxy::InvalidProxy;
-
 /// Where a dial stood when its time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -123,13 +121,13 @@ pub enum DialError {
     },
 }
 
-impl From<InvalidProxy> for DialError {
-    fn from(InvalidProxy { variable, what }: InvalidProxy) -> Self {
-        Self::ProxySetting { variable, what }
-    }
-}
-
 impl DialError {
+    /// The name is known, but nothing stands behind it.
+    pub fn no_address(host: &str) -> Self {
+        let source = io::Error::new(io::ErrorKind::NotFound, "DNS has no address for it");
+        Self::Resolve { host: host.into(), source }
+    }
+
     /// What to type or look at next.
     pub fn advice(&self) -> String {
         match self {

@@ -4,21 +4,19 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use rustls::ClientConfig as TlsConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use rustls::{CertificateError, RootCertStore};
 
-use super::error::{CertificateFault, DialError};
+use super::{CertificateFault, DialError};
 
 /// Who is trusted: the system's roots, those bundled with this program, and the certificates in `extra`. Reads
 /// files.
 ///
 /// # Errors
-/// When `extra` cannot be read or holds no certificate.
-pub(super) fn config(extra: Option<&Path>) -> Result<Arc<ClientConfig>, DialError> {
+/// [`DialError::Roots`] when `extra` cannot be read or holds no certificate.
+pub fn trust(extra: Option<&Path>) -> Result<Arc<TlsConfig>, DialError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     // A damaged certificate of the system's makes no other one worse.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -36,29 +34,25 @@ pub(super) fn config(extra: Option<&Path>) -> Result<Arc<ClientConfig>, DialErro
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = TlsConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| DialError::Tls { host: "this machine".into(), what: error.to_string() })?;
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-/// Agrees on encryption with `host` over `stream`.
+/// The name that the server's certificate has to be for.
 ///
 /// # Errors
-/// [`DialError::Certificate`] or [`DialError::Tls`].
-pub(super) async fn connect(
-    config: Arc<ClientConfig>,
-    host: &str,
-    stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, DialError> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Tls {
+/// [`DialError::Tls`] for what no certificate can be for.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, DialError> {
+    ServerName::try_from(host.to_owned()).map_err(|_| DialError::Tls {
         host: host.into(),
         what: "no certificate can be for such a name".into(),
-    })?;
-    TlsConnector::from(config).connect(name, stream).await.map_err(|error| describe(host, &error))
+    })
 }
 
-fn describe(host: &str, error: &io::Error) -> DialError {
+/// Why no encryption was agreed on with `host`: [`DialError::Certificate`] or [`DialError::Tls`].
+pub fn describe(host: &str, error: &io::Error) -> DialError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     if let Some(rustls::Error::InvalidCertificate(why)) = inner {
         return DialError::Certificate { host: host.into(), fault: fault(why) };

@@ -18,9 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
-use crate::connection::Socket;
-use crate::server::Shared;
-use crate::session::Guest;
+use super::Shared;
+use super::connection::Socket;
+use super::guest::Guest;
 
 const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
 /// The largest message that a session may send, in bytes: for whoever diagnoses a connection.

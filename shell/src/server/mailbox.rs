@@ -7,7 +7,6 @@ use std::task::Waker;
 
 use atomic_waker::AtomicWaker;
 use conclave_core::fanout::Item;
-use conclave_core::protocol::CloseReason;
 
 /// The mailbox of one connection.
 #[derive(Debug)]
@@ -52,11 +51,7 @@ impl Mailbox {
         }
         if let Item::Close(reason) = &item {
             state.closed = true;
-            // Whoever is cut off reads nothing more; who does not read is not waited for.
-            if matches!(
-                reason,
-                CloseReason::SlowConsumer | CloseReason::KeyRevoked | CloseReason::UserRemoved
-            ) {
+            if reason.cuts_off() {
                 state.items.clear();
             }
         } else if state.bytes > 0 && state.bytes + size > self.most {

@@ -22,10 +22,10 @@ use concurrent_queue::ConcurrentQueue;
 use event_listener::Event;
 use tracing::{error, info, warn};
 
+use super::log::Log;
+use super::mailbox::{Mailbox, Pushed};
+use super::metrics::Metrics;
 use crate::clock::Clock;
-use crate::log::Log;
-use crate::mailbox::{Mailbox, Pushed};
-use crate::metrics::Metrics;
 
 /// Inputs of one round: enough to fill a commit, few enough that nobody waits long for the next.
 const ROUND: usize = 4096;

@@ -1,0 +1,23 @@
+//! A client's way to a server, short of the sockets: which proxy, whom to trust, what is said to open the WebSocket, and
+//! what a person is told when one of them fails.
+
+mod error;
+mod opening;
+mod proxy;
+mod trust;
+
+use std::time::Duration;
+
+pub use error::{CertificateFault, DialError, Stage};
+pub use opening::{Greeting, refused, request, websocket};
+pub use proxy::Proxy;
+pub use trust::{TlsConfig, describe, server_name, trust};
+
+/// How long the way to a server may take in all, unless somebody says otherwise.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the next of so many addresses may take of the time that is left: one that swallows everything leaves time
+/// for those behind it.
+pub fn share(left: Duration, addresses: usize) -> Duration {
+    left / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)
+}
