@@ -97,7 +97,7 @@ impl<'a> Connection<'a> {
         let (Some(runtime), Some(session)) = (&self.runtime, &mut self.session) else {
             return Err(Failure::new("the connection has ended", "type it again"));
         };
-        self.context.output.detail(format_args!("asking: {}", explain::kind(command)));
+        self.context.output.detail(format_args!("asking: {}", command.kind()));
         let answer = runtime.block_on(session.request(command));
         answer.map_err(|error| explain::request(&self.url, command, &error))
     }

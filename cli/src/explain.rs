@@ -123,20 +123,3 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         _ => channels(),
     }
 }
-
-/// A command in a word, for `--verbose`; nothing of its content.
-pub(crate) fn kind(command: &Command) -> &'static str {
-    match command {
-        Command::Join { .. } => "join",
-        Command::Leave { .. } => "leave",
-        Command::Who { .. } => "who",
-        Command::Post { .. } => "post",
-        Command::Whisper { .. } => "whisper",
-        Command::ListChannels => "channels",
-        Command::ListMachines => "machines",
-        Command::ListUsers => "users",
-        Command::ReadSince { .. } => "history",
-        Command::Ping => "ping",
-        Command::Admin(_) => "administration",
-    }
-}

@@ -136,6 +136,25 @@ pub enum Command {
     Admin(Admin),
 }
 
+impl Command {
+    /// A short, fixed word or two for logs: nothing of its content.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Join { .. } => "join",
+            Self::Leave { .. } => "leave",
+            Self::Who { .. } => "who",
+            Self::Post { .. } => "post",
+            Self::Whisper { .. } => "whisper",
+            Self::ListChannels => "channel list",
+            Self::ListMachines => "machine list",
+            Self::ListUsers => "user list",
+            Self::ReadSince { .. } => "history",
+            Self::Ping => "ping",
+            Self::Admin(admin) => admin.kind(),
+        }
+    }
+}
+
 /// What administrates channels, users and machines.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Admin {
@@ -246,6 +265,31 @@ pub enum Admin {
         /// Its name.
         name: MachineName,
     },
+}
+
+impl Admin {
+    /// A short, fixed word or two for logs, as the command line's verbs are called: nothing of its content.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::CreateChannel { .. } => "channel create",
+            Self::DeleteChannel { .. } => "channel delete",
+            Self::RenameChannel { .. } => "channel rename",
+            Self::SetVisibility { .. } => "channel set-visibility",
+            Self::AclAdd { .. } => "acl add",
+            Self::AclRemove { .. } => "acl remove",
+            Self::AclList { .. } => "acl list",
+            Self::InviteCreate { .. } => "invite create",
+            Self::InviteRevoke { .. } => "invite revoke",
+            Self::InviteList { .. } => "invite list",
+            Self::Kick { .. } => "kick",
+            Self::Ban { .. } => "ban",
+            Self::Unban { .. } => "unban",
+            Self::BanList { .. } => "bans",
+            Self::UserRemove { .. } => "user remove",
+            Self::MachineAdd { .. } => "machine add",
+            Self::MachineRemove { .. } => "machine remove",
+        }
+    }
 }
 
 /// Whom a kick meets.

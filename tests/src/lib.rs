@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a test fails by it")]
 #![allow(unreachable_pub, reason = "modules of tests are not an interface")]
 
+mod chance;
 pub mod client;
 pub mod conformance;
 pub mod sim;

@@ -35,8 +35,8 @@ impl Log {
                 self.registering.insert(*conn);
             }
             Input::Request { conn, request, command: Command::Admin(admin), .. } => {
-                if let (Some(by), Some((operation, channel, subject))) = (hub.path(*conn), words(admin)) {
-                    let asked = Asked { by: by.clone(), operation, channel, subject };
+                if let (Some(by), Some((channel, subject))) = (hub.path(*conn), about(admin)) {
+                    let asked = Asked { by: by.clone(), operation: admin.kind(), channel, subject };
                     self.asked.insert((*conn, *request), asked);
                 }
             }
@@ -109,28 +109,24 @@ impl Asked {
     }
 }
 
-/// An operation that changes something: its name, the channel, and who or what else it is about.
-fn words(admin: &Admin) -> Option<(&'static str, Option<String>, Option<String>)> {
+/// What an operation that changes something is about: the channel, and who or what else.
+fn about(admin: &Admin) -> Option<(Option<String>, Option<String>)> {
     let name = |name: &dyn ToString| Some(name.to_string());
     Some(match admin {
-        Admin::CreateChannel { name: channel, visibility } => {
-            ("channel create", name(channel), name(visibility))
+        Admin::CreateChannel { name: channel, visibility }
+        | Admin::SetVisibility { name: channel, visibility } => (name(channel), name(visibility)),
+        Admin::DeleteChannel { name: channel } | Admin::InviteCreate { channel, .. } => (name(channel), None),
+        Admin::RenameChannel { name: channel, new_name } => (name(channel), name(new_name)),
+        Admin::AclAdd { channel, user }
+        | Admin::AclRemove { channel, user }
+        | Admin::Ban { channel, user }
+        | Admin::Unban { channel, user } => (name(channel), name(user)),
+        Admin::Kick { channel, target } => (name(channel), name(target)),
+        Admin::InviteRevoke { .. } => (None, None),
+        Admin::UserRemove { user } => (None, name(user)),
+        Admin::MachineAdd { name: machine, .. } | Admin::MachineRemove { name: machine } => {
+            (None, name(machine))
         }
-        Admin::DeleteChannel { name: channel } => ("channel delete", name(channel), None),
-        Admin::RenameChannel { name: channel, new_name } => ("channel rename", name(channel), name(new_name)),
-        Admin::SetVisibility { name: channel, visibility } => {
-            ("channel set-visibility", name(channel), name(visibility))
-        }
-        Admin::AclAdd { channel, user } => ("acl add", name(channel), name(user)),
-        Admin::AclRemove { channel, user } => ("acl remove", name(channel), name(user)),
-        Admin::InviteCreate { channel, .. } => ("invite create", name(channel), None),
-        Admin::InviteRevoke { .. } => ("invite revoke", None, None),
-        Admin::Kick { channel, target } => ("kick", name(channel), name(target)),
-        Admin::Ban { channel, user } => ("ban", name(channel), name(user)),
-        Admin::Unban { channel, user } => ("unban", name(channel), name(user)),
-        Admin::UserRemove { user } => ("user remove", None, name(user)),
-        Admin::MachineAdd { name: machine, .. } => ("machine add", None, name(machine)),
-        Admin::MachineRemove { name: machine } => ("machine remove", None, name(machine)),
         Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } => return None,
     })
 }

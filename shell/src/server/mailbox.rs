@@ -67,6 +67,11 @@ impl Mailbox {
         self.lock().closed
     }
 
+    /// Bytes that are queued, about.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// Wakes the connection's task.
     pub fn wake(&self) {
         self.waker.wake();

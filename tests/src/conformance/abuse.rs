@@ -9,6 +9,7 @@ use conclave_core::wire::v1::{AdminOp, Frame, ProtocolError, Visibility};
 use tungstenite::Message;
 
 use super::{ServerShell, Test, World, get, list};
+use crate::chance::Chance;
 use crate::client::{PATIENCE, Peer, key, masked, post, why};
 
 pub(super) fn tests<S: ServerShell>() -> Vec<Test> {
@@ -25,22 +26,11 @@ pub(super) fn tests<S: ServerShell>() -> Vec<Test> {
     ]
 }
 
-/// A generator of its own, the same for the same seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let len = self.next() as usize % (most + 1);
-        (0..len).map(|_| self.next() as u8).collect()
-    }
+/// So many random bytes at most.
+fn random_bytes(random: &mut Chance, most: usize) -> Vec<u8> {
+    let mut bytes = vec![0; random.index(most + 1)];
+    rand_core::Rng::fill_bytes(random, &mut bytes);
+    bytes
 }
 
 /// Checks that a server serves: a page, a new user, a post.
@@ -57,7 +47,7 @@ fn serves<S: ServerShell>(world: &World<S>) {
 
 fn garbage_instead_of_http_ends_its_own_connection<S: ServerShell>() {
     let world = World::<S>::start();
-    let mut random = Random(1);
+    let mut random = Chance::new(1, 0);
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     let mut requests: Vec<Vec<u8>> = [
         "\r\n\r\n\r\n\r\n".to_owned(),
@@ -79,7 +69,7 @@ fn garbage_instead_of_http_ends_its_own_connection<S: ServerShell>() {
     ]
     .map(String::into_bytes)
     .into();
-    requests.extend((0..40).map(|_| random.bytes(2_000)));
+    requests.extend((0..40).map(|_| random_bytes(&mut random, 2_000)));
     for request in requests {
         let mut stream = TcpStream::connect(world.address()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -113,7 +103,7 @@ fn broken_messages() -> Vec<Vec<u8>> {
 fn garbage_instead_of_websocket_ends_its_own_connection<S: ServerShell>() {
     let world = World::<S>::start();
     let _ann = world.register("ann");
-    let mut random = Random(2);
+    let mut random = Chance::new(2, 0);
     for bytes in broken_messages() {
         for mut peer in [Peer::dial(world.address()), world.connect("ann", "t")] {
             peer.socket().send_raw(&bytes);
@@ -123,7 +113,7 @@ fn garbage_instead_of_websocket_ends_its_own_connection<S: ServerShell>() {
     }
     for _ in 0..60 {
         for mut peer in [Peer::dial(world.address()), world.connect("ann", "t")] {
-            peer.socket().send_raw(&random.bytes(300));
+            peer.socket().send_raw(&random_bytes(&mut random, 300));
             // Random bytes may also be a message that is not whole: whoever hangs up is not waited for.
             drop(peer);
         }
@@ -179,17 +169,17 @@ fn random_frames_hurt_nobody<S: ServerShell>() {
             .to_bytes(),
         Frame::Admin(AdminOp::Kick { channel: "c", target: "bob/m/s" }).to_bytes(),
     ];
-    let mut random = Random(3);
+    let mut random = Chance::new(3, 0);
     let mut bob = world.register("bob");
     let mut ended = 0;
     for nth in 0..2_000 {
         let mut bytes = valid[nth % valid.len()].clone();
-        for _ in 0..=random.next() % 3 {
-            let at = random.next() as usize % bytes.len();
+        for _ in 0..=random.below(3) {
+            let at = random.index(bytes.len());
             bytes[at] = random.next() as u8;
         }
-        if random.next().is_multiple_of(5) {
-            bytes = random.bytes(60);
+        if random.one_in(5) {
+            bytes = random_bytes(&mut random, 60);
         }
         bob.send(&Frame::Ping);
         bob.socket().send(bytes);
@@ -261,17 +251,17 @@ fn a_message_may_come_in_pieces_and_a_burst_in_one<S: ServerShell>() {
     let mut expected: Vec<String> = (0..1_000).map(|nth| nth.to_string()).collect();
     assert_eq!(ann.history_texts("c")[1..], expected);
     // Messages of any size, cut anywhere, with those of every other kind between them.
-    let (mut random, mut raw) = (Random(4), Vec::new());
+    let (mut random, mut raw) = (Chance::new(4, 0), Vec::new());
     for nth in 0..600 {
         let most = [10, 200, 3_000, 70_000][nth % 4];
-        let text = format!("{nth} {}", "y".repeat(random.next() as usize % most));
+        let text = format!("{nth} {}", "y".repeat(random.index(most)));
         raw.extend(masked(&post("c", &text).to_bytes()));
         raw.extend([&[0x89, 0x83, 0, 0, 0, 0, 1, 2, 3][..], &[0x81, 0x81, 0, 0, 0, 0, b'x']][nth % 2]);
         expected.push(text);
     }
     let mut rest = &raw[..];
     while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(rest.len().min(1 + random.next() as usize % 100_000));
+        let (piece, behind) = rest.split_at(rest.len().min(1 + random.index(100_000)));
         ann.socket().send_raw(piece);
         rest = behind;
     }

@@ -248,11 +248,13 @@ impl World {
     }
 
     fn pick_up(&mut self, wire: usize, end: &mut ServerEnd) -> bool {
-        if end.queue.len() >= WRITE || end.mailbox.items().is_empty() {
+        let waits = end.queue.len() >= WRITE && !end.mailbox.is_closed();
+        let mut items = Vec::new();
+        if waits || end.mailbox.take(&mut items) == 0 {
             return false;
         }
         let conn = end.conn.unwrap_or_default();
-        for item in end.mailbox.take() {
+        for item in items {
             match item {
                 Item::Burst(burst) => burst.pieces(conn, |piece| end.queue.push(piece)),
                 Item::Reply { request, reply } => {
@@ -266,8 +268,7 @@ impl World {
                 }
                 Item::Established { path, admin } => end.edge.established(&path, admin, end.queue.own()),
                 Item::Close(reason) => {
-                    let revoked = matches!(reason, CloseReason::KeyRevoked | CloseReason::UserRemoved);
-                    if revoked || reason == CloseReason::SlowConsumer {
+                    if reason.cuts_off() {
                         end.queue.abandon();
                     }
                     self.part(wire, end, &reason);

@@ -41,11 +41,8 @@ macro_rules! counters {
                 for (title, counts) in
                     [("done", &self.done), ("refused", &self.refused), ("ended by the server", &self.closed)]
                 {
-                    write!(f, "{title}:")?;
-                    for (kind, count) in counts {
-                        write!(f, " {kind} {count}")?;
-                    }
-                    writeln!(f)?;
+                    let counts: Vec<_> = counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+                    writeln!(f, "{title}: {}", counts.join(", "))?;
                 }
                 Ok(())
             }
@@ -131,38 +128,9 @@ impl Coverage {
 }
 
 /// A word for a kind of request.
-pub(super) fn kind(command: &Command) -> &'static str {
-    use conclave_core::protocol::Admin;
+fn kind(command: &Command) -> &'static str {
     match command {
-        Command::Join { token: None, .. } => "join",
-        Command::Join { token: Some(_), .. } => "join-with-token",
-        Command::Leave { .. } => "leave",
-        Command::Who { .. } => "who",
-        Command::Post { .. } => "post",
-        Command::Whisper { .. } => "whisper",
-        Command::ListChannels => "list-channels",
-        Command::ListMachines => "list-machines",
-        Command::ListUsers => "list-users",
-        Command::ReadSince { .. } => "read",
-        Command::Ping => "ping",
-        Command::Admin(admin) => match admin {
-            Admin::CreateChannel { .. } => "create",
-            Admin::DeleteChannel { .. } => "delete",
-            Admin::RenameChannel { .. } => "rename",
-            Admin::SetVisibility { .. } => "set-visibility",
-            Admin::AclAdd { .. } => "acl-add",
-            Admin::AclRemove { .. } => "acl-remove",
-            Admin::AclList { .. } => "acl-list",
-            Admin::InviteCreate { .. } => "invite",
-            Admin::InviteRevoke { .. } => "invite-revoke",
-            Admin::InviteList { .. } => "invite-list",
-            Admin::Kick { .. } => "kick",
-            Admin::Ban { .. } => "ban",
-            Admin::Unban { .. } => "unban",
-            Admin::BanList { .. } => "ban-list",
-            Admin::UserRemove { .. } => "user-remove",
-            Admin::MachineAdd { .. } => "machine-add",
-            Admin::MachineRemove { .. } => "machine-remove",
-        },
+        Command::Join { token: Some(_), .. } => "join --token",
+        other => other.kind(),
     }
 }

@@ -3,11 +3,11 @@
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::protocol::Token;
 
-use super::chance::Chance;
 use super::client::{Client, LinkClient};
 use super::plan::{Fault, MILLI, SECOND};
 use super::wire::Down;
 use super::world::{Event, World};
+use crate::chance::Chance;
 
 impl World {
     /// A fault happens.

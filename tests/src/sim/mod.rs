@@ -6,13 +6,11 @@
 //! hub's every action, `follow` what links hand on, the clients what became of what they asked for. At the end all
 //! is made whole, and whatever was promised must hold.
 
-mod chance;
 mod client;
 mod connection;
 mod coverage;
 mod faults;
 mod follow;
-mod mailbox;
 mod plan;
 mod rest;
 mod server;

@@ -1,9 +1,10 @@
 //! What a seed makes of a run: its network, its disk, its bounds, its crowd and its faults.
 
-use conclave_core::hub::{Limits, Rate, Rates};
 use std::time::Duration;
 
-use super::chance::Chance;
+use conclave_core::hub::{Limits, Rate, Rates};
+
+use crate::chance::Chance;
 
 /// Microseconds of a millisecond and of a second.
 pub(super) const MILLI: u64 = 1_000;

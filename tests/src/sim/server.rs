@@ -8,8 +8,8 @@ use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input};
 use conclave_core::name::UserName;
 use conclave_core::protocol::CloseReason;
 use conclave_core::record::Record;
+use conclave_shell::server::mailbox::Pushed;
 
-use super::mailbox::Pushed;
 use super::plan::{MILLI, SECOND};
 use super::watch::Watch;
 use super::wire::{Down, ServerEnd};
@@ -301,7 +301,7 @@ impl World {
                 let Some(end) = self.wires[wire].server.as_mut() else { continue };
                 touched.insert(wire);
                 match end.mailbox.push(item) {
-                    Pushed::Queued | Pushed::Closed => {}
+                    Pushed::First | Pushed::Behind | Pushed::Closed => {}
                     Pushed::Full => {
                         overflowed.push(conn);
                         self.coverage.overflows += 1;

@@ -1,11 +1,11 @@
 //! Connections between clients and the server: ordered, delayed, of limited room, and sometimes broken.
 
+use std::collections::VecDeque;
+
 use conclave_core::fanout::WriteQueue;
 use conclave_core::hub::ConnId;
 use conclave_core::wire::edge::Edge;
-use std::collections::VecDeque;
-
-use super::mailbox::Mailbox;
+use conclave_shell::server::mailbox::Mailbox;
 
 /// A connection.
 #[derive(Debug)]

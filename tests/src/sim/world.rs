@@ -8,13 +8,13 @@ use conclave_core::fanout::Read;
 use conclave_core::hub::Input;
 use conclave_core::time::{Monotonic, Now, UnixMillis};
 
-use super::chance::Chance;
 use super::client::Client;
 use super::coverage::Coverage;
 use super::plan::{Options, Plan};
 use super::server::Server;
 use super::store::Store;
 use super::wire::{Down, Wire};
+use crate::chance::Chance;
 
 /// What becomes due.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, UnixMillis};
 use conclave_core::wire::v1::Frame;
 
-use super::super::chance::Chance;
 use super::super::follow::{Follow, Reader};
 use super::super::world::{Event, World};
 use super::key;
+use crate::chance::Chance;
 
 /// Who a link is.
 #[derive(Clone, Debug)]

@@ -4,10 +4,11 @@ mod acts;
 mod link;
 mod stranger;
 
+use std::sync::OnceLock;
+
 use conclave_core::key::SecretKey;
 use conclave_core::name::ChannelName;
 use conclave_core::record::ChannelId;
-use std::sync::OnceLock;
 
 pub(super) use link::{Identity, LinkClient};
 pub(super) use stranger::{Kind, Stranger};

@@ -14,10 +14,10 @@ use conclave_core::time::UnixMillis;
 use conclave_core::wire::client::{encode_command, server_event};
 use conclave_core::wire::v1::{Frame, Path};
 
-use super::super::chance::Chance;
 use super::super::plan::{MILLI, SECOND};
 use super::super::world::{Event, World};
 use super::key;
+use crate::chance::Chance;
 
 /// What a stranger is up to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

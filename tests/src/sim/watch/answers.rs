@@ -11,14 +11,6 @@ use super::{Asked, Verdict, Watch};
 /// Refusals that say nothing about what was asked for.
 const PASSING: [&str; 3] = ["rate limit", "server shutting down", "the subscription ended while"];
 
-macro_rules! demand {
-    ($what:expr, $($message:tt)+) => {
-        if !$what {
-            return Err(format!($($message)+));
-        }
-    };
-}
-
 impl Watch {
     /// Checks an answer to anything but a post.
     pub(super) fn answered(&mut self, conn: ConnId, asked: &Asked, reply: &Reply) -> Verdict {

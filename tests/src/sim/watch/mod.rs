@@ -3,6 +3,15 @@
 //! It holds a plain model of its own: who lives, who is subscribed to what, which request waits for what. An
 //! action that the model does not expect, or one that it misses, is a failure.
 
+/// Ends a check, saying what does not hold.
+macro_rules! demand {
+    ($what:expr, $($message:tt)+) => {
+        if !$what {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
 mod answers;
 mod model;
 

@@ -50,14 +50,6 @@ pub(crate) struct Channel {
     pub last: Stamp,
 }
 
-macro_rules! demand {
-    ($what:expr, $($message:tt)+) => {
-        if !$what {
-            return Err(format!($($message)+));
-        }
-    };
-}
-
 impl Model {
     /// Folds one record in.
     ///

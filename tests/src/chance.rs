@@ -1,15 +1,15 @@
-//! Pseudo-random numbers from a seed: the same ones on every machine, a stream of its own for each concern, so
-//! that leaving one kind of fault out does not change what else happens.
+//! Pseudo-random numbers from a seed: the same ones on every machine. Each concern has a stream of its own, so that
+//! leaving one kind of fault out does not change what else happens.
 
 use rand_core::{Infallible, TryCryptoRng, TryRng};
 
 /// A stream of numbers (SplitMix64). Not cryptographic, though the simulation hands it to what asks for that.
 #[derive(Clone, Debug)]
-pub(super) struct Chance(u64);
+pub(crate) struct Chance(u64);
 
 impl Chance {
     /// The stream of this number under a seed.
-    pub(super) fn new(seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut mixed = Self(seed);
         let start = mixed.next() ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93);
         let mut chance = Self(start);
@@ -18,7 +18,7 @@ impl Chance {
     }
 
     /// The next number.
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,22 +27,22 @@ impl Chance {
     }
 
     /// A number below `most`; 0 if that is 0.
-    pub(super) fn below(&mut self, most: u64) -> u64 {
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(most)) >> 64) as u64
     }
 
     /// An index below `most`; 0 if that is 0.
-    pub(super) fn index(&mut self, most: usize) -> usize {
+    pub(crate) fn index(&mut self, most: usize) -> usize {
         self.below(most as u64) as usize
     }
 
     /// A number of a range, both ends included.
-    pub(super) fn between(&mut self, (least, most): (u64, u64)) -> u64 {
+    pub(crate) fn between(&mut self, (least, most): (u64, u64)) -> u64 {
         least + self.below(most.saturating_sub(least) + 1)
     }
 
     /// True once in so many times.
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
@@ -50,7 +50,7 @@ impl Chance {
     ///
     /// # Panics
     /// If there is none.
-    pub(super) fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.index(list.len())]
     }
 
@@ -58,12 +58,12 @@ impl Chance {
     ///
     /// # Panics
     /// If there is none.
-    pub(super) fn word(&mut self, list: &[&'static str]) -> &'static str {
+    pub(crate) fn word(&mut self, list: &[&'static str]) -> &'static str {
         list[self.index(list.len())]
     }
 
     /// A time around `mean`: mostly shorter, sometimes much longer.
-    pub(super) fn around(&mut self, mean: u64) -> u64 {
+    pub(crate) fn around(&mut self, mean: u64) -> u64 {
         match self.below(8) {
             0 => self.below(mean * 3),
             1..=4 => self.below(mean),
