@@ -7,8 +7,8 @@ mod common;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use common::relay::Relay;
 use common::{Home, Running, Server};
+use conclave_tests::client::Door;
 use serde_json::Value;
 
 fn text(line: &str) -> String {
@@ -20,8 +20,9 @@ fn a_tail_survives_drops_restarts_and_a_killed_server() {
     let data = tempfile::tempdir().unwrap();
     let serve = || Server::with(["--data-dir".as_ref(), data.path().as_os_str()]);
     let mut server = serve();
-    let relay = Relay::to(server.port);
-    let ann = Home::registered(&relay.url(), "ann");
+    let door = Door::to(server.address());
+    let url = format!("ws://{}", door.address());
+    let ann = Home::registered(&url, "ann");
     ann.run(["channel", "create", "ops"]).ok();
     let send = |text: &str| ann.run(["send", "--channel", "ops", text]).ok();
     send("before");
@@ -32,10 +33,10 @@ fn a_tail_survives_drops_restarts_and_a_killed_server() {
 
     // The network drops; somebody who reaches the server otherwise goes on.
     let direct = Home::registered(&server.url, "ben");
-    relay.cut();
+    door.close();
     tail.note("trying again");
     direct.run(["send", "--channel", "ops", "missed"]).ok();
-    relay.lead_to(server.port);
+    door.lead_to(server.address());
     assert_eq!(text(&tail.line()), "missed");
     send("again live");
     assert_eq!(text(&tail.line()), "again live");
@@ -43,12 +44,12 @@ fn a_tail_survives_drops_restarts_and_a_killed_server() {
     for nth in 0..3 {
         let said = format!("before the server went {nth}");
         send(&said);
-        relay.cut();
+        door.close();
         server.kill();
         server = serve();
         let after = format!("after the server came {nth}");
         Home::registered(&server.url, &format!("user{nth}")).run(["send", "--channel", "ops", &after]).ok();
-        relay.lead_to(server.port);
+        door.lead_to(server.address());
         assert_eq!(text(&tail.line()), said);
         assert_eq!(text(&tail.line()), after);
     }
@@ -62,15 +63,16 @@ fn a_server_that_is_stopped_is_waited_for() {
     let data = tempfile::tempdir().unwrap();
     let serve = || Server::with(["--data-dir".as_ref(), data.path().as_os_str()]);
     let server = serve();
-    let relay = Relay::to(server.port);
-    let ann = Home::registered(&relay.url(), "ann");
+    let door = Door::to(server.address());
+    let url = format!("ws://{}", door.address());
+    let ann = Home::registered(&url, "ann");
     ann.run(["channel", "create", "ops"]).ok();
     let tail = Running::start(ann.command(["tail", "--channel", "ops"]));
     tail.note("following #ops as ann/m/tail-");
     server.stop();
     tail.note("shutting down");
     let server = serve();
-    relay.lead_to(server.port);
+    door.lead_to(server.address());
     tail.note("connected again");
     ann.run(["send", "--channel", "ops", "hello"]).ok();
     let line = tail.line();
@@ -80,15 +82,16 @@ fn a_server_that_is_stopped_is_waited_for() {
 #[test]
 fn a_channel_that_is_gone_after_a_drop_ends_it() {
     let server = Server::start();
-    let relay = Relay::to(server.port);
+    let door = Door::to(server.address());
+    let url = format!("ws://{}", door.address());
     let ann = Home::registered(&server.url, "ann");
     ann.run(["channel", "create", "ops"]).ok();
-    let mut tail = Running::start(ann.command(["tail", "--server", &relay.url(), "--channel", "ops"]));
+    let mut tail = Running::start(ann.command(["tail", "--server", &url, "--channel", "ops"]));
     tail.note("following #ops");
-    relay.cut();
+    door.close();
     tail.note("trying again");
     ann.run(["channel", "delete", "ops", "--server", &server.url]).ok();
-    relay.lead_to(server.port);
+    door.lead_to(server.address());
     tail.note("cannot be followed any more");
     assert_eq!(common::wait(&mut tail.child).code(), Some(1));
 }

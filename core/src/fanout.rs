@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::hub::{Action, BatchId, ConnId, RequestId};
 use crate::name::SessionPath;
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Reply};
 use crate::record::{ChannelId, Record};
@@ -76,7 +77,7 @@ impl Item {
 /// Deliveries on one channel, encoded once as WebSocket messages, for all who were subscribed to it.
 #[derive(Debug)]
 pub struct Burst {
-    bytes: Bytes,
+    bytes: Opaque<Bytes>,
     /// Who posted each message, and where it ends.
     messages: Vec<(ConnId, usize)>,
 }
@@ -143,7 +144,7 @@ pub struct Read {
 }
 
 /// Carries the hub's actions to a [`Shell`], gathering deliveries into bursts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Fanout {
     open: Vec<Open>,
     /// Which of `open` gathers for a list of subscribers, by that list's address: it is held, so it is no
@@ -151,7 +152,6 @@ pub struct Fanout {
     by_list: BTreeMap<usize, usize>,
 }
 
-#[derive(Debug)]
 struct Open {
     to: Arc<Vec<ConnId>>,
     bytes: Vec<u8>,
@@ -209,7 +209,7 @@ impl Fanout {
         for Open { to, bytes, messages } in self.open.drain(..) {
             let first = messages.first().map(|(from, _)| *from);
             let only = first.filter(|first| messages.iter().all(|(from, _)| from == first));
-            let burst = Arc::new(Burst { bytes: bytes.into(), messages });
+            let burst = Arc::new(Burst { bytes: Opaque(bytes.into()), messages });
             for conn in to.iter().filter(|conn| only != Some(**conn)) {
                 shell.send(*conn, Item::Burst(burst.clone()));
             }
@@ -218,7 +218,7 @@ impl Fanout {
 }
 
 /// What is to be written to one connection: shared pieces and its own, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct WriteQueue {
     pieces: VecDeque<Bytes>,
     /// Bytes of the first piece that are written.
@@ -393,6 +393,16 @@ mod tests {
         Fanout::default().carry_out(&mut actions, &mut recorder);
         let kinds: Vec<bool> = recorder.0.iter().map(|(_, item)| matches!(item, Item::Burst(_))).collect();
         assert_eq!(kinds, [true, false, true]);
+    }
+
+    #[test]
+    fn debug_shows_no_bodies() {
+        let to = Arc::new(alloc::vec![ConnId(1)]);
+        let mut recorder = Recorder::default();
+        Fanout::default().carry_out(&mut alloc::vec![delivery(&to, 2, "a secret body")], &mut recorder);
+        let Item::Burst(burst) = &recorder.0[0].1 else { panic!("{:?}", recorder.0) };
+        let shown = alloc::format!("{:?}", recorder.0);
+        assert!(!burst.is_empty() && !shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
     }
 
     proptest! {

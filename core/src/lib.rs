@@ -15,6 +15,7 @@ pub mod key;
 pub mod level;
 pub mod link;
 pub mod name;
+pub mod opaque;
 pub mod payload;
 pub mod protocol;
 pub mod record;

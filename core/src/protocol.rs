@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use crate::key::PublicKey;
 use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::time::UnixMillis;
 
@@ -325,8 +326,8 @@ pub enum Reply {
     Sent,
     /// The session is subscribed.
     Joined(ChannelName),
-    /// Done; the text names what it was done to.
-    Done(String),
+    /// Done; the text names what it was done to, a revoked invite by its token.
+    Done(Opaque<String>),
     /// Live sessions.
     Presence {
         /// The channel asked about.

@@ -312,7 +312,9 @@ fn failures(copy: &Path) -> Result<Vec<String>, String> {
         return Err(err.into_owned());
     }
     let failed = out.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-    let failed: Vec<_> = failed.map(|name| name.rsplit("::").next().unwrap_or(name).to_owned()).collect();
+    let mut failed: Vec<_> = failed.map(|name| name.rsplit("::").next().unwrap_or(name).to_owned()).collect();
+    // Tests end in any order.
+    failed.sort_unstable();
     match (tested.status.success(), failed.is_empty()) {
         (true, _) | (_, false) => Ok(failed),
         // It aborted or hung: noticed, without a name.

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use conclave_core::hub::RequestId;
 use conclave_core::key::SecretKey;
 use conclave_core::name::SessionPath;
+use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Refusal, Reply};
 use conclave_core::wire::edge::{Edge, Submit};
 use conclave_core::wire::v1::{Frame, Path, Payload};
@@ -45,7 +46,7 @@ fuzz_target!(|input: &[u8]| {
             let request = asked.remove(usize::from(kind / 4) % asked.len()).unwrap();
             let reply = match content.len() % 3 {
                 0 => Reply::Sent,
-                1 => Reply::Done("x".into()),
+                1 => Reply::Done(Opaque("x".into())),
                 _ => Reply::Refused(Refusal::NotFound("x".into())),
             };
             edge.on_reply(request, reply, &mut generator, &mut out)

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use conclave_core::key::SecretKey;
 use conclave_core::link::{Action, Config, Input, JoinFrom, Link, RequestId};
 use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Command;
 use conclave_core::time::{Monotonic, Now, UnixMillis};
@@ -95,7 +96,7 @@ fuzz_target!(|input: &[u8]| {
             _ => None,
         };
         if let Some(frame) = frame {
-            world.step(&mut link, Input::Message(&frame.to_bytes()));
+            world.step(&mut link, Input::Message(Opaque(&frame.to_bytes())));
             continue;
         }
         match kind % 32 {
@@ -135,7 +136,7 @@ fuzz_target!(|input: &[u8]| {
                 world.step(&mut link, Input::Tick);
             }
             28 if nth == 7 => world.step(&mut link, Input::Disable(text)),
-            _ => world.step(&mut link, Input::Message(content)),
+            _ => world.step(&mut link, Input::Message(Opaque(content))),
         }
     }
     world.step(&mut link, Input::Stop);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_tungstenite::tungstenite::{Bytes, Message};
 use conclave_core::link::{Action, Config, Input, Link};
+use conclave_core::opaque::Opaque;
 use conclave_core::time::Now;
 use conclave_shell::client::{DialError, Greeting, trust};
 use conclave_shell::clock::Clock;
@@ -125,7 +126,7 @@ impl LinkDriver {
                     self.connection = Connection::None;
                     self.input(Input::DialFailed(&format!("{why}; {}", why.advice())));
                 }
-                Happened::Message(bytes) => self.input(Input::Message(&bytes)),
+                Happened::Message(bytes) => self.input(Input::Message(Opaque(&bytes))),
                 Happened::Closed(why) => {
                     self.connection = Connection::None;
                     self.input(Input::Closed(&why));
@@ -168,7 +169,7 @@ impl LinkDriver {
         for action in std::mem::take(&mut self.actions) {
             match action {
                 Action::Dial => self.connection = Connection::Dialing(Box::pin(self.dialer.clone().dial())),
-                Action::Send(frame) => {
+                Action::Send(Opaque(frame)) => {
                     if let Connection::Open(open) = &mut self.connection {
                         open.queued += frame.len();
                         open.unsent.push_back(frame);

@@ -9,6 +9,7 @@ use conclave_core::handshake::Claim;
 use conclave_core::key::SecretKey;
 use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, RequestId};
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
+use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_shell_tokio::client::{DialError, DialOptions, Identity, LinkDriver, Session, SessionError};
@@ -72,7 +73,7 @@ async fn a_session_asks_and_is_answered() {
     assert!(session.greeting().server_id.is_some() && session.greeting().max_frame.is_some());
     let create = Admin::CreateChannel { name: channel("ops"), visibility: Visibility::Public };
     let done = session.request(&Command::Admin(create.clone())).await.unwrap();
-    assert_eq!(done, Reply::Done("ops".into()));
+    assert_eq!(done, Reply::Done(Opaque("ops".into())));
     let refused = session.request(&Command::Admin(create)).await.unwrap_err();
     assert!(matches!(refused, SessionError::Refused(_)), "{refused}");
     assert_eq!(session.request(&Command::Ping).await.unwrap(), Reply::Pong, "a refusal ends nothing");

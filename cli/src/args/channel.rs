@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use conclave_core::level::Level;
 use conclave_core::name::ChannelName;
-use conclave_core::protocol::Visibility;
+use conclave_core::protocol::{Token, Visibility};
 use conclave_core::time::span;
 
 use super::{Net, OfChannel, OfUser};
 
 /// Check that you may join a channel, redeem an invite, set this machine's level there
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave join ops
@@ -26,14 +26,14 @@ pub struct Join {
     pub channel: ChannelName,
     /// An invite to it
     #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true, allow_hyphen_values = true, value_parser = token)]
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// How far agents may go there: mute, notify, converse or act
     #[arg(long, value_name = "LEVEL")]
     pub perm: Option<Level>,
 }
 
 /// What to do with channels.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Channel {
     /// Create a channel; you become its admin
@@ -107,7 +107,7 @@ impl From<Tier> for Visibility {
 }
 
 /// What to do with members.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Acl {
     /// Make a user a member; lifts a ban
@@ -122,7 +122,7 @@ pub enum Acl {
 }
 
 /// What to do with invites.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Invite {
     /// Make an invite and print its token
@@ -147,7 +147,7 @@ Examples:
         net: Net,
         /// The invite's token
         #[arg(allow_hyphen_values = true, value_parser = token)]
-        token: String,
+        token: Token,
     },
     /// List the invites of a channel (channel admins)
     #[command(after_help = "Example:\n  conclave invite list --channel board")]
@@ -155,9 +155,9 @@ Examples:
 }
 
 /// A token may begin like a flag; what is too short for one is a flag.
-fn token(text: &str) -> Result<String, String> {
+fn token(text: &str) -> Result<Token, String> {
     if text.starts_with('-') && text.len() < 24 {
         return Err("this is a flag, and no token: a token is longer".into());
     }
-    Ok(text.into())
+    Ok(Token::new(text.trim()))
 }

@@ -7,7 +7,7 @@ use conclave_core::name::{MachineName, UserName};
 use super::Net;
 
 /// Claim a user name on a server, with this machine as its first
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave register --server wss://conclave.example --username aaron
@@ -28,7 +28,7 @@ pub struct Register {
 }
 
 /// What to do with the user's machines.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Machine {
     Add(MachineAdd),
@@ -46,7 +46,7 @@ pub enum Machine {
 }
 
 /// Enrol another machine of yours by its public key
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Example:
   on the new machine:    conclave key
@@ -65,7 +65,7 @@ pub struct MachineAdd {
 }
 
 /// What to do with the known servers.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Server {
     /// List the servers that this machine is registered on

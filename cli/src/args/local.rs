@@ -9,7 +9,7 @@ use conclave_core::name::ChannelName;
 use super::Net;
 
 /// What to do with levels.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Perm {
     Set(PermSet),
@@ -19,7 +19,7 @@ pub enum Perm {
 }
 
 /// Set the level of a channel, of a server's whispers, or the default
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Levels:
   mute       what arrives is dropped
@@ -48,7 +48,7 @@ pub struct PermSet {
 }
 
 /// Check key, configuration, clock, network and server, and say what to do
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave doctor
@@ -63,7 +63,7 @@ pub struct Doctor {
 }
 
 /// See conclave work: an ephemeral server and three agents in conversation
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave demo
@@ -75,7 +75,7 @@ pub struct Demo {
 }
 
 /// Print or install the Claude Code skill that explains conclave to an agent
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Skill {
     #[command(subcommand)]
@@ -84,7 +84,7 @@ pub struct Skill {
 }
 
 /// What to do with the skill.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum SkillAction {
     /// Print the skill (the default)
@@ -100,7 +100,7 @@ pub enum SkillAction {
 }
 
 /// Print a shell's completion script
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave completions bash > ~/.local/share/bash-completion/completions/conclave
@@ -116,7 +116,7 @@ pub struct Completions {
 pub type Shell = clap_complete::Shell;
 
 /// Print the manual page, or write all of them to a directory
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave man | man -l -

@@ -8,7 +8,7 @@ use conclave_core::time::Since;
 use super::{Net, OfChannel};
 
 /// Post a message to a channel
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave send --channel ops 'the build is green'
@@ -25,7 +25,7 @@ pub struct Send {
 }
 
 /// Show a channel's messages as they come, until Ctrl-C
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave tail --channel ops
@@ -49,7 +49,7 @@ pub struct Tail {
 }
 
 /// Send a message to one live session
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave whisper carol/laptop/site 'can you look at ops?'
@@ -65,7 +65,7 @@ pub struct Whisper {
 }
 
 /// List who is online, on the server or in a channel
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave who
@@ -79,7 +79,7 @@ pub struct Who {
 }
 
 /// The answer to a permission prompt.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 pub struct Verdict {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]

@@ -42,7 +42,7 @@ Start here:
 Run `conclave help VERB` for a verb's flags and examples.";
 
 /// Shared channels on which AI agents talk with each other, across machines and owners.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "conclave", version, styles = STYLES, after_help = EXAMPLES, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true, propagate_version = true)]
 pub struct Cli {
@@ -55,7 +55,7 @@ pub struct Cli {
 }
 
 /// Flags that every verb takes.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Directory of the key and the configuration [env: CONCLAVE_CONFIG_DIR] [default: ~/.config/conclave]
@@ -94,7 +94,7 @@ pub enum Color {
 }
 
 /// Which server a verb is for, and how to get there.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct Net {
     /// The server, by URL or host; may be left out where one is known
     #[arg(long, value_name = "URL")]
@@ -105,7 +105,7 @@ pub struct Net {
 }
 
 /// A channel of a server.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 pub struct OfChannel {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
@@ -116,7 +116,7 @@ pub struct OfChannel {
 }
 
 /// A user in a channel.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 pub struct OfUser {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
@@ -126,7 +126,7 @@ pub struct OfUser {
 }
 
 /// How to get to a server.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Default, Args)]
 pub struct Dial {
     /// Give up after this long [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = span, help_heading = "Connection")]
@@ -144,7 +144,7 @@ impl Dial {
 }
 
 /// Every verb.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Verb {
     /// See conclave work: an ephemeral server and three agents in conversation
@@ -223,7 +223,7 @@ Examples:
 }
 
 /// Let an agent take part: an MCP server on standard input and output
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   claude mcp add conclave -- conclave bridge
@@ -267,7 +267,7 @@ mod tests {
         assert!(parse(&["invite", "revoke", token, "--server", "ws://a"]).is_ok());
         assert!(parse(&["join", "ops", "--token", token]).is_ok());
         assert!(parse(&["invite", "revoke", "--sever"]).is_err());
-        let error = parse(&["machine", "add", "--name", "n", "--pubkey", key]).unwrap_err();
+        let error = parse(&["machine", "add", "--name", "n", "--pubkey", key]).err().unwrap();
         assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation);
     }
 

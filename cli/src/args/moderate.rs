@@ -7,7 +7,7 @@ use conclave_core::protocol::KickTarget;
 use super::{Net, OfChannel};
 
 /// End a user's or one session's subscriptions to a channel; they may come back
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave kick --channel ops mallory                   all sessions of a user
@@ -21,7 +21,7 @@ pub struct Kick {
 }
 
 /// What to do with users.
-#[derive(Clone, Debug, Subcommand)]
+#[derive(Clone, Subcommand)]
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum User {
     /// List the users of a server (server admins)

@@ -13,7 +13,7 @@ use conclave_core::name::{InvalidName, UserName};
 use conclave_core::time::span;
 
 /// Run a server
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave serve                                        for this machine, kept on disk
@@ -157,7 +157,7 @@ impl FromStr for LimitArg {
 }
 
 /// Copy a server's data, consistent even while it runs
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave backup conclave-backup.db
@@ -171,7 +171,7 @@ pub struct Backup {
 }
 
 /// Put a backup where a server finds it
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave restore --data-dir /var/lib/conclave /backups/today.db

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use conclave_core::name::ChannelName;
+use conclave_core::time::span;
 use serde::Serialize;
 
 use crate::{Context, Failure};
-use conclave_core::time::span;
 
 mod connects;
 mod history;

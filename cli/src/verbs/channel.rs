@@ -2,7 +2,7 @@
 
 use conclave_core::level::Scope;
 use conclave_core::name::{ChannelName, UserName};
-use conclave_core::protocol::{Admin, Command, Reply, Token, Visibility};
+use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_core::time::UnixMillis;
 use conclave_store::config::Override;
 use serde_json::json;
@@ -14,8 +14,7 @@ use crate::{Context, Failure};
 pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
     let mut connection = Connection::open(context, &join.net)?;
     let channel = join.channel;
-    let token = join.token.as_deref().map(|token| Token::new(token.trim()));
-    connection.done(&Command::Join { channel: channel.clone(), token })?;
+    connection.done(&Command::Join { channel: channel.clone(), token: join.token })?;
     let server = connection.url.clone();
     if let Some(level) = join.perm {
         let scope = Scope::Channel(channel.clone());
@@ -164,7 +163,7 @@ pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
         }
         Invite::Revoke { net, token } => {
             let mut connection = Connection::open(context, &net)?;
-            connection.done(&Command::Admin(Admin::InviteRevoke { token: Token::new(token.trim()) }))?;
+            connection.done(&Command::Admin(Admin::InviteRevoke { token }))?;
             context.output.result("revoked", json!({ "revoked": true }))
         }
         Invite::List(of) => {

@@ -8,12 +8,12 @@
     reason = "every test uses a part of it, and fails by panicking"
 )]
 
-pub mod relay;
 pub mod session;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -170,10 +170,14 @@ impl Server {
             Some(rest.split(',').next()?.to_owned())
         });
         let url = url.expect("the server says where it listens");
-        // Whoever does not read a server's log stops the server.
+        // What a server logs is read to its end, or the pipe fills.
         thread::spawn(move || lines.for_each(drop));
         let port = url.rsplit(':').next().unwrap().parse().unwrap();
         Self { url, port, child, _temporary: temporary }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     /// As after a power cut.

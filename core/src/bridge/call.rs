@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::{CardId, Level, Page, Scope, Server};
 use crate::name::{ChannelName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::protocol::{Admin, ChannelInfo, InviteInfo, Refusal, Stamped, Token};
 use crate::time::{Since, UnixMillis};
 
@@ -42,7 +43,7 @@ pub enum ToolCall {
         /// The channel.
         channel: ChannelName,
         /// What to post.
-        text: String,
+        text: Opaque<String>,
     },
     /// `whisper`.
     Whisper {
@@ -51,7 +52,7 @@ pub enum ToolCall {
         /// To whom.
         target: SessionPath,
         /// What to say.
-        text: String,
+        text: Opaque<String>,
     },
     /// `list_channels`.
     ListChannels {
@@ -208,8 +209,8 @@ pub enum Outcome {
     Done {
         /// On which server.
         server: Server,
-        /// What it was done to.
-        what: String,
+        /// What it was done to; a revoked invite by its token.
+        what: Opaque<String>,
     },
     /// Users, in the order of their names.
     Users {

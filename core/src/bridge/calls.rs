@@ -85,11 +85,11 @@ impl Bridge {
             }
             ToolCall::Send { server, channel, text } => {
                 let server = self.resolve(server.as_deref())?;
-                self.send(now, id, server, channel, text, actions)
+                self.send(now, id, server, channel, text.0, actions)
             }
             ToolCall::Whisper { server, target, text } => {
                 let server = self.resolve(server.as_deref())?;
-                self.whisper(now, id, server, target, text, actions)
+                self.whisper(now, id, server, target, text.0, actions)
             }
             ToolCall::ListChannels { server } => {
                 let server = self.resolve(server.as_deref())?;

@@ -61,7 +61,6 @@ pub enum Place<'a> {
 }
 
 /// One message as the agent reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed<'a> {
     /// Where it came from.
     pub server: &'a Server,

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::opaque::Opaque;
+
 /// The longest line that is taken, in bytes.
 pub const MAX_LINE: usize = 8 * 1024 * 1024;
 
@@ -13,14 +15,14 @@ const KEEP: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// Its text, without the end of line. Bytes that are no UTF-8 stand as U+FFFD.
-    Text(String),
+    Text(Opaque<String>),
     /// It was longer than the limit and was skipped.
     TooLong,
 }
 
 /// Cuts a stream of bytes into lines. A line ends with `\n`, with or without `\r` before it; blank lines are
 /// passed over. The memory held is bounded by the limit, and grows with what arrived, never with what is claimed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LineReader {
     limit: usize,
     partial: Vec<u8>,
@@ -77,7 +79,7 @@ impl LineReader {
         if self.skipping || line.len() > self.limit {
             each(Line::TooLong);
         } else if !line.trim_ascii().is_empty() {
-            each(Line::Text(String::from_utf8_lossy(line).into_owned()));
+            each(Line::Text(Opaque(String::from_utf8_lossy(line).into_owned())));
         }
         self.skipping = false;
         if self.partial.capacity() > KEEP {
@@ -105,7 +107,7 @@ mod tests {
     }
 
     fn text(text: &str) -> Line {
-        Line::Text(String::from(text))
+        Line::Text(Opaque(String::from(text)))
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, Handle, SessionPath};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply};
 use crate::time::{Now, UnixMillis};
@@ -226,7 +227,7 @@ impl Bridge {
                 if let Some(server) = &notice.server {
                     meta.push(("server", escape(server.as_str()).into_owned()));
                 }
-                return Push { content: escape(&notice.text).into_owned(), meta };
+                return Push { content: Opaque(escape(&notice.text).into_owned()), meta };
             }
             Entry::Message(message) => message,
         };
@@ -269,7 +270,7 @@ impl Bridge {
         if let Some(at) = message.at {
             meta.push(("at", at.rfc3339()));
         }
-        Push { content, meta }
+        Push { content: Opaque(content), meta }
     }
 
     /// Takes a whisper as the verdict on an open prompt of this session's client. False if it is none.

@@ -39,6 +39,7 @@ pub use tools::{Effect, Kind, Offered, Param, TOOLS, Tool, find};
 
 use crate::link::RequestId;
 use crate::name::{ChannelName, SessionPath};
+use crate::opaque::Opaque;
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now, UnixMillis};
 use card::Cards;
@@ -175,7 +176,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
     /// The text.
-    pub content: String,
+    pub content: Opaque<String>,
     /// Attributes; the names are letters and `_` only.
     pub meta: Vec<(&'static str, String)>,
 }

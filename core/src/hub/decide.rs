@@ -9,6 +9,7 @@ use super::limit::{Cost, both};
 use super::{Action, ConnId, Hub, Lifecycle, RequestId, refuse, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Admin, ChannelInfo, Command, MachineInfo, Refusal, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, Record, UserId};
@@ -309,7 +310,7 @@ impl Hub {
 }
 
 pub(super) fn done(what: impl core::fmt::Display) -> Reply {
-    Reply::Done(alloc::format!("{what}"))
+    Reply::Done(Opaque(alloc::format!("{what}")))
 }
 
 /// Whether deciding this may lead to a record. An administrator's listing does not, nor does a join without a

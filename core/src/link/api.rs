@@ -2,12 +2,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::channel::JoinFrom;
 use super::handshake::HandshakeError;
 use super::requests::{RequestError, RequestId};
 use crate::key::SecretKey;
 use crate::name::{ChannelName, Handle, SessionPath};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Refusal, Reply, Token};
 use crate::text::visible;
@@ -26,8 +28,19 @@ pub struct Config {
     pub seed: [u8; 32],
 }
 
+// The seed makes hashes that nobody else can compute.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("handle", &self.handle)
+            .field("defaulted", &self.defaulted)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What happens to a link.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Input<'a> {
     /// Begin.
     Start,
@@ -41,7 +54,7 @@ pub enum Input<'a> {
     /// It could not be made; the text is shown.
     DialFailed(&'a str),
     /// A binary message came. Text messages, pings and pongs are not handed on.
-    Message(&'a [u8]),
+    Message(Opaque<&'a [u8]>),
     /// The connection ended; the text is shown.
     Closed(&'a str),
     /// Ask the server.
@@ -75,12 +88,12 @@ pub enum Input<'a> {
 }
 
 /// What a shell must do, in order.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Make a connection, and answer with [`Input::Dialed`] or [`Input::DialFailed`].
     Dial,
     /// Send this as one binary message.
-    Send(Vec<u8>),
+    Send(Opaque<Vec<u8>>),
     /// Close the connection, or give up making one. Of that one no input is handed on any more.
     Hangup,
     /// Hand on a message of a channel: each once, in the channel's order.

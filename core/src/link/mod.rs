@@ -11,7 +11,6 @@
 mod api;
 mod backoff;
 mod channel;
-mod debug;
 mod handshake;
 mod identity;
 mod refusal;
@@ -39,6 +38,7 @@ use self::session::Session;
 use self::subscriptions::Subscriptions;
 use crate::key::SecretKey;
 use crate::name::{Handle, SessionPath};
+use crate::opaque::Opaque;
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now};
 use crate::wire::MAX_FRAME;
@@ -122,7 +122,7 @@ impl Link {
                     self.retry(now, DownReason::Dial(cut(text)), actions);
                 }
             }
-            Input::Message(bytes) => match core::mem::replace(&mut self.state, State::Ended) {
+            Input::Message(Opaque(bytes)) => match core::mem::replace(&mut self.state, State::Ended) {
                 State::Handshaking { handshake, until } => {
                     self.shake(now, handshake, until, bytes, actions);
                 }
@@ -211,7 +211,7 @@ impl Link {
         };
         self.server_id = server_id.map(cut);
         let (handshake, hello) = ClientHandshake::new(self.key.clone(), self.identity.handle(), None);
-        actions.push(Action::Send(hello));
+        actions.push(Action::Send(Opaque(hello)));
         self.state = State::Handshaking { handshake, until: now.mono + OPENING };
     }
 
@@ -225,7 +225,7 @@ impl Link {
     ) {
         match handshake.on_frame(bytes) {
             Step::Continue { handshake, send } => {
-                actions.extend(send.into_iter().map(Action::Send));
+                actions.extend(send.into_iter().map(|frame| Action::Send(Opaque(frame))));
                 self.state = State::Handshaking { handshake, until };
             }
             Step::Done(established) => self.up(now, established, actions),
@@ -243,7 +243,7 @@ impl Link {
         self.state = State::Up(Box::new(Session::new(path, now.mono)));
         // Channels first: what waited may be posts to them.
         self.subscribe(now, actions);
-        self.requests.flush(now.mono, |frame| actions.push(Action::Send(frame)));
+        self.requests.flush(now.mono, |frame| actions.push(Action::Send(Opaque(frame))));
     }
 
     fn request(
@@ -278,7 +278,7 @@ impl Link {
             Some(deadline) if !up => self.requests.wait(id, deadline, expect, frame),
             _ => {
                 self.requests.sent(Asker::Application { id, deadline }, expect, frame.len(), now.mono);
-                actions.push(Action::Send(frame));
+                actions.push(Action::Send(Opaque(frame)));
             }
         }
     }
@@ -288,7 +288,7 @@ impl Link {
         let mut frame = Vec::new();
         encode_command(command, &mut frame);
         self.requests.sent(asker, Expect::of(command), frame.len(), now.mono);
-        actions.push(Action::Send(frame));
+        actions.push(Action::Send(Opaque(frame)));
     }
 
     /// Closes the connection and tries again later.

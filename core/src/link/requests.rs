@@ -2,9 +2,9 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use core::fmt;
 
 use crate::name::ChannelName;
+use crate::opaque::Opaque;
 use crate::protocol::{Admin, Command, Reply};
 use crate::time::Monotonic;
 
@@ -122,22 +122,12 @@ struct Sent {
     at: Monotonic,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Waiting {
     id: RequestId,
     deadline: Monotonic,
     expect: Expect,
-    frame: Vec<u8>,
-}
-
-// The frame has what no log may show.
-impl fmt::Debug for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting")
-            .field("id", &self.id)
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
-    }
+    frame: Opaque<Vec<u8>>,
 }
 
 /// What is sent and unanswered, and what waits for a connection.
@@ -176,7 +166,7 @@ impl Requests {
         self.count += 1;
         self.bytes += frame.len();
         self.deadlines.insert((deadline, id));
-        self.waiting.push_back(Waiting { id, deadline, expect, frame });
+        self.waiting.push_back(Waiting { id, deadline, expect, frame: Opaque(frame) });
     }
 
     /// There is a connection: what waited goes out, in order.
@@ -184,7 +174,7 @@ impl Requests {
         for Waiting { id, deadline, expect, frame } in core::mem::take(&mut self.waiting) {
             let asker = Asker::Application { id, deadline: Some(deadline) };
             self.sent.push_back(Sent { asker, expect, bytes: frame.len(), at: now });
-            send(frame);
+            send(frame.0);
         }
     }
 

@@ -12,6 +12,7 @@ use core::time::Duration;
 use super::v1::{self, AdminOp, Frame, Path, ProtocolError};
 use crate::key::{PublicKey, from_base64};
 use crate::name::{ChannelName, Handle, InvalidName, MAX_NAME_LEN, MachineName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Admin, ChannelInfo, Command, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token};
 use crate::text::is_unsafe;
@@ -168,7 +169,7 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
         Frame::Error(error) => return Ok(ServerEvent::Error(server_error(error))),
         Frame::Joined { channel } => Reply::Joined(name(channel, ChannelName::new)),
         Frame::Ack { detail: None } => Reply::Sent,
-        Frame::Ack { detail: Some(text) } => Reply::Done(String::from(text)),
+        Frame::Ack { detail: Some(text) } => Reply::Done(Opaque(String::from(text))),
         Frame::Presence { channel, sessions } => Reply::Presence {
             channel: channel.map(|channel| name(channel, ChannelName::new)),
             sessions: sessions.into_iter().map(|session| Arc::new(path(session))).collect(),

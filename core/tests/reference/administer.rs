@@ -33,7 +33,7 @@ impl Model {
                 }
             }
             Admin::SetVisibility { name, visibility } => {
-                if self.administered(asker, name)?.tier == *visibility {
+                if self.administered(asker, name)?.visibility == *visibility {
                     return done(name);
                 }
             }

@@ -288,7 +288,7 @@ fn answer(reply: Reply) -> Answer {
     match reply {
         Reply::Sent => Answer::Sent,
         Reply::Joined(channel) => Answer::Joined(channel.to_string()),
-        Reply::Done(what) => Answer::Done(what),
+        Reply::Done(what) => Answer::Done(what.0),
         Reply::Presence { sessions, .. } => {
             Answer::Presence(sessions.iter().map(ToString::to_string).collect())
         }

@@ -131,7 +131,7 @@ impl Model {
                 self.channels.push(Channel {
                     id,
                     name: name.to_string(),
-                    tier: visibility,
+                    visibility,
                     creator: asker.user,
                     members: vec![asker.user],
                     banned: Vec::new(),
@@ -150,7 +150,7 @@ impl Model {
                 new_name.to_string()
             }
             Admin::SetVisibility { name, visibility } => {
-                self.named(&name).tier = visibility;
+                self.named(&name).visibility = visibility;
                 name.to_string()
             }
             Admin::AclAdd { channel, user } => {

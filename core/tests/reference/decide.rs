@@ -101,9 +101,9 @@ impl Model {
                     .iter()
                     .filter(|one| {
                         self.belongs(asker, one)
-                            || (one.tier == Visibility::Public && !one.banned.contains(&asker.user))
+                            || (one.visibility == Visibility::Public && !one.banned.contains(&asker.user))
                     })
-                    .map(|one| (one.name.clone(), one.tier, one.members.contains(&asker.user)))
+                    .map(|one| (one.name.clone(), one.visibility, one.members.contains(&asker.user)))
                     .collect();
                 list.sort();
                 Answer::Channels(list)
@@ -208,7 +208,7 @@ impl Model {
     pub(super) fn sees(&self, asker: &Asker, channel: &Channel) -> bool {
         self.belongs(asker, channel)
             || self.is_in(asker.conn, channel.id)
-            || (channel.tier != Visibility::Private && !channel.banned.contains(&asker.user))
+            || (channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))
     }
 
     pub(super) fn visible(&self, asker: &Asker, name: &ChannelName) -> Result<&Channel, Kind> {

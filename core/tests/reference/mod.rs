@@ -75,7 +75,7 @@ struct User {
 struct Channel {
     id: u64,
     name: String,
-    tier: Visibility,
+    visibility: Visibility,
     creator: u64,
     members: Vec<u64>,
     banned: Vec<u64>,
@@ -357,7 +357,7 @@ impl Model {
             lines.push(format!(
                 "channel {}: {:?} of {}, members {:?}, banned {:?}, invites {invites:?}, {} posts until {}",
                 channel.name,
-                channel.tier,
+                channel.visibility,
                 self.name_of(channel.creator),
                 names(&channel.members),
                 names(&channel.banned),

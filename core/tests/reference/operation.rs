@@ -101,7 +101,7 @@ impl Bytes<'_, '_> {
         .unwrap()
     }
 
-    fn tier(&mut self) -> Visibility {
+    fn visibility(&mut self) -> Visibility {
         [Visibility::Private, Visibility::Public, Visibility::Unlisted][usize::from(self.next()) % 3]
     }
 
@@ -138,10 +138,10 @@ impl Bytes<'_, '_> {
                 return Command::ReadSince { channel, since: UnixMillis(since) };
             }
             35 => return Command::Ping,
-            36..=39 => Admin::CreateChannel { name: self.channel(), visibility: self.tier() },
+            36..=39 => Admin::CreateChannel { name: self.channel(), visibility: self.visibility() },
             40 => Admin::DeleteChannel { name: self.channel() },
             41 | 42 => Admin::RenameChannel { name: self.channel(), new_name: self.channel() },
-            43 | 44 => Admin::SetVisibility { name: self.channel(), visibility: self.tier() },
+            43 | 44 => Admin::SetVisibility { name: self.channel(), visibility: self.visibility() },
             45 | 46 => Admin::AclAdd { channel: self.channel(), user: self.user() },
             47 => Admin::AclRemove { channel: self.channel(), user: self.user() },
             48 => Admin::AclList { channel: self.channel() },

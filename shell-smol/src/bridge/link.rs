@@ -7,6 +7,7 @@ use std::rc::Rc;
 use conclave_core::bridge::{LinkEvent, Server};
 use conclave_core::link::{Action, Input, JoinFrom, RequestError, RequestId, ServerRegistry};
 use conclave_core::name::ChannelName;
+use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Command, Refusal, Reply};
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
@@ -107,7 +108,7 @@ impl BridgedLink {
                 self.joined.remove(&channel);
                 self.answer_joins(&channel, Err(RequestError::NotConnected)).await;
                 self.driver.input(Input::Leave { channel: channel.clone() });
-                let reply = Reply::Done(channel.as_str().to_owned());
+                let reply = Reply::Done(Opaque(channel.as_str().to_owned()));
                 self.tell(LinkEvent::Reply { id, result: Ok(reply) }).await;
             }
             command => self.driver.input(Input::Request { id, command, deadline: None }),

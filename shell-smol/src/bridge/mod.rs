@@ -137,8 +137,8 @@ async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, l
         }
         for output in outputs.drain(..) {
             match output {
-                Output::Line(line) => out.line(line),
-                Output::Hint(line) => out.hint(line),
+                Output::Line(line) => out.line(line.0),
+                Output::Hint(line) => out.hint(line.0),
                 Output::Log(text) => log(&text),
                 Output::Request { server, id, command } => {
                     if let Some(link) = links.get(&server) {

@@ -14,6 +14,7 @@ use conclave_core::bridge::{
     QuestionId, Server, Settings,
 };
 use conclave_core::link::RequestId;
+use conclave_core::opaque::Opaque;
 use conclave_core::protocol::Command;
 use conclave_core::time::{Monotonic, Now};
 use serde::Deserialize;
@@ -30,9 +31,9 @@ pub const VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Write this line to the client.
-    Line(String),
+    Line(Opaque<String>),
     /// Write this line to the client, unless it reads too slowly: what it tells is in the inbox, too.
-    Hint(String),
+    Hint(Opaque<String>),
     /// Ask the server.
     Request {
         /// On which link.
@@ -361,24 +362,26 @@ impl Session {
             Action::Progress { call, waited, total } => {
                 let token = self.calls.get(&call).and_then(|call| call.progress.as_ref());
                 if let Some(token) = token {
-                    out.push(Output::Hint(format!(
+                    out.push(Output::Hint(Opaque(format!(
                         r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{},"total":{},"message":"waiting for a message"}}}}"#,
                         waited.as_secs(),
                         total.as_secs(),
-                    )));
+                    ))));
                 }
             }
             Action::Push(Push { content, meta }) => {
                 let meta: serde_json::Map<_, _> =
                     meta.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect();
-                let line =
-                    notification("notifications/claude/channel", json!({ "content": content, "meta": meta }));
-                out.push(Output::Hint(line));
+                let line = notification(
+                    "notifications/claude/channel",
+                    json!({ "content": *content, "meta": meta }),
+                );
+                out.push(Output::Hint(Opaque(line)));
             }
             Action::ToolsChanged => {
-                out.push(Output::Line(
+                out.push(Output::Line(Opaque(
                     r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#.to_owned(),
-                ));
+                )));
             }
             Action::Ask { question, text } => {
                 let id = format!("\"ask-{}\"", question.0);
@@ -386,23 +389,26 @@ impl Session {
                     "message": text,
                     "requestedSchema": { "type": "object", "properties": {} },
                 });
-                out.push(Output::Line(format!(
+                out.push(Output::Line(Opaque(format!(
                     r#"{{"jsonrpc":"2.0","id":{id},"method":"elicitation/create","params":{params}}}"#
-                )));
+                ))));
                 self.questions.insert(id, question);
             }
             Action::Withdraw { question } => {
                 let id = format!("\"ask-{}\"", question.0);
                 self.questions.remove(&id);
-                out.push(Output::Line(format!(
+                out.push(Output::Line(Opaque(format!(
                     r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"no longer needed"}}}}"#
-                )));
+                ))));
             }
             Action::Verdict { id, allow } => {
                 let params = json!({
                     "request_id": id.to_string(), "behavior": if allow { "allow" } else { "deny" },
                 });
-                out.push(Output::Line(notification("notifications/claude/channel/permission", params)));
+                out.push(Output::Line(Opaque(notification(
+                    "notifications/claude/channel/permission",
+                    params,
+                ))));
             }
         }
     }
@@ -435,12 +441,15 @@ fn failed(why: &str) -> Value {
 }
 
 fn result_line(id: &Id, result: &Value) -> Output {
-    Output::Line(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.raw()))
+    Output::Line(Opaque(format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, id.raw())))
 }
 
 fn error(id: Option<&Id>, code: i64, why: &str) -> Output {
     let error = json!({ "code": code, "message": why });
-    Output::Line(format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.map_or("null", Id::raw)))
+    Output::Line(Opaque(format!(
+        r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#,
+        id.map_or("null", Id::raw)
+    )))
 }
 
 fn notification(method: &str, params: Value) -> String {

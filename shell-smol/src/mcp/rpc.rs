@@ -38,7 +38,7 @@ impl Id {
 }
 
 /// A message, its parameters not yet read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Message<'a> {
     Request {
         id: Id,
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for Batch<'de> {
 }
 
 /// A value without parts. Objects and lists are read to their end and forgotten.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) enum Scalar {
     Null,
     Flag(bool),
@@ -211,7 +211,7 @@ impl<'de> Deserialize<'de> for Scalar {
 }
 
 /// An object of scalars, the few first of them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Object(pub(crate) Vec<(String, Scalar)>);
 
 /// Members that are kept: no tool takes more.

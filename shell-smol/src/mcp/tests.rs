@@ -103,7 +103,7 @@ fn lines(out: &[Output]) -> Vec<Value> {
         Output::Line(text) | Output::Hint(text) => Some(text),
         _ => None,
     });
-    text.map(|text| {
+    text.map(|Opaque(text)| {
         assert!(!text.contains(['\n', '\r']), "{text:?}");
         let value: Value = serde_json::from_str(text).unwrap();
         if value["id"] != Value::Null {
@@ -118,6 +118,17 @@ fn lines(out: &[Output]) -> Vec<Value> {
 fn code_of(values: &[Value]) -> &Value {
     assert_eq!(values.len(), 1, "{values:?}");
     &values[0]["error"]["code"]
+}
+
+#[test]
+fn debug_shows_no_bodies() {
+    let mut client = Client::ready();
+    client.join();
+    let out = client.call(1, "send_channel", json!({ "channel": "ops", "text": "a secret" }));
+    assert!(out.iter().any(|output| matches!(output, Output::Request { .. })), "{out:?}");
+    let read = client.bytes(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"a secret\"}\n");
+    let shown = format!("{out:?}{read:?}");
+    assert!(!shown.contains("secret"), "{shown}");
 }
 
 #[test]

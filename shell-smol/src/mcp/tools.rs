@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, ToolCall, find};
 use conclave_core::name::{ChannelName, SessionPath, UserName};
+use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
 use conclave_core::time::Since;
 use serde_json::{Map, Value, json};
@@ -83,9 +84,11 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
         },
         "leave_channel" => ToolCall::Leave { server, channel: args.channel("channel")? },
         "send_channel" => {
-            ToolCall::Send { server, channel: args.channel("channel")?, text: args.need("text")? }
+            ToolCall::Send { server, channel: args.channel("channel")?, text: Opaque(args.need("text")?) }
         }
-        "whisper" => ToolCall::Whisper { server, target: args.path("target")?, text: args.need("text")? },
+        "whisper" => {
+            ToolCall::Whisper { server, target: args.path("target")?, text: Opaque(args.need("text")?) }
+        }
         "list_channels" => ToolCall::ListChannels { server },
         "who" => ToolCall::Who { server, channel: args.optional("channel", ChannelName::new)? },
         "catch_up" => ToolCall::CatchUp {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conclave_core::link::{Action, Config, Input, Link};
+use conclave_core::opaque::Opaque;
 use conclave_core::time::Now;
 use conclave_shell::client::DialError;
 use conclave_shell::clock::Clock;
@@ -115,7 +116,7 @@ impl LinkDriver {
                     self.dial_error = Some(error);
                     self.input(Input::DialFailed(&text));
                 }
-                Happened::Message(bytes) => self.input(Input::Message(&bytes)),
+                Happened::Message(bytes) => self.input(Input::Message(Opaque(&bytes))),
                 Happened::Closed(why) => {
                     self.connection = Connection::None;
                     self.input(Input::Closed(&why));
@@ -155,7 +156,7 @@ impl LinkDriver {
                     self.connection =
                         Connection::Dialing(tokio::spawn(async move { dial(&url, &options).await }));
                 }
-                Action::Send(frame) => {
+                Action::Send(Opaque(frame)) => {
                     if let Connection::Open(open) = &mut self.connection {
                         open.unsent.push_back(frame);
                     }

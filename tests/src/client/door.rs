@@ -49,6 +49,12 @@ impl Door {
         self.state.lock().unwrap().target = Some(target);
     }
 
+    /// Leads nowhere from now on, and cuts every connection.
+    pub fn close(&self) {
+        self.state.lock().unwrap().target = None;
+        self.cut();
+    }
+
     /// Cuts every connection.
     pub fn cut(&self) {
         for stream in self.state.lock().unwrap().open.drain(..) {
@@ -59,8 +65,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.cut();
-        self.state.lock().unwrap().target = None;
+        self.close();
     }
 }
 

@@ -343,9 +343,8 @@ fn a_session_that_drips_a_frame_is_ended<S: ServerShell>() {
     let world = World::<S>::with(|options| options.hub.limits.idle = Duration::from_millis(1500));
     let mut ann = world.register("ann");
     let start = Instant::now();
-    let mut frame = masked(&vec![0; 60_000]);
-    frame.truncate(50_000);
-    let mut bytes = frame.into_iter();
+    // More than can be dripped before patience ends.
+    let mut bytes = masked(&vec![0; 1_000_000]).into_iter();
     // Bytes are not frames: what is never whole is no sign of life.
     let sessions = "conclave_connections{state=\"session\"}";
     while world.metric(sessions) > 0.0 {

@@ -21,7 +21,6 @@ const ROUND: usize = 4096;
 const MOST_WAITING: usize = 256 * 64;
 
 /// The server, running or not.
-#[derive(Debug)]
 pub(super) struct Server {
     /// How often it has started.
     pub life: u32,
@@ -32,7 +31,6 @@ pub(super) struct Server {
 }
 
 /// A running server.
-#[derive(Debug)]
 pub(super) struct Process {
     /// The hub.
     pub hub: Hub,
@@ -51,14 +49,13 @@ pub(super) struct Process {
     pub draining: bool,
 }
 
-#[derive(Debug)]
 enum Incoming {
     Open { conn: ConnId, proven: Proven, wire: usize },
     Input(Input),
     Left(ConnId),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Hands {
     sends: Vec<(ConnId, Item)>,
     batches: Vec<(BatchId, Vec<Record>)>,

@@ -8,7 +8,6 @@ use conclave_core::wire::edge::Edge;
 use conclave_shell::server::mailbox::Mailbox;
 
 /// A connection.
-#[derive(Debug)]
 pub(super) struct Wire {
     /// Whose it is.
     pub client: usize,
@@ -42,7 +41,6 @@ pub(super) enum Down {
 }
 
 /// The server's end of a connection, driven as the shell's `Connection` drives its own.
-#[derive(Debug)]
 pub(super) struct ServerEnd {
     pub(super) edge: Edge,
     pub(super) queue: WriteQueue,

@@ -133,7 +133,7 @@ fn question(actions: &[Action]) -> Option<QuestionId> {
 }
 
 fn send(text: &str) -> ToolCall {
-    ToolCall::Send { server: None, channel: channel("ops"), text: text.into() }
+    ToolCall::Send { server: None, channel: channel("ops"), text: Opaque(text.into()) }
 }
 
 fn set(level: Level) -> ToolCall {
@@ -159,7 +159,7 @@ fn sending_takes_a_joined_channel_and_its_level() {
     let (_, actions) = scene.call(set(Level::Notify));
     assert!(actions.contains(&Action::ToolsChanged));
     assert!(matches!(answer(&scene.call(send("x")).1), Err(Failure::Level { level: Level::Notify, .. })));
-    let whisper = ToolCall::Whisper { server: None, target: path("you/m/s"), text: "x".into() };
+    let whisper = ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("x".into()) };
     assert!(matches!(answer(&scene.call(whisper).1), Err(Failure::Level { scope: Scope::Whispers, .. })));
 }
 
@@ -235,6 +235,21 @@ fn every_message_is_pushed_and_stays_in_the_inbox_until_it_is_read() {
         panic!()
     };
     assert!(page.entries.is_empty());
+}
+
+#[test]
+fn debug_shows_no_bodies() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.join(A, "ops");
+    let body = "a secret body";
+    let pushed = scene.hear(A, Some("ops"), "you/m/s", body);
+    assert!(pushes(&pushed)[0].content.contains(body));
+    let (called, sent) = (send(body), scene.call(send(body)).1);
+    let (_, read) = scene.call(ToolCall::Inbox { limit: None });
+    let mut lines = Vec::new();
+    LineReader::default().feed(b"a secret body\n", |line| lines.push(line));
+    let shown = alloc::format!("{pushed:?}{called:?}{sent:?}{read:?}{lines:?}");
+    assert!(!shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
 }
 
 #[test]
@@ -392,7 +407,8 @@ fn a_prompt_of_another_session_is_answered_by_the_tool_only() {
     let actions = scene.hear(A, None, "you/m/s", &card);
     assert!(actions.contains(&Action::ToolsChanged) && scene.offers("submit_permission"));
     assert_eq!(pushes(&actions)[0].meta[0], ("kind", "permission_request".into()));
-    let whisper = ToolCall::Whisper { server: None, target: path("you/m/s"), text: "yes abcde".into() };
+    let whisper =
+        ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("yes abcde".into()) };
     assert_eq!(answer(&scene.call(whisper).1), Err(Failure::Verdict));
     let id = "abcde".parse().unwrap();
     let submit = |from| ToolCall::Submit { id, allow: false, from };
@@ -416,7 +432,7 @@ fn admin_tools_are_offered_and_work_where_the_role_is_held_only() {
     assert!(scene.link(B, LinkEvent::Role { admin: true }).contains(&Action::ToolsChanged));
     assert!(scene.offers("ban"));
     assert_eq!(answer(&scene.call(ban(A)).1), Err(Failure::NotAdmin(Server::new(A))));
-    assert!(scene.served(ban("b.example"), Reply::Done("eve".into())).is_ok());
+    assert!(scene.served(ban("b.example"), Reply::Done(Opaque("eve".into()))).is_ok());
 }
 
 #[test]
@@ -478,7 +494,7 @@ fn a_channel_renamed_or_deleted_by_this_session_is_left() {
     let delete = ToolCall::Admin { server: None, what: Admin::DeleteChannel { name: channel("ops") } };
     let (_, actions) = scene.call(delete);
     let (_, id, _) = request(&actions).unwrap();
-    let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(Reply::Done("ops".into())) });
+    let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(Reply::Done(Opaque("ops".into()))) });
     assert_eq!(request(&actions).unwrap().2, Command::Leave { channel: channel("ops") });
     assert!(answer(&actions).is_ok());
 }

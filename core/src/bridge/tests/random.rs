@@ -48,7 +48,7 @@ fn any_call() -> impl Strategy<Value = ToolCall> {
         }),
         Just(ToolCall::Leave { server: None, channel: channel("ops") }),
         Just(send("x")),
-        Just(ToolCall::Whisper { server: None, target: path("you/m/s"), text: "x".into() }),
+        Just(ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("x".into()) }),
         Just(ToolCall::Inbox { limit: None }),
         Just(ToolCall::Wait { timeout: None }),
         level.prop_map(set),

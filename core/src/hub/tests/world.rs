@@ -12,6 +12,7 @@ use crate::handshake::{Claim, Proven};
 use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, RequestId};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, UserName};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, Record, Stamp};
@@ -396,7 +397,7 @@ fn show(reply: &Reply) -> String {
     match reply {
         Reply::Sent => "sent".into(),
         Reply::Joined(channel) => format!("joined {channel}"),
-        Reply::Done(what) => format!("done {what}"),
+        Reply::Done(Opaque(what)) => format!("done {what}"),
         Reply::Presence { sessions, .. } => list("here", sessions, |path| path.to_string()),
         Reply::Channels(channels) => list("channels", channels, |channel| {
             format!(

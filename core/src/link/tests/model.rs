@@ -115,7 +115,7 @@ impl World {
                     self.dialing = false;
                 }
                 Action::Send(bytes) => {
-                    self.connection.as_mut().expect("a connection to send on").requests.push_back(bytes);
+                    self.connection.as_mut().expect("a connection to send on").requests.push_back(bytes.0);
                 }
                 Action::Deliver { channel, from, payload: Payload::Plain(body), ts } => {
                     assert_eq!(channel.as_str(), CHANNEL);
@@ -223,7 +223,7 @@ impl World {
     pub(super) fn receive(&mut self) -> bool {
         let frame = self.connection.as_mut().and_then(|connection| connection.wire.pop_front());
         if let Some(frame) = &frame {
-            self.input(Input::Message(frame));
+            self.input(Input::Message(Opaque(frame)));
         }
         frame.is_some()
     }

@@ -89,7 +89,7 @@ proptest! {
         let mut pair = if live { Scripted::joined() } else { Scripted::new(true) };
         for event in events {
             match event {
-                Event::Bytes(bytes) => drop(pair.input(Input::Message(&bytes))),
+                Event::Bytes(bytes) => drop(pair.input(Input::Message(Opaque(&bytes)))),
                 Event::Frame(which, body, number) => frame(&mut pair, which, body, number),
                 Event::Shell(which, number) => shell(&mut pair, which, number),
                 Event::Pass(millis) => drop(pair.pass(Duration::from_millis(u64::from(millis)))),
@@ -180,7 +180,7 @@ fn debug_shows_neither_keys_nor_bodies() {
     pair.drop_connection();
     let deadline = Some(pair.now.mono + Duration::from_secs(1));
     let request = Input::Request { id: RequestId(2), command, deadline };
-    shown += &alloc::format!("{request:?}{:?}", Input::Message(body.as_bytes()));
+    shown += &alloc::format!("{request:?}{:?}", Input::Message(Opaque(body.as_bytes())));
     pair.input(request);
     shown += &alloc::format!("{:?}", pair.link);
     assert!(!shown.contains(body) && !shown.contains(bytes), "{shown}");

@@ -291,7 +291,7 @@ fn a_disabled_or_stopped_link_does_nothing_more() {
         let expected: vec::Vec<_> = ["Hangup", "Replied"].into_iter().chain(last).collect();
         assert_eq!(kinds(&actions), expected);
         assert_eq!(pair.link.next_deadline(), None);
-        for input in [Input::Start, Input::Tick, Input::Message(&[18]), Input::Closed("")] {
+        for input in [Input::Start, Input::Tick, Input::Message(Opaque(&[18])), Input::Closed("")] {
             assert!(pair.input(input).is_empty());
         }
     }
@@ -309,7 +309,7 @@ fn the_users_role_and_whispers_are_handed_on() {
 #[test]
 fn bytes_that_are_no_frame_break_the_connection() {
     let mut pair = Scripted::up();
-    assert_eq!(kinds(&pair.input(Input::Message(&[200, 1, 2]))), ["Hangup", "Down"]);
+    assert_eq!(kinds(&pair.input(Input::Message(Opaque(&[200, 1, 2])))), ["Hangup", "Down"]);
     pair.reconnect();
     let error = Frame::Error(ProtocolError::VersionMismatch { ours: 2, theirs: 1 });
     assert!(matches!(reason(&pair.say(&error)), DownReason::Protocol(_)));

@@ -62,7 +62,7 @@ impl Scripted {
     }
 
     pub(super) fn say(&mut self, frame: &Frame<'_>) -> Vec<Action> {
-        self.input(Input::Message(&frame.to_bytes()))
+        self.input(Input::Message(Opaque(&frame.to_bytes())))
     }
 
     pub(super) fn pass(&mut self, time: Duration) -> Vec<Action> {

@@ -10,6 +10,7 @@ use rand_core::{TryCryptoRng, TryRng};
 
 use super::*;
 use crate::key::SecretKey;
+use crate::opaque::Opaque;
 use crate::protocol::Visibility;
 use crate::protocol::{ChannelInfo, InviteInfo, MachineInfo, Stamped};
 
@@ -239,7 +240,7 @@ fn each_reply_is_its_frame() {
     let replies = [
         (Reply::Sent, Frame::Ack { detail: None }),
         (Reply::Joined(name("c")), Frame::Joined { channel: "c" }),
-        (Reply::Done("c".into()), Frame::Ack { detail: Some("c") }),
+        (Reply::Done(Opaque("c".into())), Frame::Ack { detail: Some("c") }),
         (
             Reply::Presence { channel: Some(name("c")), sessions: vec![Arc::new(path.clone())] },
             Frame::Presence { channel: Some("c"), sessions: vec![(&path).into()] },
@@ -421,7 +422,7 @@ proptest! {
                 });
             } else if !under_way.is_empty() {
                 let (request, nth) = under_way.swap_remove(which.index(under_way.len()));
-                if let Some(Submit::Request { request, .. }) = peer.answer(request, Reply::Done(name(nth))) {
+                if let Some(Submit::Request { request, .. }) = peer.answer(request, Reply::Done(Opaque(name(nth)))) {
                     under_way.push((request, held.take().unwrap()));
                 }
             }

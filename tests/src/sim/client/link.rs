@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use conclave_core::key::PublicKey;
 use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, Link, RequestId};
 use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Command, Reply, Token};
 use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, UnixMillis};
@@ -155,7 +156,7 @@ impl LinkClient {
             if self.attempt == 1 && !world.plan.twins && self.is_own(bytes) {
                 world.fail(format!("link {} is sent its own post", self.identity.number));
             }
-            self.drive(world, Input::Message(bytes));
+            self.drive(world, Input::Message(Opaque(bytes)));
         }
     }
 
@@ -253,7 +254,7 @@ impl LinkClient {
                 let delay = world.net.between(world.plan.latency) * 2;
                 world.after(delay, Event::Dial(self.identity.number, self.attempt));
             }
-            Action::Send(bytes) => match self.wire {
+            Action::Send(Opaque(bytes)) => match self.wire {
                 Some(wire) => world.send_up(wire, bytes),
                 None => world.fail(format!("link {} sends without a connection", self.identity.number)),
             },

@@ -36,7 +36,7 @@ pub(crate) struct User {
 pub(crate) struct Channel {
     /// Its name.
     pub name: ChannelName,
-    /// Its tier.
+    /// Who may see it.
     pub visibility: Visibility,
     /// Its admin.
     pub creator: UserId,
