@@ -27,7 +27,7 @@ impl<'a> Connection<'a> {
         let url = context.server(net.server.as_deref())?;
         let key = context.key()?;
         let public = key.public();
-        let identity = Identity { key, handle: own_handle("cli")?, claim: None };
+        let identity = Identity { key, handle: own_handle(ONE_SHOT)?, claim: None };
         let connection = Self::with(context, url, identity, &net.dial);
         let connection = connection?.map_err(|(url, error)| {
             explain::opening(&url, context.config().unwrap_or_default().server(&url), &public, &error)
@@ -43,7 +43,7 @@ impl<'a> Connection<'a> {
         claim: Option<Claim>,
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
-        let identity = Identity { key: context.key()?, handle: own_handle("cli")?, claim };
+        let identity = Identity { key: context.key()?, handle: own_handle(ONE_SHOT)?, claim };
         Self::with(context, url, identity, dial)
     }
 
@@ -143,6 +143,18 @@ pub(crate) fn options(dial: &Dial) -> DialOptions {
     DialOptions { timeout: dial.timeout(), ca: dial.ca.clone() }
 }
 
+/// What the handles of verbs that ask and go begin with.
+pub(crate) const ONE_SHOT: &str = "cli";
+
+/// Whether a verb that asks and goes has this handle: nobody waits there for anything. Whoever only begins a name
+/// alike is somebody.
+pub(crate) fn is_one_shot(handle: &Handle) -> bool {
+    let Some((ONE_SHOT, rest)) = handle.as_str().split_once('-') else { return false };
+    rest.split_once('-').is_some_and(|(process, random)| {
+        process.parse::<u32>().is_ok() && random.len() == 8 && u32::from_str_radix(random, 16).is_ok()
+    })
+}
+
 /// A handle that no other process has, so that none supersedes another.
 pub(crate) fn own_handle(verb: &str) -> Result<Handle, Failure> {
     let mut random = [0; 4];
@@ -150,4 +162,17 @@ pub(crate) fn own_handle(verb: &str) -> Result<Handle, Failure> {
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
     let handle = format!("{verb}-{}-{:08x}", std::process::id(), u32::from_le_bytes(random));
     Handle::new(&sanitize(&handle, verb)).map_err(|error| Failure::new(error.to_string(), ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_verb_calls_itself_is_a_verb() {
+        assert!(is_one_shot(&own_handle(ONE_SHOT).unwrap()));
+        for name in ["cli", "cli-2", "cli-tools", "cli-tools-2", "cli-1-xyz", "tail-12-0011aabb"] {
+            assert!(!is_one_shot(&Handle::new(name).unwrap()), "{name}");
+        }
+    }
 }

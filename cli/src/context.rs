@@ -16,13 +16,16 @@ pub struct Context {
     /// The outputs.
     pub output: Output,
     dir: Option<PathBuf>,
+    /// Whether the directory was named, by a flag or in the environment.
+    pub dir_given: bool,
 }
 
 impl Context {
     /// The context of what was typed.
     pub fn new(global: Global, output: Output) -> Self {
+        let dir_given = global.config_dir.is_some();
         let dir = global.config_dir.or_else(|| default_dir(|name| std::env::var_os(name)));
-        Self { output, dir }
+        Self { output, dir, dir_given }
     }
 
     /// The configuration directory.
@@ -71,7 +74,8 @@ impl Context {
     }
 }
 
-fn choose(config: &Config, named: Option<&str>) -> Result<ServerUrl, Failure> {
+/// The server that is meant, of those that are known.
+pub(crate) fn choose(config: &Config, named: Option<&str>) -> Result<ServerUrl, Failure> {
     let known = || {
         let urls: Vec<_> = config.servers.iter().map(|server| server.url.as_str()).collect();
         urls.join(", ")

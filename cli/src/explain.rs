@@ -3,6 +3,7 @@
 use conclave_core::key::PublicKey;
 use conclave_core::link::HandshakeError;
 use conclave_core::protocol::{Admin, Command, Refusal};
+use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
 use conclave_store::config::{Server, ServerUrl};
 
@@ -16,12 +17,23 @@ pub(crate) fn opening(
     error: &SessionError,
 ) -> Failure {
     match error {
+        // A full house is no verdict on the key.
+        SessionError::Handshake(HandshakeError::Refused(Refusal::Unauthorized(text)))
+            if text.starts_with("at most") =>
+        {
+            Failure::new(
+                format!("{url} takes no more sessions of this user: {text}"),
+                "end one of them, an agent or a tail, or wait until one has ended",
+            )
+        }
         SessionError::Handshake(HandshakeError::Refused(Refusal::Unauthorized(text))) => {
             let what = format!("{url} does not let this machine's key in: {text}");
             let next = match known {
                 Some(known) => format!(
                     "if {} was removed there, type this on another machine of {}: conclave machine add --name {} --pubkey {key}",
-                    known.machine, known.username, known.machine
+                    known.machine,
+                    known.username,
+                    shell_word(known.machine.as_str())
                 ),
                 None => format!(
                     "claim a name: conclave register --server {url} --username NAME; or on a machine that is enrolled: conclave machine add --name NAME --pubkey {key}"
@@ -37,14 +49,21 @@ pub(crate) fn opening(
 pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &SessionError) -> Failure {
     match error {
         SessionError::Handshake(HandshakeError::Refused(refusal)) => {
-            let closed = refusal.to_string().starts_with("registration is closed");
-            let first = if closed { "ask the server's operator" } else { "choose another name" };
-            Failure::new(
-                format!("{url} does not register '{user}': {refusal}"),
+            let text = refusal.to_string();
+            let yours = format!(
+                "if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
+            );
+            let next = if text.contains("enrolled already") {
                 format!(
-                    "{first}; if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
-                ),
-            )
+                    "this machine has a name there: conclave status --server {url} shows it; for another one, make \
+                     another key with --config-dir DIR"
+                )
+            } else if text.starts_with("registration is closed") {
+                format!("ask the server's operator; {yours}")
+            } else {
+                format!("choose another name; {yours}")
+            };
+            Failure::new(format!("{url} does not register '{user}': {text}"), next)
         }
         other => general(url, other),
     }
@@ -100,7 +119,11 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         (_, Command::Whisper { .. }) => format!("see who is online: conclave who --server {url}"),
         (_, Command::ListUsers) => "ask a server admin (`conclave serve --admin NAME` makes one)".into(),
         (_, Command::Join { channel, token: None }) => {
-            format!("with an invite: conclave join {channel} --token TOKEN; {}", channels())
+            format!(
+                "with an invite: conclave join {} --token TOKEN; {}",
+                shell_word(channel.as_str()),
+                channels()
+            )
         }
         (_, Command::Join { .. }) => {
             "check the token, or ask for a new one: each has its uses and its time".into()
@@ -112,7 +135,7 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
             format!("see what is enrolled: conclave machine list --server {url}")
         }
         (Refusal::NotFound(_), Command::Admin(Admin::Kick { channel, .. })) => {
-            format!("see who is there: conclave who {channel} --server {url}")
+            format!("see who is there: conclave who {} --server {url}", shell_word(channel.as_str()))
         }
         (Refusal::NotFound(_), _) => channels(),
         (_, Command::Admin(Admin::UserRemove { .. })) => "ask a server admin".into(),

@@ -96,6 +96,30 @@ fn a_server_that_goes_away_in_mid_request_may_have_carried_it_out() {
 }
 
 #[test]
+fn a_server_that_cannot_take_a_subscription_now_ends_a_tail_that_has_not_begun() {
+    let full = server(|stream| {
+        let mut socket = establish(stream);
+        while socket.read().is_ok() {
+            send(&mut socket, &Frame::Error(ProtocolError::Internal("the disk is full")));
+        }
+    });
+    knows(&full).run(["tail", "--channel", "c"]).fails(1, "the disk is full", "try again");
+}
+
+#[test]
+fn a_history_that_does_not_come_to_its_end_meets_the_deadline() {
+    let leaving = server(|stream| {
+        let mut socket = establish(stream);
+        let _ = socket.read();
+        send(&mut socket, &Frame::Joined { channel: "c" });
+        let _ = socket.read();
+    });
+    let home = knows(&leaving);
+    let ran = in_time(|| home.run(["tail", "--channel", "c", "--no-follow", "--timeout", "500ms"]));
+    ran.fails(1, "no more came within 500ms", "try again");
+}
+
+#[test]
 fn what_is_no_conclave_server_is_told() {
     let page = server(|mut stream| {
         let _ = stream.read(&mut [0; 4096]);

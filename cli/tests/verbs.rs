@@ -30,7 +30,11 @@ fn registering_claims_a_name_once_and_writes_it_down() {
     );
     let again = ann.run([&register[..], &["--json"]].concat()).json();
     assert_eq!(again, json!({ "server": server.url, "user": "ann", "machine": "desk", "new": false }));
-    ann.run(["register", "--server", &server.url, "--username", "other"]).fails(1, "'other'", "another name");
+    ann.run(["register", "--server", &server.url, "--username", "other"]).fails(
+        1,
+        "'other'",
+        "conclave status",
+    );
 
     let thief = Home::new();
     thief.run(register).fails(1, "in use", "conclave machine add");

@@ -3,9 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
 
 use conclave_core::directory::Directory;
-use conclave_core::fanout::{Fanout, Item, Read, Shell};
+use conclave_core::fanout::{Fanout, Item, Shell};
 use conclave_core::handshake::{Handshake, Step};
-use conclave_core::hub::{Action, BatchId, ConnId, Input, RequestId};
+use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::key::SecretKey;
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;

@@ -9,8 +9,8 @@
 use std::hint::black_box;
 use std::process::Command;
 
-use conclave_core::fanout::{Fanout, Item, Read, Shell};
-use conclave_core::hub::{BatchId, ConnId, RequestId};
+use conclave_core::fanout::{Fanout, Item, Shell};
+use conclave_core::hub::{BatchId, ConnId, Read, RequestId};
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::record::Record;

@@ -38,6 +38,17 @@ pub enum NotAdmitted {
     Failures,
 }
 
+impl NotAdmitted {
+    /// A short, fixed word for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::BusyAddress => "busy_address",
+            Self::Failures => "failures",
+        }
+    }
+}
+
 /// Counts connections that are not sessions yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {

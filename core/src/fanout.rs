@@ -10,13 +10,12 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::hub::{Action, BatchId, ConnId, RequestId};
+use crate::hub::{Action, BatchId, ConnId, Read, RequestId};
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Reply};
-use crate::record::{ChannelId, Record};
-use crate::time::UnixMillis;
+use crate::record::Record;
 use crate::wire::{edge, websocket};
 
 /// What is queued to a connection's edge.
@@ -126,23 +125,6 @@ pub trait Shell {
     fn drained(&mut self);
 }
 
-/// A page of history to be read, with what its answer must carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// Whose request it is.
-    pub conn: ConnId,
-    /// Which.
-    pub request: RequestId,
-    /// The channel.
-    pub channel: ChannelId,
-    /// Only messages stamped after this.
-    pub since: UnixMillis,
-    /// Rows at most.
-    pub max_rows: usize,
-    /// Bytes at most; one row always fits.
-    pub max_bytes: usize,
-}
-
 /// Carries the hub's actions to a [`Shell`], gathering deliveries into bursts.
 #[derive(Default)]
 pub struct Fanout {
@@ -159,7 +141,8 @@ struct Open {
 }
 
 impl Fanout {
-    /// Carries out `actions` in an order that no connection can tell from theirs.
+    /// Carries out `actions`. Each channel's deliveries keep their order, and nothing but [`Reply::Sent`] overtakes a
+    /// delivery to its own connection; of two channels, one's deliveries may go before the other's.
     pub fn carry_out(&mut self, actions: &mut Vec<Action>, shell: &mut impl Shell) {
         for action in actions.drain(..) {
             match action {
@@ -192,9 +175,7 @@ impl Fanout {
                     self.flush(shell);
                     shell.send(conn, Item::Close(reason));
                 }
-                Action::ReadHistory { conn, request, channel, since, max_rows, max_bytes } => {
-                    shell.read(Read { conn, request, channel, since, max_rows, max_bytes });
-                }
+                Action::ReadHistory(read) => shell.read(read),
                 Action::Drained => {
                     self.flush(shell);
                     shell.drained();

@@ -163,7 +163,7 @@ pub enum Admin {
     CreateChannel {
         /// Its name.
         name: ChannelName,
-        /// Its tier.
+        /// Its visibility.
         visibility: Visibility,
     },
     /// Delete a channel with all that belongs to it.
@@ -178,11 +178,11 @@ pub enum Admin {
         /// Its name from now on.
         new_name: ChannelName,
     },
-    /// Move a channel to another tier.
+    /// Give a channel another visibility.
     SetVisibility {
         /// Its name.
         name: ChannelName,
-        /// Its tier from now on.
+        /// Its visibility from now on.
         visibility: Visibility,
     },
     /// Make a user a member; lifts a ban.
@@ -363,7 +363,7 @@ pub enum Reply {
 pub struct ChannelInfo {
     /// Its name.
     pub name: ChannelName,
-    /// Its tier.
+    /// Its visibility.
     pub visibility: Visibility,
     /// Whether the asking user is a member.
     pub member: bool,
@@ -439,10 +439,16 @@ pub enum CloseReason {
     Superseded,
     /// The machine was removed.
     #[error("machine key revoked")]
-    KeyRevoked,
+    KeyRevoked {
+        /// The session asked for it itself.
+        own: bool,
+    },
     /// The user was removed.
     #[error("user removed")]
-    UserRemoved,
+    UserRemoved {
+        /// The session asked for it itself.
+        own: bool,
+    },
     /// Nothing was heard for too long.
     #[error("idle timeout: nothing was heard from this session for {} seconds", limit.as_secs())]
     Idle {
@@ -474,17 +480,20 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Whether what still waits for the peer is dropped: who does not read is not waited for, and who was removed is
-    /// told nothing more.
+    /// told nothing more, unless it asked for that itself: then it hears that it was done.
     pub fn cuts_off(&self) -> bool {
-        matches!(self, Self::SlowConsumer | Self::KeyRevoked | Self::UserRemoved)
+        matches!(
+            self,
+            Self::SlowConsumer | Self::KeyRevoked { own: false } | Self::UserRemoved { own: false }
+        )
     }
 
     /// A short, fixed word for metrics and logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Superseded => "superseded",
-            Self::KeyRevoked => "key_revoked",
-            Self::UserRemoved => "user_removed",
+            Self::KeyRevoked { .. } => "key_revoked",
+            Self::UserRemoved { .. } => "user_removed",
             Self::Idle { .. } => "idle",
             Self::SlowConsumer => "slow_consumer",
             Self::Shutdown => "shutdown",

@@ -82,7 +82,7 @@ pub enum Record {
         channel: ChannelId,
         /// Its name.
         name: ChannelName,
-        /// Its tier.
+        /// Its visibility.
         visibility: Visibility,
         /// Its admin.
         creator: UserId,
@@ -103,11 +103,11 @@ pub enum Record {
         /// Its name from now on.
         name: ChannelName,
     },
-    /// A channel is in another tier.
+    /// A channel has another visibility.
     VisibilitySet {
         /// Which.
         channel: ChannelId,
-        /// Its tier from now on.
+        /// Its visibility from now on.
         visibility: Visibility,
     },
     /// A user is a member.

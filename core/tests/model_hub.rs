@@ -195,7 +195,7 @@ impl World {
                 self.unanswered.retain(|(other, _)| *other != conn);
                 match reason {
                     CloseReason::Superseded => happened.note(Happening::Superseded),
-                    CloseReason::KeyRevoked => happened.note(Happening::Revoked),
+                    CloseReason::KeyRevoked { .. } => happened.note(Happening::Revoked),
                     CloseReason::Idle { .. } => happened.note(Happening::Idle),
                     CloseReason::Shutdown => happened.note(Happening::Stopped),
                     // A machine that was retired does not come back.

@@ -186,8 +186,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "a page of history reaches who was kicked",
         "hub/decide.rs",
-        ".filter(|_| session.subscriptions.contains(&id))",
-        "",
+        "_ if !subscribed => {",
+        "_ if !subscribed && false => {",
     ),
     mutation(
         "one session too many is let in",

@@ -171,18 +171,18 @@ impl World {
         for action in actions {
             match action {
                 Action::Persist { batch, records } => self.flight = Some((batch, records)),
-                Action::ReadHistory { conn, request, channel: of, since, max_rows, .. } => {
+                Action::ReadHistory(read) => {
                     let posts = self.records.iter().filter_map(|record| match record {
                         Record::Posted { channel, stamp, from, payload }
-                            if *channel == of && stamp.ts > since =>
+                            if *channel == read.channel && stamp.ts > read.since =>
                         {
                             let payload = (**payload).clone();
                             Some(Stamped { from: (**from).clone(), ts: stamp.ts, payload })
                         }
                         _ => None,
                     });
-                    let page = Ok(posts.take(max_rows).collect());
-                    self.handle(Input::HistoryRead { conn, request, channel: of, page });
+                    let page = Ok(posts.take(read.max_rows).collect());
+                    self.handle(Input::HistoryRead { read, page });
                 }
                 Action::Established { conn, path, admin } if conn == EVE => {
                     self.edge.established(&path, admin, &mut self.heard);

@@ -3,9 +3,9 @@
 
 #![no_main]
 
-use conclave_core::bridge::{Framed, Line, LineReader, Place, Server, escape, one_line};
+use conclave_core::bridge::{Framed, Line, LineReader, Place, Server, escape};
 use conclave_core::name::SessionPath;
-use conclave_core::text::is_unsafe;
+use conclave_core::text::{is_unsafe, one_line};
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 64;

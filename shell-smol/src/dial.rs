@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use async_tungstenite::{WebSocketStream, client_async_with_config};
 use conclave_shell::client::{
-    DIAL_TIMEOUT, DialError, Greeting, Proxy, Stage, TlsConfig, describe, refused, request, server_name,
-    share, websocket,
+    DIAL_TIMEOUT, DialError, Greeting, Proxy, Stage, TlsConfig, authority, describe, refused, request,
+    server_name, share, websocket,
 };
 use conclave_store::config::ServerUrl;
 use futures_rustls::TlsConnector;
@@ -66,7 +66,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
             Timer::after(share(left, addresses.len() - nth)).await;
             None
         };
-        let address_shown = || format!("{host}:{port}");
+        let address_shown = || authority(host, port);
         failure = match or(async { Some(TcpStream::connect(address).await) }, late).await {
             Some(Ok(stream)) => return Ok(stream),
             Some(Err(source)) => DialError::Connect { address: address_shown(), source },

@@ -14,6 +14,7 @@ mod stdio;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
+use conclave_core::bridge::Approver;
 use conclave_core::name::Handle;
 use conclave_shell::client::DialError;
 use conclave_store::config::{ConfigError, ServerUrl};
@@ -31,8 +32,8 @@ pub struct Options {
     pub servers: Vec<ServerUrl>,
     /// The session's handle; none: made of the working directory's name, and changed when it is in use.
     pub handle: Option<Handle>,
-    /// Who may answer permission prompts, as `user` or `user@server`; none: those configured.
-    pub approvers: Vec<String>,
+    /// Who may answer permission prompts; none: those configured.
+    pub approvers: Vec<Approver>,
     /// A file of certificates (PEM) that servers may have theirs from, beside the usual ones.
     pub ca: Option<PathBuf>,
 }

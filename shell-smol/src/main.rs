@@ -77,14 +77,15 @@ fn read(args: impl Iterator<Item = OsString>) -> Result<Task, String> {
             other => return Err(other.unexpected().to_string()),
         }
     }
-    if let Some(client) = client {
-        return Ok(Task::Print(print_config(client, &["conclave-bridge"])));
-    }
     options.ca = options.ca.or_else(|| variable("CONCLAVE_CA").map(Into::into));
+    let given = dir.is_some() || variable("CONCLAVE_CONFIG_DIR").is_some();
     options.dir = dir
         .or_else(|| default_dir(variable))
         .ok_or("no home directory is known: name the configuration's directory with --config-dir")?;
-    Ok(Task::Run(options))
+    Ok(match client {
+        Some(client) => Task::Print(print_config(client, &["conclave-bridge"], &options, given)),
+        None => Task::Run(options),
+    })
 }
 
 fn parsed<T: std::str::FromStr>(parser: &mut lexopt::Parser) -> Result<T, String>

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use conclave_core::bridge::{Approver, Permissions, Server, Settings};
-use conclave_store::config::{Config, ConfigFile, ServerUrl};
+use conclave_core::bridge::{Permissions, Server, Settings};
+use conclave_store::config::{Config, ConfigFile, Fingerprint, ServerUrl};
 use smol::Timer;
 use smol::channel::Sender;
 
@@ -36,23 +36,19 @@ pub(crate) fn settings(options: &Options, config: &Config, servers: &[(Server, S
             permissions.overrides.insert((server.clone(), said.scope.clone()), said.level);
         }
     }
-    let approvers = if options.approvers.is_empty() {
-        config.approvers.iter().map(|user| Approver::new(user.as_str())).collect()
-    } else {
-        options.approvers.iter().map(|text| Approver::new(text)).collect()
-    };
-    Settings { permissions, approvers }
+    let approvers = if options.approvers.is_empty() { &config.approvers } else { &options.approvers };
+    Settings { permissions, approvers: approvers.clone() }
 }
 
-/// Looks at the file for ever, and says when it says something else. A file that cannot be read changes nothing:
-/// what it said last stands.
+/// Looks at the file for ever, and says when it says something else than when it was `known`. A file that cannot be
+/// read changes nothing: what it said last stands.
 pub(crate) async fn watch(
     file: ConfigFile,
+    mut known: Fingerprint,
     options: Options,
     servers: Vec<(Server, ServerUrl)>,
     events: Sender<Event>,
 ) {
-    let mut known = file.fingerprint();
     loop {
         Timer::after(INTERVAL).await;
         let seen = file.fingerprint();

@@ -1,7 +1,12 @@
 //! Ready-made configuration for the MCP clients that people use.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::str::FromStr;
+
+use conclave_core::text::shell_word;
+
+use crate::Options;
 
 /// An MCP client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +75,20 @@ impl FromStr for Client {
 
     fn from_str(text: &str) -> Result<Self, UnknownClient> {
         let known = Self::ALL.into_iter().find(|client| client.as_str() == text);
-        known.ok_or_else(|| UnknownClient(conclave_core::bridge::one_line(text, 40)))
+        known.ok_or_else(|| UnknownClient(conclave_core::text::one_line(text, 40)))
     }
 }
 
-/// What to put where so that `client` starts the bridge as `command` (a program and its arguments).
-pub fn print_config(client: Client, command: &[&str]) -> String {
-    let (program, arguments) = command.split_first().unwrap_or((&"conclave-bridge", &[]));
+/// What to put where so that `client` starts the bridge as `command` (a program and its arguments) with `options`,
+/// and with their directory if it is not the usual one but `given`.
+pub fn print_config(client: Client, command: &[&str], options: &Options, given: bool) -> String {
+    let mut command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+    command.extend(options.flags(given));
+    let words: Vec<_> = command.iter().map(|word| shell_word(word)).collect();
+    let words = words.join(" ");
+    let (program, arguments) = (&command[0], &command[1..]);
     let server = serde_json::json!({ "command": program, "args": arguments });
     let servers = |key: &str| pretty(&serde_json::json!({ key: { "conclave": server } }));
-    let words = command.join(" ");
     match client {
         Client::ClaudeCode => format!(
             "# In the project's directory:\n\
@@ -122,6 +131,23 @@ pub fn print_config(client: Client, command: &[&str]) -> String {
     }
 }
 
+impl Options {
+    /// The flags that say what these options say. Files are named wherever the client runs the bridge.
+    fn flags(&self, given: bool) -> Vec<String> {
+        let file = |path: &Path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            path.to_string_lossy().into_owned()
+        };
+        let servers = self.servers.iter().map(|url| ("--server", url.as_str().to_owned()));
+        let handle = self.handle.iter().map(|handle| ("--as", handle.as_str().to_owned()));
+        let approvers = self.approvers.iter().map(|approver| ("--approver", approver.to_string()));
+        let ca = self.ca.iter().map(|ca| ("--ca", file(ca)));
+        let dir = given.then(|| ("--config-dir", file(&self.dir)));
+        let flags = servers.chain(handle).chain(approvers).chain(ca).chain(dir);
+        flags.flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
+}
+
 fn pretty(value: &serde_json::Value) -> String {
     format!("{value:#}\n")
 }
@@ -134,15 +160,31 @@ mod tests {
     fn every_client_has_a_name_and_a_snippet_with_the_command() {
         for client in Client::ALL {
             assert_eq!(client.as_str().parse(), Ok(client));
-            let text = print_config(client, &["conclave", "bridge", "--as", "a \"b\""]);
+            let text = print_config(client, &["conclave", "bridge"], &Options::default(), false);
             assert!(text.contains("conclave") && text.contains("bridge"), "{text}");
         }
         assert!("emacs\u{1b}".parse::<Client>().unwrap_err().to_string().contains("claude-code"));
     }
 
     #[test]
+    fn what_was_given_beside_it_is_in_the_snippet() {
+        let options = Options {
+            dir: "/home/bea/a dir".into(),
+            servers: vec!["wss://a".parse().unwrap()],
+            handle: Some("re viewer".parse().unwrap()),
+            approvers: vec!["bea@a".parse().unwrap()],
+            ca: None,
+        };
+        let text = print_config(Client::ClaudeCode, &["conclave", "bridge"], &options, true);
+        let command = "conclave bridge --server wss://a --as 're viewer' --approver bea@a --config-dir '/home/bea/a dir'";
+        assert!(text.contains(command), "{text}");
+        let text = print_config(Client::Codex, &["conclave", "bridge"], &options, false);
+        assert!(text.contains("\"--as\",\"re viewer\"") && !text.contains("a dir"), "{text}");
+    }
+
+    #[test]
     fn snippets_in_json_are_json() {
-        let text = print_config(Client::Cursor, &["conclave-bridge"]);
+        let text = print_config(Client::Cursor, &["conclave-bridge"], &Options::default(), false);
         let json = text.split_once('\n').unwrap().1;
         let value: serde_json::Value = serde_json::from_str(json).unwrap();
         assert_eq!(value["mcpServers"]["conclave"]["command"], "conclave-bridge");

@@ -58,14 +58,14 @@ async fn nobody_there_is_told_with_what_to_check() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let error = dial(&url(&format!("ws://127.0.0.1:{port}")), &options(5000)).await.unwrap_err();
+    let error = dial(&url(&format!("ws://127.0.0.1:{port}")), &options(5000)).await.err().unwrap();
     assert!(matches!(error, DialError::Connect { .. }), "{error}");
     assert!(error.advice().contains("conclave serve"));
 }
 
 #[tokio::test]
 async fn an_unknown_host_is_told() {
-    let error = dial(&url("ws://no-such-host.invalid"), &options(5000)).await.unwrap_err();
+    let error = dial(&url("ws://no-such-host.invalid"), &options(5000)).await.err().unwrap();
     let told = matches!(error, DialError::Resolve { .. } | DialError::Timeout { stage: Stage::Resolve, .. });
     assert!(told, "{error}");
 }
@@ -79,7 +79,7 @@ async fn a_server_that_never_answers_meets_the_deadline() {
             std::future::pending().await
         })
         .await;
-        let error = dial(&url(&format!("{scheme}://127.0.0.1:{port}")), &options(150)).await.unwrap_err();
+        let error = dial(&url(&format!("{scheme}://127.0.0.1:{port}")), &options(150)).await.err().unwrap();
         let stage = if scheme == "ws" { Stage::WebSocket } else { Stage::Tls };
         assert!(matches!(error, DialError::Timeout { stage: at, .. } if at == stage), "{error}");
     }
@@ -97,10 +97,24 @@ async fn what_is_no_conclave_server_is_told() {
             let _ = stream.write_all(answer.as_bytes()).await;
         })
         .await;
-        let error = dial(&url(&format!("ws://127.0.0.1:{port}")), &options(5000)).await.unwrap_err();
+        let error = dial(&url(&format!("ws://127.0.0.1:{port}")), &options(5000)).await.err().unwrap();
         assert!(matches!(error, DialError::WebSocket { .. }), "{answer}: {error}");
         assert!(!error.to_string().contains('\n'));
     }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_connections_is_told_in_its_own_words() {
+    let port = server(|mut stream| async move {
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).await;
+        let answer = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 9\r\n\r\ntoo \x1bmany";
+        let _ = stream.write_all(answer).await;
+    })
+    .await;
+    let error = dial(&url(&format!("ws://127.0.0.1:{port}")), &options(5000)).await.err().unwrap();
+    assert!(error.to_string().contains("for now: too \\u{1b}many"), "{error}");
+    assert!(error.advice().contains("wait"), "{error}");
 }
 
 struct Issued {
@@ -171,7 +185,7 @@ async fn tls_with_a_server_that_has_none_is_told() {
         let _ = stream.read_to_end(&mut rest).await;
     })
     .await;
-    let error = dial(&url(&format!("wss://127.0.0.1:{port}")), &options(5000)).await.unwrap_err();
+    let error = dial(&url(&format!("wss://127.0.0.1:{port}")), &options(5000)).await.err().unwrap();
     assert!(matches!(error, DialError::Tls { .. }), "{error}");
     assert!(error.advice().contains("ws://"));
 }
@@ -182,7 +196,7 @@ async fn a_file_without_certificates_is_refused() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content.as_bytes()).unwrap();
         let options = DialOptions { ca: Some(file.path().into()), ..options(5000) };
-        let error = dial(&url("wss://127.0.0.1:1"), &options).await.unwrap_err();
+        let error = dial(&url("wss://127.0.0.1:1"), &options).await.err().unwrap();
         assert!(matches!(error, DialError::Roots { .. }), "{content}: {error}");
     }
 }

@@ -78,7 +78,7 @@ async fn a_session_asks_and_is_answered() {
     assert!(matches!(refused, SessionError::Refused(_)), "{refused}");
     assert_eq!(session.request(&Command::Ping).await.unwrap(), Reply::Pong, "a refusal ends nothing");
     session.close().await;
-    let stranger = Session::open(&url, identity(2, "a", None), &options).await.unwrap_err();
+    let stranger = Session::open(&url, identity(2, "a", None), &options).await.err().unwrap();
     assert!(matches!(stranger, SessionError::Handshake(_)), "{stranger}");
 }
 

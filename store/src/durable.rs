@@ -4,15 +4,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Who may read a file that is made anew.
-#[derive(Clone, Copy)]
-pub(crate) enum Access {
-    /// Its owner alone.
-    Owner,
-    /// Whom the process's file mode mask allows; a replaced file keeps its own mode.
-    Usual,
-}
-
 /// Reads a regular file of at most `limit` bytes.
 ///
 /// # Errors
@@ -32,15 +23,15 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<(Vec<u8>, fs::Metadata
 }
 
 /// Makes `content` what is at `path`: a temporary file beside it, synced, renamed, and the directory synced. A
-/// symbolic link stays one; its target is replaced.
-pub(crate) fn replace(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
+/// symbolic link stays one; its target is replaced, and keeps its mode.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let path = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
-    let (file, temporary) = write_beside(&path, content, access)?;
-    if let (Access::Usual, Ok(old)) = (access, fs::metadata(&path)) {
+    let (file, temporary) = write_beside(&path, content, false)?;
+    if let Ok(old) = fs::metadata(&path) {
         file.set_permissions(old.permissions())?;
     }
     drop(file);
@@ -48,16 +39,16 @@ pub(crate) fn replace(path: &Path, content: &[u8], access: Access) -> io::Result
     sync_parent(&path)
 }
 
-/// Makes `path` with `content`, unless there is something: then `AlreadyExists`, and nothing is changed. Nobody
-/// ever sees it half written.
-pub(crate) fn create(path: &Path, content: &[u8], access: Access) -> io::Result<()> {
-    let (_, temporary) = write_beside(path, content, access)?;
+/// Makes `path` with `content`, readable by its owner alone, unless there is something: then `AlreadyExists`, and
+/// nothing is changed. Nobody ever sees it half written.
+pub(crate) fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (_, temporary) = write_beside(path, content, true)?;
     match fs::hard_link(&temporary.0, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
         // Some file systems know no hard links.
         Err(_) => {
-            let mut file = open_new(path, access)?;
+            let mut file = open_new(path, true)?;
             file.write_all(content)?;
             file.sync_all()?;
         }
@@ -74,28 +65,28 @@ impl Drop for Temporary {
     }
 }
 
-fn write_beside(path: &Path, content: &[u8], access: Access) -> io::Result<(File, Temporary)> {
+fn write_beside(path: &Path, content: &[u8], private: bool) -> io::Result<(File, Temporary)> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{:016x}.tmp", u64::from_le_bytes(random)));
-    let mut file = open_new(&temporary, access)?;
+    let mut file = open_new(&temporary, private)?;
     let temporary = Temporary(temporary);
     file.write_all(content)?;
     file.sync_all()?;
     Ok((file, temporary))
 }
 
-fn open_new(path: &Path, access: Access) -> io::Result<File> {
+fn open_new(path: &Path, private: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    if let Access::Owner = access {
+    if private {
         use std::os::unix::fs::OpenOptionsExt as _;
         options.mode(0o600);
     }
     #[cfg(not(unix))]
-    let _ = access;
+    let _ = private;
     options.open(path)
 }
 
@@ -142,8 +133,8 @@ mod tests {
     fn a_file_is_created_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        create(&path, b"first", Access::Owner).unwrap();
-        assert_eq!(create(&path, b"second", Access::Owner).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        create_private(&path, b"first").unwrap();
+        assert_eq!(create_private(&path, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "temporary files are gone");
     }
@@ -152,8 +143,8 @@ mod tests {
     fn a_replaced_file_leaves_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        replace(&path, b"first", Access::Usual).unwrap();
-        replace(&path, b"second", Access::Usual).unwrap();
+        replace(&path, b"first").unwrap();
+        replace(&path, b"second").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -167,7 +158,7 @@ mod tests {
         fs::write(&real, "old").unwrap();
         fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        replace(&link, b"new", Access::Usual).unwrap();
+        replace(&link, b"new").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);

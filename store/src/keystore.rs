@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use conclave_core::key::SecretKey;
 use zeroize::Zeroizing;
 
-use crate::durable::{self, Access};
+use crate::durable;
 
 /// The key file's name in the configuration directory.
 pub const FILE_NAME: &str = "key";
@@ -105,7 +105,7 @@ pub fn load_or_create(dir: &Path) -> Result<(SecretKey, bool), KeyError> {
     getrandom::fill(seed.as_mut()).map_err(|error| failed(io::Error::other(error)))?;
     let key = SecretKey::from_seed(&seed);
     durable::create_private_dir(dir).map_err(failed)?;
-    match durable::create(&path, Zeroizing::new(key.expose()).as_bytes(), Access::Owner) {
+    match durable::create_private(&path, Zeroizing::new(key.expose()).as_bytes()) {
         Ok(()) => Ok((key, true)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(dir).map(|key| (key, false)),
         Err(error) => Err(failed(error)),

@@ -48,7 +48,7 @@ Examples:
         name: ChannelName,
         /// Who sees it and who may join
         #[arg(long, value_enum, default_value_t)]
-        visibility: Tier,
+        visibility: VisibilityArg,
     },
     /// Delete a channel with its history, members and invites
     #[command(after_help = "Example:\n  conclave channel delete old-project")]
@@ -77,7 +77,7 @@ Examples:
         name: ChannelName,
         /// Who sees it and who may join from now on
         #[arg(value_enum)]
-        visibility: Tier,
+        visibility: VisibilityArg,
     },
     /// List the channels that you may see
     #[command(after_help = "Example:\n  conclave channel list")]
@@ -86,7 +86,7 @@ Examples:
 
 /// Who sees a channel and who may join it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Tier {
+pub enum VisibilityArg {
     /// Listed to everyone, joined by everyone
     #[default]
     Public,
@@ -96,12 +96,12 @@ pub enum Tier {
     Private,
 }
 
-impl From<Tier> for Visibility {
-    fn from(tier: Tier) -> Self {
-        match tier {
-            Tier::Public => Self::Public,
-            Tier::Unlisted => Self::Unlisted,
-            Tier::Private => Self::Private,
+impl From<VisibilityArg> for Visibility {
+    fn from(arg: VisibilityArg) -> Self {
+        match arg {
+            VisibilityArg::Public => Self::Public,
+            VisibilityArg::Unlisted => Self::Unlisted,
+            VisibilityArg::Private => Self::Private,
         }
     }
 }

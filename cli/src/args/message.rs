@@ -37,7 +37,8 @@ pub struct Tail {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub of: OfChannel,
-    /// The session's handle [default: one of its own for each process]
+    /// The session's handle; what was posted under it from this machine is not shown again [default: one of its own
+    /// for each process]
     #[arg(long = "as", value_name = "SESSION")]
     pub handle: Option<Handle>,
     /// First show what came since then: a span as in 2h, 45m or 1d, or a time as in 2026-11-20T09:00:00Z

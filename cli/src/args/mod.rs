@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use conclave_core::bridge::Approver;
 use conclave_core::name::{ChannelName, Handle, UserName};
 use conclave_core::time::span;
 
-pub use channel::{Acl, Channel, Invite, Join, Tier};
+pub use channel::{Acl, Channel, Invite, Join, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
 pub use message::{Send, Tail, Verdict, Whisper, Who};
@@ -239,7 +240,7 @@ pub struct Bridge {
     pub handle: Option<Handle>,
     /// Who may answer the agent's permission prompts (repeatable) [default: `approvers` in config.toml]
     #[arg(long = "approver", value_name = "USER[@SERVER]")]
-    pub approvers: Vec<String>,
+    pub approvers: Vec<Approver>,
     /// Print the configuration for an MCP client, such as claude-code, cursor or vscode, and end
     #[arg(long, value_name = "CLIENT")]
     pub print_config: Option<conclave_shell_smol::Client>,

@@ -42,7 +42,7 @@ pub struct Serve {
     /// How long messages are kept
     #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = span)]
     pub retention: Duration,
-    /// Set a limit, as in posts-per-second=50; all=off switches the rate limits off (repeatable)
+    /// Set a limit, as in session-posts=50; all=off switches the rate limits off (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE", env = "CONCLAVE_LIMIT", value_delimiter = ',')]
     pub limits: Vec<LimitArg>,
     /// Certificate chain for TLS, in PEM

@@ -37,18 +37,22 @@ impl Lines {
         let lost = Arc::new(AtomicUsize::new(0));
         let counted = lost.clone();
         thread::Builder::new().name("log".into()).spawn(move || {
-            for entry in entries {
+            let mut next = entries.recv().ok();
+            while let Some(entry) = next {
                 match entry {
-                    Entry::Line(line) => {
-                        // Nobody is left to be told when this cannot be written.
-                        let _ = io::stderr().write_all(&line);
-                        let lost = counted.swap(0, Ordering::Relaxed);
-                        if lost > 0 {
-                            warn!(lost, "the log is not read as fast as it is written");
-                        }
-                    }
+                    // Nobody is left to be told when this cannot be written.
+                    Entry::Line(line) => drop(io::stderr().write_all(&line)),
                     // Whoever waited too long is gone.
                     Entry::Flush(written) => drop(written.send(())),
+                }
+                next = entries.try_recv().ok();
+                if next.is_none() {
+                    // Only now there is room for what tells it.
+                    let lost = counted.swap(0, Ordering::Relaxed);
+                    if lost > 0 {
+                        warn!(lost, "the log was not read as fast as it was written");
+                    }
+                    next = entries.recv().ok();
                 }
             }
         })?;

@@ -1,7 +1,6 @@
 //! The server's log, on standard error: text for people, or JSON with `CONCLAVE_LOG_FORMAT=json`.
 
-use std::io::IsTerminal as _;
-
+use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -47,7 +46,8 @@ pub(super) fn start(context: &Context) -> Result<Log, Failure> {
     let layer = if json {
         layer.json().flatten_event(true).with_filter(filter.clone()).boxed()
     } else {
-        let ansi = std::io::stderr().is_terminal();
+        // As --color, NO_COLOR and the terminal say.
+        let ansi = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
         layer.with_ansi(ansi).with_target(false).with_filter(filter.clone()).boxed()
     };
     // A second start in one process, as tests do, keeps the first log.

@@ -169,11 +169,11 @@ impl Greeting {
         if let Some(metrics) = metrics {
             self.note(context, format_args!("metrics: http://{metrics}/metrics, and there alone"));
         }
+        // A certificate is for a name, which is not known here.
+        let url = if *tls { format!("wss://HOST:{}", address.port()) } else { format!("ws://{reachable}") };
         self.note(
             context,
-            format_args!(
-                "next, in another terminal: conclave register --server {scheme}://{reachable} --username YOUR-NAME"
-            ),
+            format_args!("next, in another terminal: conclave register --server {url} --username YOUR-NAME"),
         );
     }
 

@@ -4,6 +4,7 @@ use conclave_core::handshake::Claim;
 use conclave_core::link::HandshakeError;
 use conclave_core::name::{MachineName, sanitize};
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
+use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
 use conclave_store::config::Change;
 use conclave_store::keystore;
@@ -68,7 +69,7 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     if let Ok(Reply::Channels(channels)) = connection.request(&Command::ListChannels)
         && let Some(first) = channels.iter().find(|it| it.visibility == Visibility::Public)
     {
-        context.output.note(format_args!("next: conclave join {}", line(first.name.as_str())));
+        context.output.note(format_args!("next: conclave join {}", shell_word(first.name.as_str())));
     }
     Ok(())
 }

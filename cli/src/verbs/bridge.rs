@@ -6,12 +6,6 @@ use crate::args::Bridge;
 use crate::{Context, Failure};
 
 pub(super) fn run(bridge: Bridge, context: &Context) -> Result<(), Failure> {
-    if let Some(client) = bridge.print_config {
-        return context.output.result(
-            print_config(client, &["conclave", "bridge"]).trim_end(),
-            serde_json::json!({ "client": client.as_str(), "config": print_config(client, &["conclave", "bridge"]) }),
-        );
-    }
     let dir = context.dir()?.clone();
     let servers = bridge.servers.iter().map(|named| context.server(Some(named)));
     let options = Options {
@@ -21,6 +15,11 @@ pub(super) fn run(bridge: Bridge, context: &Context) -> Result<(), Failure> {
         approvers: bridge.approvers,
         ca: bridge.ca,
     };
+    if let Some(client) = bridge.print_config {
+        let config = print_config(client, &["conclave", "bridge"], &options, context.dir_given);
+        let value = serde_json::json!({ "client": client.as_str(), "config": config });
+        return context.output.result(config.trim_end(), value);
+    }
     conclave_shell_smol::run(&options).map_err(|error| match error {
         Error::Config(error) => error.into(),
         Error::Key(error) => error.into(),

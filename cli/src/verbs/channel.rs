@@ -3,6 +3,7 @@
 use conclave_core::level::Scope;
 use conclave_core::name::{ChannelName, UserName};
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
+use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_store::config::Override;
 use serde_json::json;
@@ -25,9 +26,8 @@ pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
         format_args!("may join #{channel} on {server}; agents here: {level}"),
         json!({ "server": server.as_str(), "channel": channel.as_str(), "level": level.as_str() }),
     )?;
-    context
-        .output
-        .note(format_args!("follow it: conclave tail --channel {channel}; agents use join_channel"));
+    let word = shell_word(channel.as_str());
+    context.output.note(format_args!("follow it: conclave tail --channel {word}; agents use join_channel"));
     Ok(())
 }
 
@@ -156,9 +156,10 @@ pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
                 }),
             )?;
             let url = &connection.url;
-            context
-                .output
-                .note(format_args!("they type: conclave join --server {url} {} --token TOKEN", of.channel));
+            context.output.note(format_args!(
+                "they type: conclave join --server {url} {} --token TOKEN",
+                shell_word(of.channel.as_str())
+            ));
             Ok(())
         }
         Invite::Revoke { net, token } => {

@@ -8,7 +8,7 @@ use conclave_core::protocol::{Command, Reply};
 use serde_json::json;
 
 use crate::args::{Send, Verdict, Whisper, Who};
-use crate::connect::{Connection, unexpected};
+use crate::connect::{Connection, is_one_shot, unexpected};
 use crate::{Context, Failure};
 
 /// A message is at most as large as a frame; what is read beyond says that it is larger.
@@ -107,7 +107,7 @@ pub(super) fn verdict(verdict: Verdict, word: &str, context: &Context) -> Result
             let user = connection.registration().map(|it| it.username);
             let all = sessions(&mut connection, None)?;
             all.into_iter()
-                .filter(|it| Some(&it.user) == user.as_ref() && !it.session.as_str().starts_with("cli-"))
+                .filter(|it| Some(&it.user) == user.as_ref() && !is_one_shot(&it.session))
                 .collect()
         }
     };

@@ -54,7 +54,7 @@ pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
             "public_key": key.public().to_string(),
             "servers": looks.iter().map(as_json).collect::<Vec<_>>(),
             "levels": perm,
-            "approvers": config.approvers.iter().map(|user| user.as_str()).collect::<Vec<_>>(),
+            "approvers": config.approvers.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
     } else {
         let path = keystore::path(context.dir()?);

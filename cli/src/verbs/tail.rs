@@ -7,7 +7,7 @@ use conclave_core::link::{Action, Config, DownReason, Fatal, Input, JoinFrom};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal};
-use conclave_core::text::visible;
+use conclave_core::text::{shell_word, visible};
 use conclave_core::time::UnixMillis;
 use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage};
@@ -63,39 +63,45 @@ impl Watch<'_> {
         let channel = &self.tail.of.channel;
         let from = self.from(driver.now().wall);
         driver.input(Input::Join { channel: channel.clone(), token: None, from });
-        // The first connection must be made in time; later ones are waited for.
-        let mut deadline = Some(Instant::now() + self.options.timeout);
-        let mut was_down = false;
+        // The first connection must be made in time, later ones are waited for; what has an end must go on to it.
+        let patience = || Some(Instant::now() + self.options.timeout);
+        let mut deadline = patience();
+        let (mut begun, mut was_down) = (false, false);
         let mut path = String::new();
         loop {
             let told = tokio::select! {
                 told = driver.next() => told,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    let (address, after) = (self.url.authority(), self.options.timeout);
-                    let error = DialError::Timeout { address, stage: Stage::WebSocket, after };
-                    return Err(self.unreached(&error.into()));
+                    return Err(self.late(begun));
                 }
             };
             match told {
                 Action::Deliver { from, payload, ts, .. } => {
                     self.show(Some(&self.tail.of.channel), &from, &payload, ts)?;
+                    deadline = deadline.and_then(|_| patience());
                 }
                 Action::Whispered { from, payload } => self.show(None, &from, &payload, None)?,
                 Action::Up { path: own, .. } => path = own.to_string(),
                 Action::Joined { .. } => {
                     self.greet(&path, was_down);
-                    (deadline, was_down) = (None, false);
+                    (begun, was_down) = (true, false);
+                    deadline = if self.tail.no_follow { patience() } else { None };
                 }
                 Action::CaughtUp { .. } if self.tail.no_follow => return Ok(()),
-                Action::Down(reason) if deadline.is_some() => return Err(self.not_begun(driver, reason)),
+                // There is time left: the link tries again by itself.
+                Action::Down(DownReason::DialTimeout | DownReason::HandshakeTimeout) if !begun => {}
+                Action::Down(reason) if !begun => return Err(self.not_begun(driver, reason)),
                 Action::Down(reason) => {
                     was_down = true;
                     self.note(format_args!("{}: {reason}; trying again", self.url));
                 }
-                Action::Lost { reason, .. } => return Err(self.lost(channel, deadline.is_some(), reason)),
+                Action::Deferred { reason, .. } if !begun => return Err(self.lost(channel, true, reason)),
+                Action::Deferred { reason, .. } => self.note(format_args!("{reason}; trying again")),
+                Action::Lost { reason, .. } => return Err(self.lost(channel, !begun, reason)),
                 Action::Fatal(fatal) => return Err(self.fatal(fatal)),
                 Action::Stray { channel } => self.note(format_args!(
-                    "messages come for #{channel}, which may be the new name: conclave tail --channel {channel}"
+                    "messages come for #{channel}, which may be the new name: conclave tail --channel {}",
+                    shell_word(channel.as_str())
                 )),
                 Action::Renamed { to, .. } => self.note(format_args!("goes on as {to}")),
                 Action::Collision { handle } => self.note(format_args!(
@@ -171,9 +177,20 @@ impl Watch<'_> {
         self.context.output.note(format_args!("{FAINT}{}{FAINT:#}", line(&text)));
     }
 
+    /// The time ran out, before the channel was followed or before the end of what was asked for.
+    fn late(&self, begun: bool) -> Failure {
+        let after = self.options.timeout;
+        if begun {
+            let what = format!("{}: no more came within {after:?}, and there is more", self.url);
+            return Failure::new(what, "try again, or wait longer with --timeout 1m");
+        }
+        let error = DialError::Timeout { address: self.url.authority(), stage: Stage::WebSocket, after };
+        self.unreached(&error.into())
+    }
+
     fn not_begun(&self, driver: &mut LinkDriver, reason: DownReason) -> Failure {
         match (reason, driver.dial_error()) {
-            (DownReason::Dial(_) | DownReason::DialTimeout, Some(error)) => self.unreached(&error.into()),
+            (DownReason::Dial(_), Some(error)) => self.unreached(&error.into()),
             (DownReason::Handshake(error), _) => self.unreached(&error.into()),
             (reason, _) => {
                 let why = Some(reason.to_string());

@@ -4,12 +4,17 @@
 
 mod agent;
 mod scene;
+#[path = "../common/session.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
+mod session;
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
+use std::process::Command;
 use std::time::Duration;
 
 use agent::{Agent, text};
+use conclave_core::wire::v1::{Frame, ProtocolError};
 use scene::Scene;
 use serde_json::{Value, json};
 
@@ -245,4 +250,41 @@ fn the_official_inspector_lists_and_calls_the_tools() {
     assert!(tools["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "inbox"));
     let status = inspect(&["--method", "tools/call", "--tool-name", "status"]);
     assert_eq!(status["isError"], false);
+}
+
+#[test]
+fn a_join_that_the_server_cannot_take_now_is_answered() {
+    let url = session::server(|stream| {
+        let mut socket = session::establish(stream);
+        while let Ok(message) = socket.read() {
+            let bytes = message.into_data();
+            match Frame::decode(&bytes) {
+                Ok(Frame::Join { .. }) => {
+                    let why = "the server could not store it: the disk is full";
+                    session::send(&mut socket, &Frame::Error(ProtocolError::Internal(why)));
+                }
+                Ok(Frame::Leave { channel }) => {
+                    session::send(&mut socket, &Frame::Ack { detail: Some(channel) });
+                }
+                _ => return,
+            }
+        }
+    });
+    let home = tempfile::tempdir().unwrap();
+    conclave_store::keystore::load_or_create(home.path()).unwrap();
+    let entry = format!("[[servers]]\nurl = \"{url}\"\nusername = \"ann\"\nmachine = \"m\"\n");
+    std::fs::write(home.path().join("config.toml"), entry).unwrap();
+    let mut bridge = Command::new(env!("CARGO_BIN_EXE_conclave"));
+    bridge.arg("bridge").arg("--config-dir").arg(home.path());
+    let mut agent = Agent::new(bridge);
+    // The server is asked anew each time, and says no each time.
+    for _ in 0..2 {
+        let refused = loop {
+            let result = agent.call("join_channel", json!({ "channel": "ops", "token": "t" }));
+            if !text(&result).contains("is down") {
+                break result;
+            }
+        };
+        assert!(text(&refused).contains("the disk is full"), "{refused}");
+    }
 }

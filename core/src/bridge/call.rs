@@ -1,14 +1,15 @@
 //! What an agent asks of the bridge, and what it is answered.
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{CardId, Level, Page, Scope, Server};
+use super::{CardId, Level, Page, Scope, Server, escape};
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::protocol::{Admin, ChannelInfo, InviteInfo, Refusal, Stamped, Token};
+use crate::text::one_line;
 use crate::time::{Since, UnixMillis};
 
 /// Names one tool call, as the shell numbers them.
@@ -323,7 +324,8 @@ pub enum Failure {
     NoServer,
     /// The link is down.
     #[error(
-        "The link to {server} is down ({why}). Nothing was done; try again once a notice says that it is back"
+        "The link to {server} is down ({}). Nothing was done; try again once a notice says that it is back",
+        escape(why)
     )]
     Down {
         /// Which server.
@@ -355,7 +357,7 @@ pub enum Failure {
     #[error("No permission request of that name is open. It may have expired or been answered")]
     NoPrompt,
     /// Several sessions have a prompt of that name open.
-    #[error("Several sessions asked under that name; say from which: {}", .0.iter().map(alloc::string::ToString::to_string).collect::<Vec<_>>().join(", "))]
+    #[error("Several sessions asked under that name; say from which: {}", paths(.0))]
     WhichPrompt(Vec<SessionPath>),
     /// A verdict written as a whisper.
     #[error("That is a verdict on a permission request. If your user decided so, use submit_permission")]
@@ -377,6 +379,10 @@ pub enum Failure {
 pub const MAX_TEXT: usize = 1_000_000;
 
 fn shown(refusal: &Refusal) -> String {
-    use alloc::string::ToString as _;
-    String::from(super::escape(&super::one_line(&refusal.to_string(), 500)))
+    String::from(escape(&one_line(&refusal.to_string(), 500)))
+}
+
+fn paths(paths: &[SessionPath]) -> String {
+    let escaped: Vec<_> = paths.iter().map(|path| String::from(escape(&path.to_string()))).collect();
+    escaped.join(", ")
 }

@@ -105,7 +105,8 @@ impl Bridge {
                 if self.levels.level(&server, &scope) == Level::Mute {
                     return Err(self.too_low(&server, scope, Level::Notify));
                 }
-                let seen = self.links.get(&server).and_then(|link| link.seen.get(&channel)).copied();
+                let link = self.followed(&server, &channel)?;
+                let seen = link.seen.get(&channel).copied();
                 let since = match since {
                     Some(since) => since.moment(now.wall),
                     None => seen.unwrap_or(UnixMillis(0)),
@@ -164,6 +165,13 @@ impl Bridge {
         self.request(server, command, Pending::Call { call, what }, actions).map(|()| None)
     }
 
+    /// The link on which this session has joined the channel. What was joined under another name, and got this one
+    /// from somebody else, is not trusted as this one is.
+    fn followed(&self, server: &Server, channel: &ChannelName) -> Result<&super::Link, Failure> {
+        let link = self.links.get(server).filter(|link| link.joined.contains(channel));
+        link.ok_or_else(|| Failure::NotJoined(channel.clone()))
+    }
+
     fn send(
         &mut self,
         now: Now,
@@ -174,9 +182,7 @@ impl Bridge {
         actions: &mut Vec<Action>,
     ) -> Answer {
         let scope = Scope::Channel(channel.clone());
-        if self.links.get(&server).is_none_or(|link| !link.joined.contains(&channel)) {
-            return Err(Failure::NotJoined(channel));
-        }
+        self.followed(&server, &channel)?;
         if !self.levels.level(&server, &scope).may_emit() {
             return Err(self.too_low(&server, scope, Level::Converse));
         }

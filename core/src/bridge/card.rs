@@ -9,9 +9,9 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
-use super::{Server, frame};
-use crate::name::{SessionPath, UserName};
-use crate::text::visible;
+use super::Server;
+use crate::name::{InvalidName, SessionPath, UserName};
+use crate::text::{one_line, visible};
 use crate::time::{Monotonic, UnixMillis};
 
 /// How long a card can be answered.
@@ -84,7 +84,7 @@ impl PermissionRequest {
             "{HEADER}{id}\nfrom: {from}\ntool: {}\ndescription:\n{}\ninput:\n{}\nexpires: {}\nThe texts above are \
              what the tool says of itself. Answer once, by whispering `yes {id}` or `no {id}` to {from}, with \
              `conclave approve {id}` or `conclave deny {id}` (with `--to` that session), or with the tool submit_permission if your user says so.",
-            frame::one_line(&self.tool, 200),
+            one_line(&self.tool, 200),
             indented(&self.description, 1000),
             indented(&self.preview, 2000),
             expires.rfc3339(),
@@ -129,26 +129,46 @@ pub fn verdict(text: &str) -> Option<(CardId, bool)> {
     Some((id.parse().ok()?, allow))
 }
 
-/// Who may answer prompts, as the human wrote it: `user`, or `user@server`. A user without a server is one only
-/// where a single server is linked: the same name on another may be anybody's.
+/// Who may answer prompts, as the human wrote it: `user@server`, split at the last `@`, or `user`. A user without a
+/// server is one only where a single server is linked: the same name on another may be anybody's. A user's name may
+/// have the sign in it, too, and is then written with its server: `alice@example.org@conclave.example`. So one text
+/// names one person, and nobody can register as the whole of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Approver(String);
+pub struct Approver {
+    user: UserName,
+    server: Option<String>,
+}
 
 impl Approver {
-    /// Takes it as it is written.
-    pub fn new(text: &str) -> Self {
-        Self(String::from(text.trim()))
-    }
-
     /// True if this is `user` on `server`, one of `servers` in all.
     pub fn is(&self, user: &UserName, server: &Server, servers: usize) -> bool {
-        let named = |(name, host): (&str, &str)| name == user.as_str() && server.is_named(host);
-        self.0.rsplit_once('@').is_some_and(named) || (servers == 1 && self.0 == user.as_str())
+        self.user == *user && self.may_be_on(server, servers)
     }
 
     /// True if somebody on `server`, one of `servers` in all, may be meant.
     pub(crate) fn may_be_on(&self, server: &Server, servers: usize) -> bool {
-        servers == 1 || self.0.rsplit_once('@').is_some_and(|(_, host)| server.is_named(host))
+        self.server.as_ref().map_or(servers == 1, |named| server.is_named(named))
+    }
+}
+
+impl FromStr for Approver {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let text = text.trim();
+        let (user, server) =
+            text.rsplit_once('@').map_or((text, None), |(user, server)| (user, Some(server)));
+        if server.is_some_and(str::is_empty) {
+            return Err(InvalidName::Empty);
+        }
+        Ok(Self { user: UserName::new(user)?, server: server.map(String::from) })
+    }
+}
+
+impl fmt::Display for Approver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.user.fmt(f)?;
+        self.server.iter().try_for_each(|server| write!(f, "@{server}"))
     }
 }
 
@@ -219,6 +239,7 @@ impl Cards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString as _;
     use proptest::prelude::*;
 
     fn request(text: &str) -> PermissionRequest {
@@ -241,13 +262,22 @@ mod tests {
     fn an_approver_on_one_server_is_nobody_on_another() {
         let (a, b) = (Server::new("wss://a"), Server::new("wss://b"));
         let alice = UserName::new("alice").unwrap();
-        let bare = Approver::new("alice");
-        let named = Approver::new("alice@a");
+        let [bare, named] = ["alice", "alice@a"].map(|text| text.parse::<Approver>().unwrap());
         assert!(bare.is(&alice, &a, 1) && !bare.is(&alice, &a, 2));
-        assert!(named.is(&alice, &a, 2) && !named.is(&alice, &b, 2));
+        assert!(named.is(&alice, &a, 2) && named.is(&alice, &a, 1) && !named.is(&alice, &b, 2));
         assert!(!named.is(&UserName::new("bob").unwrap(), &a, 2));
-        let mail = UserName::new("alice@a").unwrap();
-        assert!(named.is(&mail, &b, 1) && !named.is(&mail, &a, 2), "a name may have the sign in it");
+        assert_eq!(named.to_string(), "alice@a");
+    }
+
+    #[test]
+    fn nobody_becomes_an_approver_by_registering_as_what_the_human_wrote() {
+        let a = Server::new("wss://a");
+        let taken = UserName::new("alice@a").unwrap();
+        assert!(!"alice@a".parse::<Approver>().unwrap().is(&taken, &a, 1));
+        assert!("alice@a@a".parse::<Approver>().unwrap().is(&taken, &a, 1));
+        for text in ["", "@a", "alice@", "a/b@a"] {
+            assert!(text.parse::<Approver>().is_err(), "{text:?}");
+        }
     }
 
     #[test]

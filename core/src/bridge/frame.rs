@@ -30,16 +30,6 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `text` on one line and at most `limit` bytes of it, for notices and errors: made visible, line ends as blanks.
-pub fn one_line(text: &str, limit: usize) -> String {
-    let cut = &text[..text.floor_char_boundary(limit)];
-    let mut line = String::from(visible(cut)).replace(['\n', '\t'], " ");
-    if cut.len() < text.len() {
-        line.push('…');
-    }
-    line
-}
-
 /// What a payload says, as text.
 pub fn body(payload: &Payload) -> Cow<'_, str> {
     match payload {
@@ -136,12 +126,6 @@ mod tests {
             prop_assert_eq!(tag.matches(['<', '>']).count(), 4);
             prop_assert!(tag.ends_with("\n</message>"));
             prop_assert!(!tag.contains(|c| crate::text::is_unsafe(c) && c != '\n' && c != '\t'));
-        }
-
-        #[test]
-        fn one_line_is_one_line(text in any::<String>(), limit in 0..100_usize) {
-            let line = one_line(&text, limit);
-            prop_assert!(!line.contains(crate::text::is_unsafe));
         }
     }
 }

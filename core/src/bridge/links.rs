@@ -9,13 +9,14 @@ use super::guard::Venue;
 use super::replies::Pending;
 use super::{
     Action, Approver, Bridge, CardId, Entry, Framed, Level, Message, PUSH_BYTES, PermissionRequest, Place,
-    Push, Scope, Server, body, escape, one_line, preamble, verdict,
+    Push, Scope, Server, body, escape, preamble, verdict,
 };
 use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, Handle, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply};
+use crate::text::one_line;
 use crate::time::{Now, UnixMillis};
 
 /// What a link says.
@@ -202,7 +203,7 @@ impl Bridge {
     }
 
     /// The level at which a message arrives. A channel that this session did not join under that name has no more
-    /// than the default: the human's trust in a name is not handed to a channel renamed to it.
+    /// than `notify`: the human's trust in a name is not handed to a channel renamed to it.
     pub(super) fn inbound_level(&self, message: &Message) -> Level {
         let Some(channel) = &message.channel else {
             return self.levels.level(&message.server, &Scope::Whispers);

@@ -27,7 +27,7 @@ use core::time::Duration;
 
 pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Status, ToolCall};
 pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
-pub use frame::{Framed, Place, body, escape, one_line, preamble};
+pub use frame::{Framed, Place, body, escape, preamble};
 pub use guard::Budget;
 pub use guide::{INSTRUCTIONS, guide, tool_reference};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
@@ -41,6 +41,7 @@ use crate::link::RequestId;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::protocol::Command;
+use crate::text::shell_word;
 use crate::time::{Monotonic, Now, UnixMillis};
 use card::Cards;
 use guard::Guard;
@@ -479,13 +480,4 @@ fn perm_command(server: &Server, scope: &Scope, level: Level) -> String {
         Scope::Whispers => String::from("--whisper"),
     };
     alloc::format!("conclave perm set {level} --server {} {scope}", shell_word(server.as_str()))
-}
-
-/// `text` as one word of a shell, whatever stands in it: a channel's name is not to run anything.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
-    if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {
-        return String::from(text);
-    }
-    alloc::format!("'{}'", text.replace('\'', "'\\''"))
 }

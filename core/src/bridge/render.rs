@@ -75,7 +75,7 @@ impl Outcome {
                 format!("{} was told to {word} {id}.", escape(&to.to_string()))
             }
             Self::Status(status) => status_text(status),
-            Self::Done { what, .. } => format!("Done: {}.", escape(&super::one_line(what, 500))),
+            Self::Done { what, .. } => format!("Done: {}.", escape(&crate::text::one_line(what, 500))),
             Self::Users { users, .. } if users.is_empty() => String::from("Nobody."),
             Self::Users { users, .. } => lines(users, |user| escape(user.as_str()).into_owned()),
             Self::Invites { invites, .. } if invites.is_empty() => String::from("There are no invites."),

@@ -187,9 +187,9 @@ impl Bridge {
             reading.bytes += size;
             reading.got.push(message);
         }
-        if let Some(link) = self.links.get_mut(&server) {
+        if let (Some(link), Some(last)) = (self.links.get_mut(&server), reading.got.last()) {
             let seen = link.seen.entry(reading.channel.clone()).or_default();
-            *seen = reading.since.max(*seen);
+            *seen = last.ts.max(*seen);
         }
         if ended || full {
             let more = full.then_some(reading.since);

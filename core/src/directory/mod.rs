@@ -63,7 +63,7 @@ pub struct Machine {
 pub struct Channel {
     /// Its name.
     pub name: ChannelName,
-    /// Its tier.
+    /// Its visibility.
     pub visibility: Visibility,
     /// Its admin.
     pub creator: UserId,

@@ -183,9 +183,13 @@ impl Hub {
     }
 
     fn publish_change(&mut self, now: Now, change: Change, actions: &mut Vec<Action>) {
+        let asker = match &change.then {
+            Then::Reply { conn, .. } => Some(*conn),
+            _ => None,
+        };
         let mut effects = Vec::new();
         for record in &change.records {
-            self.effect(now, record, &mut effects);
+            self.effect(now, record, asker, &mut effects);
             self.directory.apply(record);
         }
         match change.then {
@@ -212,18 +216,20 @@ impl Hub {
         }
     }
 
-    /// What a durable record ends among the living.
-    fn effect(&mut self, now: Now, record: &Record, actions: &mut Vec<Action>) {
+    /// What a durable record, which `asker` asked for, ends among the living.
+    fn effect(&mut self, now: Now, record: &Record, asker: Option<ConnId>, actions: &mut Vec<Action>) {
         match record {
             Record::UserRemoved { user } => {
                 for conn in self.conns_of(*user) {
-                    self.close(now, conn, CloseReason::UserRemoved, actions);
+                    let own = asker == Some(conn);
+                    self.close(now, conn, CloseReason::UserRemoved { own }, actions);
                 }
             }
             Record::MachineRemoved { user, machine } => {
                 for conn in self.conns_of(*user) {
                     if self.sessions.get(&conn).is_some_and(|session| session.machine == *machine) {
-                        self.close(now, conn, CloseReason::KeyRevoked, actions);
+                        let own = asker == Some(conn);
+                        self.close(now, conn, CloseReason::KeyRevoked { own }, actions);
                     }
                 }
             }

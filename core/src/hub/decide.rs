@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::commit::{Change, Post, Then, Waiting};
 use super::limit::{Cost, both};
-use super::{Action, ConnId, Hub, Lifecycle, RequestId, refuse, reply};
+use super::{Action, ConnId, Hub, Lifecycle, Read, RequestId, refuse, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
@@ -26,7 +26,7 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// Whether a channel is theirs, whatever its tier: its members, and whoever administers it.
+    /// Whether a channel is theirs, whatever its visibility: its members, and whoever administers it.
     fn belongs_to(&self, channel: &Channel) -> bool {
         self.administers(channel) || channel.members.contains(&self.user)
     }
@@ -249,36 +249,37 @@ impl Hub {
         if newest.is_none_or(|newest| newest <= since) {
             return Ok(Some(Reply::History { channel: name.clone(), messages: Vec::new() }));
         }
-        actions.push(Action::ReadHistory {
+        actions.push(Action::ReadHistory(Read {
             conn: asker.conn,
             request: asker.request,
             channel,
+            name: name.clone(),
             since,
             max_rows: self.config.limits.page_rows,
             max_bytes: self.config.limits.page_bytes,
-        });
+        }));
         Ok(None)
     }
 
     /// Answers with a page, if the session may still read the channel.
     pub(super) fn history_read(
         &mut self,
-        conn: ConnId,
-        request: RequestId,
-        id: ChannelId,
+        read: Read,
         page: Result<Vec<Stamped>, String>,
         actions: &mut Vec<Action>,
     ) {
-        let Some(session) = self.sessions.get(&conn) else { return };
-        let channel = self.directory.channel(id).filter(|_| session.subscriptions.contains(&id));
-        let answer = match (channel, page) {
-            (Some(channel), Ok(messages)) => Reply::History { channel: channel.name.clone(), messages },
-            (Some(_), Err(why)) => {
+        let Some(session) = self.sessions.get(&read.conn) else { return };
+        let subscribed = session.subscriptions.contains(&read.channel);
+        let answer = match page {
+            _ if !subscribed => {
+                refuse::unauthorized("the subscription ended while its history was read").into()
+            }
+            Ok(messages) => Reply::History { channel: read.name, messages },
+            Err(why) => {
                 Refusal::Internal(alloc::format!("the server could not read its history: {why}")).into()
             }
-            (None, _) => refuse::unauthorized("the subscription ended while its history was read").into(),
         };
-        reply(actions, conn, request, answer);
+        reply(actions, read.conn, read.request, answer);
     }
 
     pub(super) fn is_subscribed(&self, conn: ConnId, channel: ChannelId) -> bool {

@@ -101,12 +101,8 @@ pub enum Input {
     },
     /// A page of history was read, or could not be.
     HistoryRead {
-        /// Whose request it was.
-        conn: ConnId,
-        /// Which.
-        request: RequestId,
-        /// The channel that was read.
-        channel: ChannelId,
+        /// What was to be read.
+        read: Read,
         /// The page, or why there is none.
         page: Result<Vec<Stamped>, String>,
     },
@@ -176,22 +172,28 @@ pub enum Action {
         records: Vec<Record>,
     },
     /// Read a page of history, then answer with [`Input::HistoryRead`].
-    ReadHistory {
-        /// Whose request it is.
-        conn: ConnId,
-        /// Which.
-        request: RequestId,
-        /// The channel.
-        channel: ChannelId,
-        /// Only messages stamped after this.
-        since: UnixMillis,
-        /// Rows at most.
-        max_rows: usize,
-        /// Bytes at most; one row always fits.
-        max_bytes: usize,
-    },
+    ReadHistory(Read),
     /// The shutdown is complete.
     Drained,
+}
+
+/// A page of history to be read, with what its answer must carry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Read {
+    /// Whose request it is.
+    pub conn: ConnId,
+    /// Which.
+    pub request: RequestId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// The name under which it was asked for, and is answered: it may be renamed meanwhile.
+    pub name: ChannelName,
+    /// Only messages stamped after this.
+    pub since: UnixMillis,
+    /// Rows at most.
+    pub max_rows: usize,
+    /// Bytes at most; one row always fits.
+    pub max_bytes: usize,
 }
 
 /// What an operator decides about a hub.
@@ -297,9 +299,7 @@ impl Hub {
             Input::Overflowed { conn } => self.close(now, conn, CloseReason::SlowConsumer, actions),
             Input::Persisted { batch } => self.persisted(now, batch, Ok(()), actions),
             Input::PersistFailed { batch, why } => self.persisted(now, batch, Err(why), actions),
-            Input::HistoryRead { conn, request, channel, page } => {
-                self.history_read(conn, request, channel, page, actions);
-            }
+            Input::HistoryRead { read, page } => self.history_read(read, page, actions),
             Input::Tick => self.seal(now, actions),
             Input::Shutdown => {
                 if self.state == Lifecycle::Running {

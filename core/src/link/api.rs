@@ -67,7 +67,8 @@ pub enum Input<'a> {
         /// connection, and waits for the answer as long as the connection lives.
         deadline: Option<Monotonic>,
     },
-    /// Follow a channel, now and after every drop. For one that is followed already nothing happens.
+    /// Follow a channel, now and after every drop. For one that is followed already nothing happens, but that a token
+    /// is given with what is still asked.
     Join {
         /// The channel.
         channel: ChannelName,
@@ -146,6 +147,13 @@ pub enum Action {
     CaughtUp {
         /// In which channel.
         channel: ChannelName,
+    },
+    /// Tell: the server does not take the subscription for now; it is asked again later.
+    Deferred {
+        /// To which channel.
+        channel: ChannelName,
+        /// What the server says.
+        reason: Refusal,
     },
     /// Tell: the channel is followed no more, or never was.
     Lost {

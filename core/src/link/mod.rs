@@ -29,6 +29,7 @@ pub use self::api::{Action, Config, DownReason, Fatal, Input};
 pub use self::channel::JoinFrom;
 pub use self::handshake::{ClientHandshake, Established, HandshakeError, Step};
 pub use self::identity::ServerRegistry;
+pub use self::refusal::is_last_word;
 pub use self::requests::{RequestError, RequestId};
 
 use self::backoff::{Backoff, Jitter};
@@ -37,7 +38,7 @@ use self::requests::{Asker, Expect, Requests};
 use self::session::Session;
 use self::subscriptions::Subscriptions;
 use crate::key::SecretKey;
-use crate::name::{Handle, SessionPath};
+use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now};
@@ -174,11 +175,6 @@ impl Link {
             }
         };
         [state, self.requests.deadline()].into_iter().flatten().min()
-    }
-
-    /// The handle that the session has, or will ask for.
-    pub fn handle_name(&self) -> &Handle {
-        self.identity.handle()
     }
 
     /// Does what is due and what has become possible.

@@ -25,6 +25,12 @@ pub(super) fn ending(text: &str) -> Option<Ending> {
         .then_some(Ending::Other)
 }
 
+/// Whether a refusal is the server's last word instead of an answer: v1 words both alike. What was asked before it may
+/// have been done or not.
+pub fn is_last_word(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Unauthorized(text) if ending(text).is_some())
+}
+
 /// Whether what was refused may succeed later, unchanged.
 pub(super) fn may_pass(refusal: &Refusal) -> bool {
     match refusal {
@@ -71,8 +77,8 @@ mod tests {
     fn every_end_that_the_server_decides_is_known_as_one() {
         assert_eq!(ending(&CloseReason::Superseded.to_string()), Some(Ending::Superseded));
         for reason in [
-            CloseReason::KeyRevoked,
-            CloseReason::UserRemoved,
+            CloseReason::KeyRevoked { own: false },
+            CloseReason::UserRemoved { own: false },
             CloseReason::Idle { limit: Duration::from_secs(90) },
             CloseReason::SlowConsumer,
             CloseReason::Shutdown,

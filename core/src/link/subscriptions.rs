@@ -78,7 +78,9 @@ impl Subscriptions {
     pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
         if let Some(subscription) = self.channels.get_mut(&name) {
             // Worth something as long as the first answer is still to come.
-            subscription.token = token.or(subscription.token.take());
+            if subscription.state != State::On {
+                subscription.token = token.or(subscription.token.take());
+            }
             return;
         }
         self.generations += 1;
@@ -208,6 +210,7 @@ impl Subscriptions {
         subscription.state = State::Off(here.now.mono + subscription.wait.next(here.jitter));
         subscription.channel.dropped(here.now);
         self.touch(&name, here.now.mono);
+        here.actions.push(Action::Deferred { channel: name, reason });
     }
 
     /// The next page to ask for.

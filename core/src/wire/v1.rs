@@ -202,7 +202,7 @@ pub struct Path<'a> {
     pub session: &'a str,
 }
 
-/// A channel's tier.
+/// Who sees a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "named as the wire's specification names them")]
 #[serde(rename_all = "lowercase")]

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use conclave_core::directory::Directory;
 use conclave_core::handshake::{Claim, Proven};
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, RequestId};
+use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read, RequestId};
 use conclave_core::name::{Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, CloseReason, Command, Refusal, Reply, Stamped, Token};
 use conclave_core::record::{ChannelId, Record, Stamp};
-use conclave_core::time::UnixMillis;
 
 use super::{Answer, Conn, Kind, Model, Operation, Seen, Told, key, name};
 
@@ -31,7 +30,7 @@ pub struct Bench {
     pub drained: bool,
     now: conclave_core::time::Now,
     flight: Option<(BatchId, Vec<Record>)>,
-    reads: VecDeque<(ConnId, RequestId, ChannelId, UnixMillis, usize)>,
+    reads: VecDeque<Read>,
     /// The newest stored stamp of each channel that ever was.
     last: BTreeMap<ChannelId, Stamp>,
     open: Vec<Conn>,
@@ -150,12 +149,9 @@ impl Bench {
                 Input::PersistFailed { batch, why: "full".into() }
             }
             Operation::Read { fails } => {
-                let Some((conn, request, channel, since, rows)) = self.reads.pop_front() else {
-                    return Ok(());
-                };
-                let page =
-                    if *fails { Err("unreadable".into()) } else { Ok(self.page(channel, since, rows)) };
-                Input::HistoryRead { conn, request, channel, page }
+                let Some(read) = self.reads.pop_front() else { return Ok(()) };
+                let page = if *fails { Err("unreadable".into()) } else { Ok(self.page(&read)) };
+                Input::HistoryRead { read, page }
             }
             Operation::Shutdown => Input::Shutdown,
         };
@@ -182,14 +178,16 @@ impl Bench {
         Ok(())
     }
 
-    fn page(&self, of: ChannelId, since: UnixMillis, rows: usize) -> Vec<Stamped> {
+    fn page(&self, read: &Read) -> Vec<Stamped> {
         let posts = self.records.iter().filter_map(|record| match record {
-            Record::Posted { channel, stamp, from, payload } if *channel == of && stamp.ts > since => {
+            Record::Posted { channel, stamp, from, payload }
+                if *channel == read.channel && stamp.ts > read.since =>
+            {
                 Some(Stamped { from: (**from).clone(), ts: stamp.ts, payload: (**payload).clone() })
             }
             _ => None,
         });
-        posts.take(rows).collect()
+        posts.take(read.max_rows).collect()
     }
 
     /// What a connection is told after its end reaches nobody.
@@ -229,9 +227,7 @@ impl Bench {
                 hold!(!records.is_empty(), "an empty batch");
                 self.flight = Some((batch, records));
             }
-            Action::ReadHistory { conn, request, channel, since, max_rows, .. } => {
-                self.reads.push_back((conn, request, channel, since, max_rows));
-            }
+            Action::ReadHistory(read) => self.reads.push_back(read),
             Action::Drained => self.drained = true,
         }
         Ok(())

@@ -128,8 +128,8 @@ impl Model {
                 if posts.last().is_none_or(|post| post.ts <= since.0) {
                     Answer::History(name.to_string(), Vec::new())
                 } else {
-                    let (conn, request, since) = (asker.conn, asker.request, since.0);
-                    self.reads.push(Read { conn, request, channel, since });
+                    let (conn, request, name, since) = (asker.conn, asker.request, name.to_string(), since.0);
+                    self.reads.push(Read { conn, request, channel, name, since });
                     return Ok(Verdict::Later);
                 }
             }
@@ -166,7 +166,7 @@ impl Model {
 
     /// Answers with a page, if the session is still there and in the channel.
     pub(super) fn history(&mut self, read: Read, fails: bool) {
-        let Read { conn, request, channel, since } = read;
+        let Read { conn, request, channel, name, since } = read;
         if !self.sessions.iter().any(|one| one.conn == conn) {
             return;
         }
@@ -178,7 +178,7 @@ impl Model {
                 let rows = channel.posts.iter().filter(|post| post.ts > since);
                 let rows = rows.take(self.config.limits.page_rows);
                 let rows = rows.map(|post| (post.from.clone(), post.ts, post.text.clone())).collect();
-                Answer::History(channel.name.clone(), rows)
+                Answer::History(name, rows)
             }
         };
         self.tell(conn, Seen::Reply(request, answer));

@@ -143,6 +143,7 @@ struct Read {
     conn: Conn,
     request: u64,
     channel: u64,
+    name: String,
     since: i64,
 }
 

@@ -148,7 +148,8 @@ impl Bytes<'_, '_> {
             49..=51 => {
                 let channel = self.channel();
                 let uses = [None, Some(1), Some(2), Some(0)][usize::from(self.next()) % 4];
-                let lifetime = [None, Some(1), Some(20), Some(u64::MAX)][usize::from(self.next()) % 4];
+                let lifetime =
+                    [None, Some(1), Some(20), Some(u64::MAX), Some(0)][usize::from(self.next()) % 5];
                 Admin::InviteCreate { channel, uses, lifetime: lifetime.map(Duration::from_secs) }
             }
             52 => Admin::InviteRevoke { token: self.token() },

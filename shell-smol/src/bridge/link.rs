@@ -141,6 +141,7 @@ impl BridgedLink {
                 return self.answer_joins(&channel, Ok(Reply::Joined(channel.clone()))).await;
             }
             Action::CaughtUp { .. } => return,
+            Action::Deferred { channel, reason } => return self.deferred(channel, reason).await,
             Action::Lost { channel, reason } => return self.lost(channel, reason).await,
             Action::Stray { channel } => LinkEvent::Trouble {
                 text: format!(
@@ -164,6 +165,15 @@ impl BridgedLink {
             }
         };
         self.tell(event).await;
+    }
+
+    /// A join that the server does not take now is given up: whoever asked is told, and asks again. One that stood is
+    /// asked for until it stands again.
+    async fn deferred(&mut self, channel: ChannelName, reason: Refusal) {
+        if !self.joined.contains(&channel) {
+            self.driver.input(Input::Leave { channel: channel.clone() });
+        }
+        self.answer_joins(&channel, Ok(Reply::Refused(reason))).await;
     }
 
     async fn lost(&mut self, channel: ChannelName, reason: Refusal) {

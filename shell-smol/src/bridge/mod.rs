@@ -46,6 +46,8 @@ pub(crate) fn run(
 ) -> Result<(), Error> {
     let clock = Clock::default();
     let file = ConfigFile::in_dir(&options.dir);
+    // Before it is read: a change while the bridge starts is seen.
+    let known = file.fingerprint();
     let config = file.load()?;
     let servers = servers(options, &config);
     let settings = settings(options, &config, &servers);
@@ -59,7 +61,7 @@ pub(crate) fn run(
     let out = stdio::start(input, output, events.clone())?;
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
     let bridge = Bridge::new(conclave_core::bridge::Options::new(names), settings);
-    executor.spawn(watch(file, options.clone(), servers, events)).detach();
+    executor.spawn(watch(file, known, options.clone(), servers, events)).detach();
     let session = Session::new(bridge, relays);
     smol::block_on(executor.run(drive(session, clock, &happened, &links, &out)));
     out.finish();

@@ -235,7 +235,7 @@ impl Session {
             let text = |name| client.iter().find(|(known, _)| known == name).map(|(_, value)| value);
             if let (Some(Scalar::Text(name)), version) = (text("name"), text("version")) {
                 let version = if let Some(Scalar::Text(version)) = version { version } else { "" };
-                let client = conclave_core::bridge::one_line(&format!("{name} {version}"), 100);
+                let client = conclave_core::text::one_line(&format!("{name} {version}"), 100);
                 out.push(Output::Log(format!("the client is {client}, speaking {}", VERSIONS[self.version])));
             }
         }

@@ -63,8 +63,8 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
         Outcome::Invites { server, invites } => json!({
             "server": server.as_str(),
             "invites": invites.iter().map(|invite| json!({
-                "token": invite.token.expose(), "uses": invite.uses,
-                "expires": invite.expires.map(|at| at.rfc3339()),
+                "token": invite.token.expose(), "uses_remaining": invite.uses,
+                "expires_at": invite.expires.map(|at| at.rfc3339()),
             })).collect::<Vec<_>>(),
         }),
         Outcome::Invite { server, token } => json!({ "server": server.as_str(), "token": token.expose() }),

@@ -1,7 +1,7 @@
 //! A client played by hand, on the lines it writes and reads.
 
 use super::*;
-use conclave_core::bridge::{Approver, Level, LineReader, Options, Scope};
+use conclave_core::bridge::{Level, LineReader, Options, Scope};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Reply;
@@ -16,7 +16,7 @@ struct Client {
 const A: &str = "wss://a.example";
 
 fn settings(level: Level) -> Settings {
-    let mut settings = Settings { approvers: vec![Approver::new("boss")], ..Settings::default() };
+    let mut settings = Settings { approvers: vec!["boss".parse().unwrap()], ..Settings::default() };
     settings.permissions.default = level;
     settings
 }

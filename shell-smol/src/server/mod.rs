@@ -12,7 +12,7 @@ use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Parts, Shared, session};
 use futures_rustls::TlsAcceptor;
 use smol::net::TcpListener;
 use smol::{Executor, Task, Timer};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 mod socket;
 
@@ -103,13 +103,7 @@ async fn accept(
                 continue;
             }
         };
-        let guest = match Guest::admit(shared, peer.ip()) {
-            Ok(guest) => guest,
-            Err(why) => {
-                debug!(peer = %peer.ip(), %why, "a connection was not admitted");
-                continue;
-            }
-        };
+        let Ok(guest) = Guest::admit(shared, peer.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
         let accepted = async move {

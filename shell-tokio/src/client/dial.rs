@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use conclave_shell::client::{
-    DIAL_TIMEOUT, DialError, Greeting, Proxy, Stage, describe, refused, request, server_name, share, trust,
-    websocket,
+    DIAL_TIMEOUT, DialError, Greeting, Proxy, Stage, authority, describe, refused, request, server_name,
+    share, trust, websocket,
 };
 use conclave_store::config::ServerUrl;
 use tokio::net::{TcpStream, lookup_host};
@@ -33,7 +33,6 @@ impl Default for DialOptions {
 }
 
 /// A server that was reached.
-#[derive(Debug)]
 pub struct Dialed {
     /// The WebSocket.
     pub socket: WebSocketStream<Stream>,
@@ -103,7 +102,7 @@ struct Dialer<'a> {
 
 impl Dialer<'_> {
     fn address(&self) -> String {
-        format!("{}:{}", self.url.host(), self.url.port())
+        authority(self.url.host(), self.url.port())
     }
 
     async fn within<T>(
@@ -126,9 +125,9 @@ impl Dialer<'_> {
             let until = Instant::now() + share(left, addresses.len() - nth);
             failure = match timeout_at(until, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(source)) => DialError::Connect { address: format!("{host}:{port}"), source },
+                Ok(Err(source)) => DialError::Connect { address: authority(host, port), source },
                 Err(_) => DialError::Timeout {
-                    address: format!("{host}:{port}"),
+                    address: authority(host, port),
                     stage: Stage::Connect,
                     after: self.options.timeout,
                 },

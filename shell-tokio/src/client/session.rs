@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use conclave_core::handshake::Claim;
 use conclave_core::key::SecretKey;
-use conclave_core::link::{ClientHandshake, Established, HandshakeError, Step};
+use conclave_core::link::{ClientHandshake, Established, HandshakeError, Step, is_last_word};
 use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
@@ -92,7 +92,6 @@ pub enum Arrival {
 }
 
 /// An established session.
-#[derive(Debug)]
 pub struct Session {
     socket: WebSocketStream<Stream>,
     timeout: Duration,
@@ -160,7 +159,9 @@ impl Session {
             loop {
                 match self.event(true).await? {
                     ServerEvent::Reply(reply) => return Ok(reply),
-                    // v1 words its answer to a request and its last word alike: what was asked was not done.
+                    ServerEvent::Error(ServerError::Refused(refusal)) if is_last_word(&refusal) => {
+                        return Err(ended(Some(refusal.to_string()), true));
+                    }
                     ServerEvent::Error(ServerError::Refused(refusal)) => {
                         return Err(SessionError::Refused(refusal));
                     }

@@ -11,7 +11,7 @@ use conclave_shell::server::{ACCEPT_AGAIN, LAST_WORDS, Parts, Shared, session};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 mod socket;
 
@@ -49,11 +49,11 @@ pub async fn run(server: Server, stop: Stop) -> io::Result<()> {
     info!("draining: no new connections, finishing what was accepted");
     shared.engine().submit(Input::Shutdown);
     let driver = hub.await;
-    let all_left = async { while connections.join_next().await.is_some() {} };
-    if within::<Tokio, _>(LAST_WORDS, all_left).await.is_none() {
+    if within::<Tokio, _>(LAST_WORDS, shared.engine().all_left()).await.is_none() {
         warn!("some connections did not read their last word in time");
-        connections.shutdown().await;
     }
+    // What is left asks for pages, or for nothing.
+    connections.shutdown().await;
     match driver {
         // The last commit may wait for the disk.
         Ok(driver) => drop(tokio::task::spawn_blocking(|| driver.stop()).await),
@@ -101,13 +101,7 @@ async fn accept(
                 continue;
             }
         };
-        let guest = match Guest::admit(shared, peer.ip()) {
-            Ok(guest) => guest,
-            Err(why) => {
-                debug!(peer = %peer.ip(), %why, "a connection was not admitted");
-                continue;
-            }
-        };
+        let Ok(guest) = Guest::admit(shared, peer.ip()) else { continue };
         let _ = stream.set_nodelay(true);
         let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
         let accepted = async move {

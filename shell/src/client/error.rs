@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use conclave_core::text::visible;
+
 /// Where a dial stood when its time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -101,6 +103,14 @@ pub enum DialError {
         /// What went wrong.
         what: String,
     },
+    /// The server takes no more connections for now.
+    #[error("{address} takes no more connections from here for now: {}", visible(what))]
+    Busy {
+        /// `host:port`.
+        address: String,
+        /// What it said.
+        what: String,
+    },
     /// What answers is no conclave server.
     #[error("{address} answers, but not as a conclave server: {what}")]
     WebSocket {
@@ -154,7 +164,12 @@ impl DialError {
                 CertificateFault::Revoked | CertificateFault::Other(_) => "tell the server's operator".into(),
             },
             Self::Tls { .. } => "if the server runs without TLS, its URL starts with ws://".into(),
-            Self::WebSocket { .. } => "check the URL's host, port and path".into(),
+            Self::Busy { .. } => "wait a minute and try again".into(),
+            Self::WebSocket { .. } => {
+                "check the URL's host, port and path; a server that takes no more connections from here hangs up, too: \
+                 if it was one before, try again in a minute"
+                    .into()
+            }
             Self::Timeout { stage: Stage::Resolve | Stage::Connect, .. } => {
                 "check the network, firewalls and the URL, or wait longer with --timeout".into()
             }
@@ -162,11 +177,6 @@ impl DialError {
                 "check that a conclave server runs there, or wait longer with --timeout".into()
             }
         }
-    }
-
-    /// Whether another try may go better without anybody changing a setting.
-    pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::ProxySetting { .. } | Self::Roots { .. })
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use error::{CertificateFault, DialError, Stage};
 pub use opening::{Greeting, refused, request, websocket};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, authority};
 pub use trust::{TlsConfig, describe, server_name, trust};
 
 /// How long the way to a server may take in all, unless somebody says otherwise.

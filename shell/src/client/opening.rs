@@ -1,13 +1,15 @@
 //! The opening of the WebSocket: what is asked, and what a server tells with its answer.
 
+use conclave_core::text::one_line;
 use conclave_core::wire::MAX_FRAME;
 use conclave_store::config::ServerUrl;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::client::{Request, Response};
+use tungstenite::http::StatusCode;
 use tungstenite::protocol::WebSocketConfig;
 
-use super::DialError;
+use super::{DialError, authority};
 
 /// The longest header of an answer that is taken, in bytes.
 const MAX_HEADER: usize = 128;
@@ -35,6 +37,11 @@ pub fn websocket() -> WebSocketConfig {
 /// Why there is no WebSocket at `url`.
 pub fn refused(url: &ServerUrl, error: Error) -> DialError {
     let what = match error {
+        Error::Http(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
+            let body = response.into_body().unwrap_or_default();
+            let what = one_line(&String::from_utf8_lossy(&body), MAX_HEADER);
+            return DialError::Busy { address: authority(url.host(), url.port()), what };
+        }
         Error::Http(response) => format!("HTTP {}", response.status()),
         Error::Io(error) => error.to_string(),
         Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => {
@@ -47,7 +54,7 @@ pub fn refused(url: &ServerUrl, error: Error) -> DialError {
 }
 
 fn wrong(url: &ServerUrl, what: String) -> DialError {
-    DialError::WebSocket { address: format!("{}:{}", url.host(), url.port()), what }
+    DialError::WebSocket { address: authority(url.host(), url.port()), what }
 }
 
 /// What a server tells with its answer, as far as it does.

@@ -146,7 +146,8 @@ fn status(head: &[u8]) -> Option<u16> {
     rest.split(' ').nth(1)?.parse().ok()
 }
 
-fn authority(host: &str, port: u16) -> String {
+/// `host:port`, an IPv6 address in brackets (RFC 3986, 3.2.2).
+pub fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

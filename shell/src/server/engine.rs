@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
 use conclave_core::directory::Directory;
-use conclave_core::fanout::{Fanout, Item, Read, Shell};
+use conclave_core::fanout::{Fanout, Item, Shell};
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input};
+use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read};
 use conclave_core::protocol::CloseReason;
 use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, UnixMillis};
@@ -399,12 +399,12 @@ impl Shell for Hands {
     }
 
     fn read(&mut self, read: Read) {
-        let Read { conn, request, channel, since, max_rows, max_bytes } = read;
+        let Read { channel, since, max_rows, max_bytes, .. } = read;
         let engine = self.engine.clone();
         let wanted = journal::Request { channel, since, max_rows, max_bytes };
         self.history.read(wanted, move |page| {
             let page = page.map_err(|why| why.to_string());
-            engine.submit(Input::HistoryRead { conn, request, channel, page });
+            engine.submit(Input::HistoryRead { read, page });
         });
     }
 

@@ -99,3 +99,35 @@ impl Mailbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use conclave_core::hub::RequestId;
+    use conclave_core::protocol::{CloseReason, Reply};
+
+    use super::*;
+
+    fn left_by(reason: CloseReason) -> usize {
+        let mailbox = Mailbox::new(1 << 20);
+        mailbox.push(Item::Reply { request: RequestId(1), reply: Reply::Sent });
+        mailbox.push(Item::Close(reason));
+        assert_eq!(mailbox.push(Item::Reply { request: RequestId(2), reply: Reply::Sent }), Pushed::Closed);
+        let mut items = Vec::new();
+        mailbox.take(&mut items);
+        items.len()
+    }
+
+    #[test]
+    fn who_was_removed_by_somebody_else_or_does_not_read_gets_its_last_word_only() {
+        for (reason, left) in [
+            (CloseReason::KeyRevoked { own: false }, 1),
+            (CloseReason::UserRemoved { own: false }, 1),
+            (CloseReason::SlowConsumer, 1),
+            (CloseReason::KeyRevoked { own: true }, 2),
+            (CloseReason::UserRemoved { own: true }, 2),
+            (CloseReason::Shutdown, 2),
+        ] {
+            assert_eq!(left_by(reason.clone()), left, "{reason:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
+use conclave_core::admission::NotAdmitted;
 use conclave_core::hub::{Action, Gauges};
 use conclave_core::protocol::{CloseReason, Reply};
 use conclave_store::journal::CommitStats;
@@ -29,6 +30,7 @@ pub struct Metrics {
     received: Counter,
     refusals: Family<Kind, Counter>,
     closes: Family<Reason, Counter>,
+    not_admitted: Family<Bound, Counter>,
     commit_rows: Histogram,
     commit_seconds: Histogram,
     commits_failed: Counter,
@@ -55,6 +57,11 @@ struct Reason {
     phase: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Bound {
+    reason: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("conclave");
@@ -77,6 +84,15 @@ impl Default for Metrics {
         let whispers = register!("whispers", "Whispers queued to their session", Counter::default());
         let refusals = register!("refusals", "Requests refused, by kind", Family::default());
         let closes = register!("closes", "Connections ended by the server, by reason", Family::default());
+        let not_admitted = register!(
+            "not_admitted",
+            "Connections not let in, by the bound that they met",
+            Family::default()
+        );
+        // What has not happened is told, too.
+        for why in [NotAdmitted::Busy, NotAdmitted::BusyAddress, NotAdmitted::Failures] {
+            drop(not_admitted.get_or_create(&Bound { reason: why.label() }));
+        }
         let commit_rows = register!(
             "commit_records",
             "Records of a commit",
@@ -108,6 +124,7 @@ impl Default for Metrics {
             received,
             refusals,
             closes,
+            not_admitted,
             commit_rows,
             commit_seconds,
             commits_failed,
@@ -138,6 +155,11 @@ impl Metrics {
     pub fn closed(&self, reason: &CloseReason, opening: bool) {
         let phase = if opening { "opening" } else { "session" };
         self.closes.get_or_create(&Reason { reason: reason.label(), phase }).inc();
+    }
+
+    /// Notes that a connection was not let in.
+    pub fn not_admitted(&self, why: NotAdmitted) {
+        self.not_admitted.get_or_create(&Bound { reason: why.label() }).inc();
     }
 
     /// Notes connections that are open in a state: `upgrading`, `authenticating` or `session`.

@@ -28,6 +28,7 @@ use conclave_store::journal::{Journal, OpenError};
 use event_listener::Event;
 use futures_lite::future::or;
 use socket2::{Domain, Socket, Type};
+use tracing::debug;
 
 use self::connection::Bounds;
 use self::engine::{Driver, Engine, Round};
@@ -223,7 +224,10 @@ impl Shared {
 
     pub(crate) fn enter(&self, address: IpAddr) -> Result<(), NotAdmitted> {
         let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        admission.enter(self.clock.now(), address)
+        admission.enter(self.clock.now(), address).inspect_err(|why| {
+            self.engine.metrics().not_admitted(*why);
+            debug!(peer = %address, %why, "a connection was not admitted");
+        })
     }
 
     pub(crate) fn leave(&self, address: IpAddr, failed: bool) {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use conclave_core::level::Scope;
 use conclave_core::name::ChannelName;
-use toml_edit::{Array, ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
 
 use super::{Change, Config, Override, Server, ServerUrl};
 
@@ -79,10 +79,6 @@ pub(super) fn change(text: &str, changes: &[Change]) -> Result<String, Fault> {
                 retain(root, "overrides", |table| !names(table, "server", url));
             }
             Change::SetLevel(set_to) => set_level(root, set_to),
-            Change::Approvers(users) => {
-                let users: Array = users.iter().map(|user| user.as_str()).collect();
-                root.insert("approvers", toml_edit::value(users));
-            }
         }
     }
     Ok(document.to_string())
@@ -363,9 +359,6 @@ level = "act"
             (at.clone(), "[a-z]{1,3}").prop_map(|(at, user)| Change::AddServer(server(at, &user))),
             at.clone().prop_map(|at| Change::RemoveServer(url(at))),
             (at, channel, level_of).prop_map(|(at, channel, to)| level(at, channel, to)),
-            proptest::collection::vec("[a-z]{1,3}", 0..3).prop_map(|users| Change::Approvers(
-                users.iter().map(|user| UserName::new(user).unwrap()).collect()
-            )),
         ]
     }
 
@@ -388,7 +381,6 @@ level = "act"
                     None => config.overrides.push(new),
                 }
             }
-            Change::Approvers(users) => config.approvers = users,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::document::{self, Fault};
 use super::{Change, Config, FILE_NAME};
-use crate::durable::{self, Access};
+use crate::durable;
 
 /// More than anybody's registrations take.
 const MAX_LEN: u64 = 1024 * 1024;
@@ -103,8 +103,7 @@ impl ConfigFile {
         let new = document::change(&old, changes).map_err(|fault| self.malformed(fault))?;
         let config = document::read(&new).map_err(|fault| self.malformed(fault))?;
         if new != old {
-            durable::replace(&self.path, new.as_bytes(), Access::Usual)
-                .map_err(|source| self.io("written", source))?;
+            durable::replace(&self.path, new.as_bytes()).map_err(|source| self.io("written", source))?;
         }
         Ok(config)
     }

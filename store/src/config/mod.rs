@@ -8,6 +8,7 @@ mod document;
 mod file;
 mod url;
 
+use conclave_core::bridge::Approver;
 use conclave_core::level::{Level, Scope};
 use conclave_core::name::{MachineName, UserName};
 
@@ -27,8 +28,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// Levels of single channels and whisper scopes, in the file's order.
     pub overrides: Vec<Override>,
-    /// The users who may answer this machine's permission prompts.
-    pub approvers: Vec<UserName>,
+    /// Who may answer this machine's permission prompts.
+    pub approvers: Vec<Approver>,
 }
 
 /// A registration of this machine.
@@ -64,8 +65,6 @@ pub enum Change {
     RemoveServer(ServerUrl),
     /// Set a scope's level.
     SetLevel(Override),
-    /// Name who may answer permission prompts.
-    Approvers(Vec<UserName>),
 }
 
 impl Config {

@@ -82,7 +82,7 @@ impl<'c> Applier<'c> {
                     params![
                         int(channel.0),
                         name.as_str(),
-                        tier(*visibility),
+                        encode(*visibility),
                         int(creator.0),
                         at.0,
                         int(last.seq),
@@ -112,7 +112,7 @@ impl<'c> Applier<'c> {
             Record::VisibilitySet { channel, visibility } => {
                 self.run(
                     "UPDATE channels SET visibility = ?2 WHERE id = ?1",
-                    params![int(channel.0), tier(*visibility)],
+                    params![int(channel.0), encode(*visibility)],
                 )?;
             }
             Record::MemberAdded { channel, user } => self.run(
@@ -178,7 +178,7 @@ fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn tier(visibility: Visibility) -> i64 {
+fn encode(visibility: Visibility) -> i64 {
     match visibility {
         Visibility::Public => 0,
         Visibility::Unlisted => 1,

@@ -43,7 +43,8 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), OpenError> {
 ///
 /// # Errors
 /// [`OpenError::InUse`] if a server runs there, [`OpenError::Occupied`] if there is a database and it is not to
-/// be replaced, otherwise what is wrong with either side. The directory is unchanged then.
+/// be replaced, otherwise what is wrong with either side. The directory is unchanged then, but where the old database's
+/// log or the database itself could not be replaced at last: no server starts there until a restore has ended well.
 pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathBuf>, OpenError> {
     let home = Home::take(dir)?;
     let database = home.database();
@@ -54,7 +55,11 @@ pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathB
     let part = unfinished(dir);
     copy(from, &part).and_then(|()| check(&part)).inspect_err(|_| drop(fs::remove_file(&part)))?;
     home.own(&part);
-    let kept = if replaces { Some(set_aside(&database)?) } else { None };
+    let kept = if replaces {
+        Some(set_aside(&database).inspect_err(|_| drop(fs::remove_file(&part)))?)
+    } else {
+        None
+    };
     // The old database's log would be taken for the new one's. From here to the end the unfinished restore is
     // what keeps a server from serving half of the old one.
     for path in [beside(&database, "-wal"), beside(&database, "-shm")] {
@@ -88,6 +93,10 @@ fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
             .or_else(|_| fs::copy(&old, &new).and_then(|_| fs::File::open(&new)?.sync_all()));
         match named {
             Err(source) if suffix.is_empty() || source.kind() != io::ErrorKind::NotFound => {
+                // Half a copy is none.
+                for made in [beside(&kept, "-wal"), kept] {
+                    let _ = fs::remove_file(made);
+                }
                 return Err(OpenError::io(&new, source));
             }
             _ => {}

@@ -21,6 +21,7 @@ pub(super) fn tests<S: ServerShell>() -> Vec<Test> {
         the_newer_session_of_a_path_takes_over_without_subscriptions,
         machines_are_added_listed_and_revoked_at_once,
         a_removed_user_is_told_and_cannot_come_back,
+        who_removes_itself_is_answered_before_it_ends,
         who_is_silent_is_told_and_who_pings_stays,
         presence_shows_the_live_and_only_them,
         identity_outlives_a_restart,
@@ -272,6 +273,21 @@ fn a_removed_user_is_told_and_cannot_come_back<S: ServerShell>() {
     assert!(matches!(root.refused(&gone), ProtocolError::NotFound(_)));
     // The name is free again, and the key.
     let _new = world.register("ann");
+}
+
+fn who_removes_itself_is_answered_before_it_ends<S: ServerShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    let laptop = key("laptop");
+    ann.admin(AdminOp::MachineAdd { name: "laptop", pubkey: laptop.public().as_bytes() });
+    let mut session = Peer::connect_with(world.address(), &laptop, "s").unwrap();
+    assert_eq!(session.admin(AdminOp::MachineRemove { name: "laptop" }), "laptop");
+    assert_eq!(why(&session.last_word()), "machine key revoked");
+
+    let mut root = world.register("root");
+    assert_eq!(root.admin(AdminOp::UserRemove { username: "root" }), "root");
+    assert_eq!(why(&root.last_word()), "user removed");
+    assert!(ann.is_alive());
 }
 
 fn who_is_silent_is_told_and_who_pings_stays<S: ServerShell>() {

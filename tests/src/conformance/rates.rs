@@ -173,6 +173,7 @@ fn an_address_that_fails_to_authenticate_waits<S: ServerShell>() {
     }
     assert!(told >= 3 && told <= 4 + start.elapsed().as_secs(), "{told} were told");
     assert_eq!(told + cut, 30);
+    world.until_metric("conclave_not_admitted_total{reason=\"failures\"}", |count| count >= 1.0);
     // Who is in stays in, and in time others come in again.
     assert!(ann.is_alive());
     let start = Instant::now();

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use conclave_core::fanout::{Fanout, Item, Read, Shell};
+use conclave_core::fanout::{Fanout, Item, Shell};
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input};
+use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read};
 use conclave_core::name::UserName;
 use conclave_core::protocol::CloseReason;
 use conclave_core::record::Record;
@@ -356,10 +356,9 @@ impl World {
         if life != self.server.life {
             return;
         }
-        let page = self.store.read(self.at, read);
-        let Read { conn, request, channel, .. } = read;
+        let page = self.store.read(self.at, &read);
         let delay = self.net.between(self.plan.read) / 2;
-        self.after(delay, Event::Arrive(life, Input::HistoryRead { conn, request, channel, page }));
+        self.after(delay, Event::Arrive(life, Input::HistoryRead { read, page }));
     }
 
     /// The process dies, and starts again after a while.

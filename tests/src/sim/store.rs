@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use conclave_core::directory::Directory;
-use conclave_core::fanout::Read;
 use conclave_core::hub::BatchId;
+use conclave_core::hub::Read;
 use conclave_core::key::PublicKey;
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// What the server is told.
-    pub(super) fn read(&self, at: u64, read: Read) -> Result<Vec<Stamped>, String> {
+    pub(super) fn read(&self, at: u64, read: &Read) -> Result<Vec<Stamped>, String> {
         if at < self.unreadable_until {
             return Err("the disk does not answer".into());
         }

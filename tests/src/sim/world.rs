@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Arguments;
 
-use conclave_core::fanout::Read;
 use conclave_core::hub::Input;
+use conclave_core::hub::Read;
 use conclave_core::time::{Monotonic, Now, UnixMillis};
 
 use super::client::Client;

@@ -58,7 +58,7 @@ async fn play(show: &Show) -> Result<(), Failure> {
 fn failed(what: impl std::fmt::Display) -> Failure {
     Failure::new(
         format!("the demo stopped: {what}"),
-        "run it again with --verbose, and tell the project what you see",
+        "run it again; if it stops again, tell the project what you see",
     )
 }
 

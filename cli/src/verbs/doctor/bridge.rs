@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 use super::report::{Finding, Report};
 use crate::args::Doctor;
-use crate::connect::{options, own_handle, runtime};
+use crate::connect::{ONE_SHOT, options, own_handle, runtime};
 use crate::output::millis;
 use crate::{Context, Failure};
 
@@ -53,7 +53,7 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let dir = context.dir().map_err(|error| text(&error))?;
     let key = keystore::load(dir).map_err(|error| text(&error))?;
     let options = options(&doctor.net.dial);
-    let identity = Identity { key, handle: own_handle("cli").map_err(|error| text(&error))?, claim: None };
+    let identity = Identity { key, handle: own_handle(ONE_SHOT).map_err(|error| text(&error))?, claim: None };
     let mut session =
         runtime.block_on(Session::open(url, identity, &options)).map_err(|error| text(&error))?;
     let own = session.path().clone();
@@ -71,8 +71,8 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let there = format!("doctor: there {}", target.session);
     let whisper = Command::Whisper { target, payload: Payload::Plain(there.clone()) };
     runtime.block_on(session.request(&whisper)).map_err(|error| text(&error))?;
-    let heard =
-        bridge.call("wait_for_message", json!({ "timeout_secs": options.timeout.as_secs().max(1) }))?;
+    let heard = bridge
+        .call("wait_for_message", json!({ "timeout_secs": options.timeout.as_secs().clamp(1, 3600) }))?;
     if !heard.to_string().contains(&there) {
         return Err("the agent was not given the message that was whispered to it".into());
     }

@@ -11,6 +11,7 @@ use conclave_store::keystore;
 
 use self::report::{Finding, Report};
 use crate::args::Doctor;
+use crate::context::choose;
 use crate::{Context, Failure};
 
 pub(super) fn run(doctor: &Doctor, context: &Context) -> Result<(), Failure> {
@@ -19,7 +20,8 @@ pub(super) fn run(doctor: &Doctor, context: &Context) -> Result<(), Failure> {
     let key = key(&mut report, context)?;
     clock(&mut report)?;
     let urls: Vec<ServerUrl> = match (&doctor.net.server, &config) {
-        (Some(named), _) => vec![context.server(Some(named))?],
+        // A configuration that cannot be read was told above, and is in nobody's way.
+        (Some(named), config) => vec![choose(config.as_ref().unwrap_or(&Config::default()), Some(named))?],
         (None, Some(config)) => config.servers.iter().map(|server| server.url.clone()).collect(),
         (None, None) => Vec::new(),
     };

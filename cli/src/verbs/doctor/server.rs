@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::report::{Finding, Report};
 use crate::args::Doctor;
-use crate::connect::{options, own_handle, runtime};
+use crate::connect::{ONE_SHOT, options, own_handle, runtime};
 use crate::output::millis;
 use crate::{Failure, explain};
 
@@ -62,7 +62,7 @@ fn check_on(
     }
 
     let Some(key) = key else { return Ok(false) };
-    let identity = Identity { key: key.clone(), handle: own_handle("cli")?, claim: None };
+    let identity = Identity { key: key.clone(), handle: own_handle(ONE_SHOT)?, claim: None };
     let deadline = tokio::time::Instant::now() + options.timeout;
     let session = runtime.block_on(Session::establish(dialed, identity, options.timeout, deadline));
     let known = config.and_then(|config| config.server(url));
@@ -121,7 +121,9 @@ fn stage(error: &DialError) -> &'static str {
         | DialError::Certificate { .. }
         | DialError::Tls { .. }
         | DialError::Timeout { stage: Stage::Tls, .. } => "TLS",
-        DialError::WebSocket { .. } | DialError::Timeout { stage: Stage::WebSocket, .. } => "server",
+        DialError::WebSocket { .. }
+        | DialError::Busy { .. }
+        | DialError::Timeout { stage: Stage::WebSocket, .. } => "server",
     }
 }
 
@@ -137,7 +139,8 @@ fn route(report: &mut Report<'_>, url: &ServerUrl, route: &Route) -> Result<(), 
             report.add("connection", Finding::good(format!("{peer} accepts")))?;
         }
     }
-    let local = url.host() == "localhost" || route.peer.is_some_and(|peer| peer.ip().is_loopback());
+    // Behind a proxy, the peer is the proxy.
+    let local = route.proxy.is_none() && route.peer.is_some_and(|peer| peer.ip().is_loopback());
     report.add(
         "TLS",
         match &route.tls {

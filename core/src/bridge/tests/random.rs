@@ -82,7 +82,7 @@ proptest! {
     /// approver's other session only, and no call is answered twice.
     #[test]
     fn the_rules_hold_whatever_happens(steps in proptest::collection::vec(any_step(), 0..60), asks in any::<bool>()) {
-        let approvers = vec![Approver::new("boss")];
+        let approvers = vec!["boss".parse().unwrap()];
         let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, asks);
         let server = Server::new(A);
         let mut answered = BTreeSet::new();

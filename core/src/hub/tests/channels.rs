@@ -1,4 +1,4 @@
-//! Tiers: who is shown a channel, who joins it, and the silence towards everyone else.
+//! Visibility: who is shown a channel, who joins it, and the silence towards everyone else.
 
 use alloc::format;
 use alloc::string::String;
@@ -6,8 +6,8 @@ use alloc::string::String;
 use super::world::World;
 use crate::hub::ConnId;
 
-/// `ann` has a channel of each tier; `bob` is nobody there.
-fn tiers() -> (World, ConnId, ConnId) {
+/// `ann` has a channel of each visibility; `bob` is nobody there.
+fn of_each_visibility() -> (World, ConnId, ConnId) {
     let mut world = World::new();
     let (ann, bob) = (world.register("ann"), world.register("bob"));
     for channel in ["public square", "unlisted back", "private den"] {
@@ -23,7 +23,7 @@ fn nothing(name: &str) -> String {
 
 #[test]
 fn a_public_channel_is_listed_to_everyone_the_others_to_members_and_admins_of_the_server() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     let root = world.register("root");
     assert_eq!(world.must(bob, "channels"), "channels square:Public");
     assert_eq!(
@@ -37,14 +37,14 @@ fn a_public_channel_is_listed_to_everyone_the_others_to_members_and_admins_of_th
 
 #[test]
 fn a_public_and_an_unlisted_channel_are_joined_by_whoever_names_them() {
-    let (mut world, _, bob) = tiers();
+    let (mut world, _, bob) = of_each_visibility();
     assert_eq!(world.must(bob, "join square"), "joined square");
     assert_eq!(world.must(bob, "join back"), "joined back");
 }
 
 #[test]
 fn a_private_channel_is_joined_by_members_its_creator_and_admins_of_the_server() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     let root = world.register("root");
     assert_eq!(world.ask(bob, "join den"), nothing("den"));
     assert_eq!(world.must(ann, "join den"), "joined den");
@@ -55,7 +55,7 @@ fn a_private_channel_is_joined_by_members_its_creator_and_admins_of_the_server()
 
 #[test]
 fn who_may_not_see_a_channel_is_told_nothing_by_any_request() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     world.must(ann, "invite den");
     for request in [
         "join C",
@@ -92,7 +92,7 @@ fn who_may_not_see_a_channel_is_told_nothing_by_any_request() {
 
 #[test]
 fn a_banned_user_is_told_nothing() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     for channel in ["square", "back"] {
         world.must(ann, &format!("ban {channel} bob"));
         for request in ["join C", "who C", "post C text", "read C", "members C", "kick C ann"] {
@@ -104,7 +104,7 @@ fn a_banned_user_is_told_nothing() {
 
 #[test]
 fn a_subscriber_sees_its_channel_member_or_not() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     world.must(bob, "join square");
     world.must(ann, "set private square");
     assert_eq!(world.must(bob, "who square"), "here bob/m/s");
@@ -119,7 +119,7 @@ fn a_subscriber_sees_its_channel_member_or_not() {
 
 #[test]
 fn leaving_ends_the_subscription() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     world.must(ann, "join square");
     world.must(bob, "join square");
     assert_eq!(world.must(bob, "leave square"), "done square");
@@ -130,7 +130,7 @@ fn leaving_ends_the_subscription() {
 
 #[test]
 fn joining_twice_subscribes_once() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     world.must(ann, "join square");
     world.must(bob, "join square");
     world.must(bob, "join square");
@@ -140,7 +140,7 @@ fn joining_twice_subscribes_once() {
 
 #[test]
 fn a_name_in_use_is_refused_even_if_it_is_not_seen() {
-    let (mut world, _, bob) = tiers();
+    let (mut world, _, bob) = of_each_visibility();
     world.must(bob, "create public mine");
     for request in ["create public den", "rename mine den"] {
         assert!(world.ask(bob, request).starts_with("Unauthorized: the name 'den' is in use"), "{request}");
@@ -149,7 +149,7 @@ fn a_name_in_use_is_refused_even_if_it_is_not_seen() {
 
 #[test]
 fn renaming_carries_members_invites_bans_history_and_subscriptions_along() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     let (cid, dan) = (world.register("cid"), world.register("dan"));
     let token = world.must(ann, "invite den 2");
     world.must(ann, "add den bob");
@@ -172,7 +172,7 @@ fn renaming_carries_members_invites_bans_history_and_subscriptions_along() {
 
 #[test]
 fn deleting_ends_it_all_and_a_new_channel_of_that_name_starts_empty() {
-    let (mut world, ann, bob) = tiers();
+    let (mut world, ann, bob) = of_each_visibility();
     let token = world.must(ann, "invite den");
     world.must(ann, "add den bob");
     world.must(bob, "join den");
@@ -191,7 +191,7 @@ fn deleting_ends_it_all_and_a_new_channel_of_that_name_starts_empty() {
 
 #[test]
 fn a_banned_user_who_becomes_an_admin_of_the_server_sees_everything_again() {
-    let (mut world, ann, _) = tiers();
+    let (mut world, ann, _) = of_each_visibility();
     world.must(ann, "ban square bob");
     let mut config = world.hub.config().clone();
     config.admins.insert(crate::name::UserName::new("bob").unwrap(), None);

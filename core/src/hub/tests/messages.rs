@@ -240,6 +240,18 @@ fn a_page_past_the_newest_message_is_empty_without_a_read() {
 }
 
 #[test]
+fn a_page_is_answered_under_the_name_that_was_asked_for_though_the_channel_was_renamed() {
+    let (mut world, [ann, ..]) = three();
+    world.must(ann, "post c hello");
+    let request = world.submit(ann, "read c");
+    let wanted = world.reads.pop_front().unwrap();
+    world.must(ann, "rename c d");
+    let page = world.page(&wanted);
+    world.answer(&wanted, Ok(page));
+    assert_eq!(world.reply(ann, request).unwrap(), "history of c: hello");
+}
+
+#[test]
 fn history_that_cannot_be_read_is_an_internal_error() {
     let (mut world, [ann, ..]) = three();
     world.must(ann, "post c hello");

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use crate::directory::Directory;
 use crate::handshake::{Claim, Proven};
-use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, RequestId};
+use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, Read, RequestId};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, UserName};
 use crate::opaque::Opaque;
@@ -17,17 +17,6 @@ use crate::payload::Payload;
 use crate::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, Record, Stamp};
 use crate::time::{Monotonic, Now, UnixMillis};
-
-/// A page of history that the hub wants to have read.
-#[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) conn: ConnId,
-    pub(super) request: RequestId,
-    pub(super) channel: ChannelId,
-    pub(super) since: UnixMillis,
-    pub(super) max_rows: usize,
-    pub(super) max_bytes: usize,
-}
 
 pub(super) struct World {
     pub(super) hub: Hub,
@@ -37,7 +26,7 @@ pub(super) struct World {
     /// Every record on the disk, in order.
     pub(super) records: Vec<Record>,
     pub(super) in_flight: Option<(BatchId, Vec<Record>)>,
-    pub(super) reads: VecDeque<Wanted>,
+    pub(super) reads: VecDeque<Read>,
     pub(super) drained: bool,
     replies: BTreeMap<(ConnId, RequestId), Reply>,
     received: BTreeMap<ConnId, Vec<String>>,
@@ -140,9 +129,7 @@ impl World {
                 assert!(!records.is_empty());
                 self.in_flight = Some((batch, records));
             }
-            Action::ReadHistory { conn, request, channel, since, max_rows, max_bytes } => {
-                self.reads.push_back(Wanted { conn, request, channel, since, max_rows, max_bytes });
-            }
+            Action::ReadHistory(read) => self.reads.push_back(read),
             Action::Drained => self.drained = true,
         }
     }
@@ -220,7 +207,7 @@ impl World {
     }
 
     /// What the store would read.
-    pub(super) fn page(&self, wanted: &Wanted) -> Vec<Stamped> {
+    pub(super) fn page(&self, wanted: &Read) -> Vec<Stamped> {
         let posted = self.records.iter().filter_map(|record| match record {
             Record::Posted { channel, stamp, from, payload }
                 if *channel == wanted.channel && stamp.ts > wanted.since =>
@@ -232,9 +219,8 @@ impl World {
         posted.take(wanted.max_rows).collect()
     }
 
-    pub(super) fn answer(&mut self, wanted: &Wanted, page: Result<Vec<Stamped>, String>) {
-        let Wanted { conn, request, channel, .. } = *wanted;
-        self.handle(Input::HistoryRead { conn, request, channel, page });
+    pub(super) fn answer(&mut self, wanted: &Read, page: Result<Vec<Stamped>, String>) {
+        self.handle(Input::HistoryRead { read: wanted.clone(), page });
     }
 
     /// The stamps of a channel's messages on the disk.
@@ -331,11 +317,11 @@ fn parse(line: &str) -> Command {
     let words: Vec<&str> = line.split(' ').collect();
     let channel = |at: usize| ChannelName::new(words[at]).unwrap();
     let user = |at: usize| UserName::new(words[at]).unwrap();
-    let tier = |at: usize| match words[at] {
+    let visibility = |at: usize| match words[at] {
         "public" => Visibility::Public,
         "unlisted" => Visibility::Unlisted,
         "private" => Visibility::Private,
-        other => panic!("no tier '{other}'"),
+        other => panic!("no visibility '{other}'"),
     };
     let rest = |from: usize| Payload::Plain(words[from..].join(" "));
     let number =
@@ -356,10 +342,10 @@ fn parse(line: &str) -> Command {
             return Command::ReadSince { channel: channel(1), since };
         }
         "ping" => return Command::Ping,
-        "create" => Admin::CreateChannel { visibility: tier(1), name: channel(2) },
+        "create" => Admin::CreateChannel { visibility: visibility(1), name: channel(2) },
         "delete" => Admin::DeleteChannel { name: channel(1) },
         "rename" => Admin::RenameChannel { name: channel(1), new_name: channel(2) },
-        "set" => Admin::SetVisibility { visibility: tier(1), name: channel(2) },
+        "set" => Admin::SetVisibility { visibility: visibility(1), name: channel(2) },
         "add" => Admin::AclAdd { channel: channel(1), user: user(2) },
         "remove" => Admin::AclRemove { channel: channel(1), user: user(2) },
         "members" => Admin::AclList { channel: channel(1) },

@@ -196,7 +196,7 @@ fn a_refused_join_is_told_and_not_repeated() {
 fn a_join_or_read_over_the_rate_limit_is_repeated_later() {
     let mut pair = Scripted::up();
     pair.join(JoinFrom::Since(UnixMillis(0)));
-    assert!(pair.refuse("rate limit: try again in 20 ms").is_empty());
+    assert_eq!(kinds(&pair.refuse("rate limit: try again in 20 ms")), ["Deferred"]);
     assert_eq!(kinds(&pair.wait().1), ["Join"]);
     pair.say(&Frame::Joined { channel: "ops" });
     let mut last = Duration::ZERO;

@@ -212,8 +212,8 @@ fn a_server_frame_in_a_handshake_ends_it() {
 fn every_end_carries_its_reason_in_an_error_frame() {
     for (reason, kind) in [
         (CloseReason::Superseded, "Unauthorized(\"session superseded"),
-        (CloseReason::KeyRevoked, "Unauthorized(\"machine key revoked"),
-        (CloseReason::UserRemoved, "Unauthorized(\"user removed"),
+        (CloseReason::KeyRevoked { own: false }, "Unauthorized(\"machine key revoked"),
+        (CloseReason::UserRemoved { own: false }, "Unauthorized(\"user removed"),
         (CloseReason::Idle { limit: Duration::from_secs(90) }, "Unauthorized(\"idle timeout: nothing was"),
         (CloseReason::SlowConsumer, "Unauthorized(\"slow consumer"),
         (CloseReason::Shutdown, "Unauthorized(\"server shutting down"),

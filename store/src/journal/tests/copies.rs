@@ -190,6 +190,20 @@ fn a_damaged_backup_is_refused_and_the_directory_stays_as_it_was() {
 }
 
 #[test]
+fn a_restore_that_cannot_keep_what_it_replaces_changes_nothing() {
+    let (source, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = source.path().join("copy");
+    drop(open(source.path()));
+    backup(source.path(), &copy).unwrap();
+    // What has the database's name cannot be given a second one.
+    fs::create_dir(other.path().join("conclave.db")).unwrap();
+    assert!(restore(&copy, other.path(), Replace::Yes).is_err());
+    for left in ["conclave.db.restoring", "conclave.db.replaced"] {
+        assert!(!other.path().join(left).exists(), "{left} is left");
+    }
+}
+
+#[test]
 fn an_interrupted_restore_is_not_served_but_can_be_repeated() {
     let (dir, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let copy = place.path().join("copy");

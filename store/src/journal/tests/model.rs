@@ -59,7 +59,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (i(), 0..6_u8).prop_map(|(user, name)| Op::CreateChannel(user, name)),
         1 => i().prop_map(Op::DeleteChannel),
         1 => (i(), 0..6_u8).prop_map(|(channel, name)| Op::Rename(channel, name)),
-        1 => (i(), 0..3_u8).prop_map(|(channel, tier)| Op::SetVisibility(channel, tier)),
+        1 => (i(), 0..3_u8).prop_map(|(channel, number)| Op::SetVisibility(channel, number)),
         2 => (i(), i()).prop_map(|(channel, user)| Op::Admit(channel, user)),
         1 => (i(), i()).prop_map(|(channel, user)| Op::Dismiss(channel, user)),
         4 => (i(), i()).prop_map(|(channel, user)| Op::Ban(channel, user)),
@@ -97,7 +97,7 @@ fn token(number: u64) -> Token {
     Token::new(&format!("token{number}"))
 }
 
-fn tier(number: u8) -> Visibility {
+fn visibility(number: u8) -> Visibility {
     [Visibility::Public, Visibility::Unlisted, Visibility::Private][usize::from(number % 3)]
 }
 
@@ -162,7 +162,7 @@ impl Model {
                     Record::ChannelCreated {
                         channel,
                         name,
-                        visibility: tier(channel.0 as u8),
+                        visibility: visibility(channel.0 as u8),
                         creator,
                         at,
                         last,
@@ -177,7 +177,7 @@ impl Model {
             }
             Op::SetVisibility(index, number) => {
                 let channel = ChannelId(pick(&self.channels, index)?.0);
-                vec![Record::VisibilitySet { channel, visibility: tier(*number) }]
+                vec![Record::VisibilitySet { channel, visibility: visibility(*number) }]
             }
             Op::Admit(channel, whom) => {
                 let (channel, user) = (ChannelId(pick(&self.channels, channel)?.0), UserId(*user(whom)?));

@@ -313,8 +313,11 @@ impl LinkClient {
                 self.judge(world, &fatal);
             }
             Action::Disabled(_) => world.fail("a link was disabled by nobody".into()),
-            Action::Joined { .. } | Action::Role { .. } | Action::Stray { .. } | Action::Collision { .. } => {
-            }
+            Action::Joined { .. }
+            | Action::Deferred { .. }
+            | Action::Role { .. }
+            | Action::Stray { .. }
+            | Action::Collision { .. } => {}
         }
     }
 

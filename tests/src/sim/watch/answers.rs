@@ -74,8 +74,9 @@ impl Watch {
                 Ok(())
             }
             (Command::ReadSince { channel, since }, Reply::History { channel: told, messages }) => {
-                // A channel that was renamed meanwhile is told by its name of now.
-                let Some((id, _)) = self.model.channel_named(told) else {
+                // It may have been renamed meanwhile.
+                demand!(told == channel, "history of {channel} was asked for and of {told} was told");
+                let Some((id, newest)) = asked.read else {
                     return Err(format!("history was read of {channel}, which is none"));
                 };
                 demand!(self.is_subscribed(conn, id), "history of {told} was read by who is not in it");
@@ -87,9 +88,8 @@ impl Watch {
                     .flat_map(|batch| &batch.records)
                     .any(|record| matches!(record, Record::ChannelDeleted { channel } if *channel == id));
                 demand!(
-                    gone || !messages.is_empty() || asked.newest <= *since || told != channel,
-                    "an empty page ends a history that goes on to {:?}",
-                    asked.newest
+                    gone || !messages.is_empty() || newest <= *since,
+                    "an empty page ends a history that goes on to {newest:?}"
                 );
                 Ok(())
             }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, RequestId};
+use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read, RequestId};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
@@ -45,7 +45,7 @@ pub(super) struct Watch {
     /// Deliveries that the hub owes in this call.
     owed: VecDeque<Owed>,
     /// Sessions that must end in this call.
-    doomed: BTreeMap<ConnId, CloseReason>,
+    doomed: BTreeMap<ConnId, &'static str>,
     /// Whispers of this call, by sender.
     whispered: Vec<(Arc<SessionPath>, SessionPath)>,
     /// Subscriptions that the server ended: the clients do not know.
@@ -76,8 +76,8 @@ struct Asked {
     subscribed: bool,
     /// For a post: where it stands.
     fate: Fate,
-    /// For a reading: the newest message that had been delivered when it was asked for.
-    newest: UnixMillis,
+    /// For a reading: the channel, and the newest message that had been delivered when it was asked for.
+    read: Option<(ChannelId, UnixMillis)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,18 +168,12 @@ impl Watch {
     }
 
     fn ask(&mut self, conn: ConnId, request: RequestId, command: &Command) {
-        let mut asked = Asked {
-            command: command.clone(),
-            subscribed: false,
-            fate: Fate::Open,
-            newest: UnixMillis(i64::MIN),
-        };
+        let mut asked = Asked { command: command.clone(), subscribed: false, fate: Fate::Open, read: None };
         if let Command::Post { channel, .. } | Command::ReadSince { channel, .. } = command
             && let Some((id, channel)) = self.model.channel_named(channel)
         {
-            if channel.last.seq > 0 {
-                asked.newest = channel.last.ts;
-            }
+            let newest = if channel.last.seq > 0 { channel.last.ts } else { UnixMillis(i64::MIN) };
+            asked.read = Some((id, newest));
             asked.subscribed = self.is_subscribed(conn, id);
         }
         self.asked.entry(conn).or_default().insert(request, asked);
@@ -218,12 +212,12 @@ impl Watch {
         match record {
             Record::UserRemoved { user } => {
                 for (conn, _) in self.sessions.iter().filter(|(_, session)| session.user == *user) {
-                    self.doomed.insert(*conn, CloseReason::UserRemoved);
+                    self.doomed.insert(*conn, CloseReason::UserRemoved { own: false }.label());
                 }
             }
             Record::MachineRemoved { machine, .. } => {
                 for (conn, _) in self.sessions.iter().filter(|(_, session)| session.machine == *machine) {
-                    self.doomed.insert(*conn, CloseReason::KeyRevoked);
+                    self.doomed.insert(*conn, CloseReason::KeyRevoked { own: false }.label());
                 }
             }
             Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {
@@ -333,9 +327,9 @@ impl Watch {
                 Ok(())
             }
             Action::Persist { batch, records } => self.sealed(*batch, records),
-            Action::ReadHistory { conn, channel, .. } => {
+            Action::ReadHistory(Read { conn, name, channel, .. }) => {
                 if !self.is_subscribed(*conn, *channel) {
-                    return Err(format!("{conn:?} reads {channel:?}, in which it is not"));
+                    return Err(format!("{conn:?} reads {name}, in which it is not"));
                 }
                 Ok(())
             }
@@ -378,7 +372,7 @@ impl Watch {
     fn closed(&mut self, now: Now, conn: ConnId, reason: &CloseReason, coverage: &mut Coverage) -> Verdict {
         *coverage.closed.entry(reason.label()).or_default() += 1;
         if let Some(doom) = self.doomed.remove(&conn)
-            && doom != *reason
+            && doom != reason.label()
         {
             return Err(format!("{conn:?} was told {reason} instead of {doom}"));
         }

@@ -1,0 +1,57 @@
+//! What is read back of a channel.
+
+use super::*;
+
+#[test]
+fn history_is_read_to_its_end_or_to_a_full_page() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    let catch_up =
+        || ToolCall::CatchUp { server: None, channel: channel("ops"), since: Some(Since::At(UnixMillis(5))) };
+    assert_eq!(answer(&scene.call(catch_up()).1), Err(Failure::NotJoined(channel("ops"))));
+    scene.join(A, "ops");
+    let row =
+        |ts, size| Stamped { from: path("you/m/s"), ts: UnixMillis(ts), payload: plain(&"x".repeat(size)) };
+    let page = |messages| Reply::History { channel: channel("ops"), messages };
+    let (_, actions) = scene.call(catch_up());
+    let (server, id, command) = request(&actions).unwrap();
+    assert_eq!(command, Command::ReadSince { channel: channel("ops"), since: UnixMillis(5) });
+    let actions =
+        scene.link(server.as_str(), LinkEvent::Reply { id, result: Ok(page(vec![row(6, 9), row(7, 9)])) });
+    let (_, id, command) = request(&actions).unwrap();
+    assert_eq!(command, Command::ReadSince { channel: channel("ops"), since: UnixMillis(7) });
+    let result = answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(page(vec![])) }));
+    assert!(matches!(result, Ok(Outcome::History { messages, more: None, .. }) if messages.len() == 2));
+    let result = scene.served(catch_up(), page(vec![row(6, 9), row(7, PAGE_BYTES)]));
+    assert!(
+        matches!(result, Ok(Outcome::History { messages, more: Some(UnixMillis(6)), .. }) if messages.len() == 1)
+    );
+    assert_eq!(
+        scene.served(catch_up(), page(vec![row(5, 9)])),
+        Err(Failure::Confused),
+        "stamps that do not grow"
+    );
+}
+
+#[test]
+fn only_what_was_read_is_not_read_again() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.join(A, "ops");
+    let catch_up = |since| ToolCall::CatchUp { server: None, channel: channel("ops"), since };
+    let page = |messages| Reply::History { channel: channel("ops"), messages };
+    let row = |ts| Stamped { from: path("you/m/s"), ts: UnixMillis(ts), payload: plain("x") };
+    let asked = |actions: &[Action]| match request(actions) {
+        Some((_, id, Command::ReadSince { since, .. })) => (id, since.0),
+        other => panic!("{other:?}"),
+    };
+    // A moment that has not come, or that a fast clock gives, is no message that was seen.
+    let late = Some(Since::At(UnixMillis(4_000_000_000_000)));
+    assert!(scene.served(catch_up(late), page(vec![])).is_ok());
+    let (_, actions) = scene.call(catch_up(None));
+    let (id, since) = asked(&actions);
+    assert_eq!(since, 0);
+    let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(page(vec![row(6), row(9)])) });
+    let (id, _) = asked(&actions);
+    scene.link(A, LinkEvent::Reply { id, result: Ok(page(vec![])) });
+    assert!(scene.served(catch_up(late), page(vec![])).is_ok());
+    assert_eq!(asked(&scene.call(catch_up(None)).1).1, 9);
+}
