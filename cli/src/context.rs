@@ -23,7 +23,8 @@ pub struct Context {
 impl Context {
     /// The context of what was typed.
     pub fn new(global: Global, output: Output) -> Self {
-        let dir_given = global.config_dir.is_some();
+        let named = std::env::var_os("CONCLAVE_CONFIG_DIR").is_some_and(|dir| !dir.is_empty());
+        let dir_given = global.config_dir.is_some() || named;
         let dir = global.config_dir.or_else(|| default_dir(|name| std::env::var_os(name)));
         Self { output, dir, dir_given }
     }

@@ -58,8 +58,10 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
                     "this machine has a name there: conclave status --server {url} shows it; for another one, make \
                      another key with --config-dir DIR"
                 )
-            } else if text.starts_with("registration is closed") {
+            } else if text.contains("operator") {
                 format!("ask the server's operator; {yours}")
+            } else if text.contains("try again") {
+                "wait as long as it says, then type it again".into()
             } else {
                 format!("choose another name; {yours}")
             };

@@ -147,3 +147,17 @@ fn a_closed_pipe_ends_it_without_a_word() {
         assert!(notes.into_iter().all(|note| note.starts_with("following ")), "not a word of it");
     }
 }
+
+#[test]
+fn a_channel_that_gets_another_name_ends_it_with_that_name() {
+    let server = Server::start();
+    let (ann, bob) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "bob"));
+    ann.run(["channel", "create", "ops"]).ok();
+    let mut tail = Running::start(bob.command(["tail", "--channel", "ops"]));
+    tail.note("following #ops");
+    ann.run(["channel", "rename", "ops", "the den"]).ok();
+    ann.run(["send", "--channel", "the den", "hello"]).ok();
+    tail.note("#ops is called #the den now");
+    tail.note("conclave tail --channel 'the den'");
+    assert_eq!(common::wait(&mut tail.child).code(), Some(1));
+}

@@ -8,8 +8,8 @@ pub(crate) enum Event {
     Line(Line),
     /// A link tells something.
     Link(Server, LinkEvent),
-    /// The configuration changed.
-    Settings(Settings),
+    /// The configuration was written; the last is whether it says what it said before.
+    Settings(Settings, bool),
     /// The client is gone.
     Ended,
 }

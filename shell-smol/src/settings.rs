@@ -40,11 +40,11 @@ pub(crate) fn settings(options: &Options, config: &Config, servers: &[(Server, S
     Settings { permissions, approvers: approvers.clone() }
 }
 
-/// Looks at the file for ever, and says when it says something else than when it was `known`. A file that cannot be
-/// read changes nothing: what it said last stands.
+/// Looks at the file for ever, and says when it was written since it was as it is `known`. A file that cannot be read
+/// changes nothing: what it said last stands.
 pub(crate) async fn watch(
     file: ConfigFile,
-    mut known: Fingerprint,
+    (mut known, mut before): (Fingerprint, Config),
     options: Options,
     servers: Vec<(Server, ServerUrl)>,
     events: Sender<Event>,
@@ -58,8 +58,9 @@ pub(crate) async fn watch(
         known = seen;
         match file.load() {
             Ok(config) => {
-                let settings = settings(&options, &config, &servers);
-                if events.send(Event::Settings(settings)).await.is_err() {
+                let (settings, again) = (settings(&options, &config, &servers), config == before);
+                before = config;
+                if events.send(Event::Settings(settings, again)).await.is_err() {
                     return;
                 }
             }

@@ -101,6 +101,7 @@ fn sessions(
 pub(super) fn verdict(verdict: Verdict, word: &str, context: &Context) -> Result<(), Failure> {
     let mut connection = Connection::open(context, &verdict.net)?;
     let text = format!("{word} {}", verdict.id);
+    let meant = verdict.to.is_some();
     let targets = match verdict.to {
         Some(target) => vec![target],
         None => {
@@ -131,9 +132,17 @@ pub(super) fn verdict(verdict: Verdict, word: &str, context: &Context) -> Result
     }
     match failure {
         Some(failure) if told.is_empty() => Err(failure),
-        _ => context.output.result(
-            format_args!("told {}: {text}", told.join(", ")),
-            json!({ "id": verdict.id.to_string(), "verdict": word, "told": told }),
-        ),
+        _ => {
+            context.output.result(
+                format_args!("told {}: {text}", told.join(", ")),
+                json!({ "id": verdict.id.to_string(), "verdict": word, "told": told }),
+            )?;
+            if !meant {
+                context.output.note(
+                    "only the session that asked takes it; name one of another user with --to, as its card shows it",
+                );
+            }
+            Ok(())
+        }
     }
 }

@@ -66,13 +66,13 @@ impl Watch<'_> {
         // The first connection must be made in time, later ones are waited for; what has an end must go on to it.
         let patience = || Some(Instant::now() + self.options.timeout);
         let mut deadline = patience();
-        let (mut begun, mut was_down) = (false, false);
+        let (mut begun, mut was_down, mut last) = (false, false, None);
         let mut path = String::new();
         loop {
             let told = tokio::select! {
                 told = driver.next() => told,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    return Err(self.late(begun));
+                    return Err(self.late(begun, last));
                 }
             };
             match told {
@@ -84,12 +84,16 @@ impl Watch<'_> {
                 Action::Up { path: own, .. } => path = own.to_string(),
                 Action::Joined { .. } => {
                     self.greet(&path, was_down);
+                    if !begun {
+                        deadline = if self.tail.no_follow { patience() } else { None };
+                    }
                     (begun, was_down) = (true, false);
-                    deadline = if self.tail.no_follow { patience() } else { None };
                 }
                 Action::CaughtUp { .. } if self.tail.no_follow => return Ok(()),
                 // There is time left: the link tries again by itself.
-                Action::Down(DownReason::DialTimeout | DownReason::HandshakeTimeout) if !begun => {}
+                Action::Down(reason @ (DownReason::DialTimeout | DownReason::HandshakeTimeout)) if !begun => {
+                    last = Some(reason);
+                }
                 Action::Down(reason) if !begun => return Err(self.not_begun(driver, reason)),
                 Action::Down(reason) => {
                     was_down = true;
@@ -99,10 +103,13 @@ impl Watch<'_> {
                 Action::Deferred { reason, .. } => self.note(format_args!("{reason}; trying again")),
                 Action::Lost { reason, .. } => return Err(self.lost(channel, !begun, reason)),
                 Action::Fatal(fatal) => return Err(self.fatal(fatal)),
-                Action::Stray { channel } => self.note(format_args!(
-                    "messages come for #{channel}, which may be the new name: conclave tail --channel {}",
-                    shell_word(channel.as_str())
-                )),
+                // This session is in one channel only: that one got another name, and nothing comes under the old one.
+                Action::Stray { channel: now } => {
+                    return Err(Failure::new(
+                        format!("#{channel} is called #{now} now"),
+                        format!("follow it: conclave tail --channel {}", shell_word(now.as_str())),
+                    ));
+                }
                 Action::Renamed { to, .. } => self.note(format_args!("goes on as {to}")),
                 Action::Collision { handle } => self.note(format_args!(
                     "another session is connected as {handle}, too: choose another name with --as"
@@ -178,8 +185,14 @@ impl Watch<'_> {
     }
 
     /// The time ran out, before the channel was followed or before the end of what was asked for.
-    fn late(&self, begun: bool) -> Failure {
+    fn late(&self, begun: bool, last: Option<DownReason>) -> Failure {
         let after = self.options.timeout;
+        if let Some(reason) = last {
+            return Failure::new(
+                format!("{}: {reason}", self.url),
+                "check the network; conclave doctor looks at each stage",
+            );
+        }
         if begun {
             let what = format!("{}: no more came within {after:?}, and there is more", self.url);
             return Failure::new(what, "try again, or wait longer with --timeout 1m");

@@ -288,3 +288,23 @@ fn a_join_that_the_server_cannot_take_now_is_answered() {
         assert!(text(&refused).contains("the disk is full"), "{refused}");
     }
 }
+
+#[test]
+fn a_level_that_the_human_types_again_is_in_force_again() {
+    let scene = Scene::new(&["alice"]);
+    let mut alice = Agent::new(scene.bridge("alice", &["--as", "one"]));
+    alice.done("create_channel", json!({ "name": "ops", "visibility": "public" }));
+    alice.done("join_channel", json!({ "channel": "ops" }));
+    scene.level("alice", "converse", "ops");
+    alice.note("notifications/tools/list_changed");
+    alice.done("set_perm", json!({ "channel": "ops", "level": "mute" }));
+    let refused = alice.call("set_perm", json!({ "channel": "ops", "level": "converse" }));
+    assert!(text(&refused).contains("conclave perm set converse"), "{refused}");
+    // What it says is typed, though the file says so already.
+    scene.level("alice", "converse", "ops");
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while alice.call("send_channel", json!({ "channel": "ops", "text": "hi" }))["isError"] == true {
+        assert!(std::time::Instant::now() < deadline, "the level stays as the session set it");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -81,12 +81,11 @@ fn either_signal_drains_and_ends_well() {
 #[test]
 fn a_second_signal_does_not_wait() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Served::start(serve(dir.path()));
-    // Somebody who keeps a connection open holds a drain up for a while.
-    let mut held = TcpStream::connect(server.address).unwrap();
-    held.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut first = [0];
-    std::io::Read::read_exact(&mut held, &mut first).unwrap();
+    let mut command = serve(dir.path());
+    command.args(["--limit", "queue-bytes=67108864"]);
+    let mut server = Served::start(command);
+    // Somebody who does not read its last word holds a drain up for a while.
+    let _deaf = deaf(&server, &mut with_a_post(&server, "text"));
     server.signal(Signal::TERM);
     server.logs("draining");
     server.signal(Signal::TERM);
@@ -211,6 +210,31 @@ fn a_hangup_without_a_certificate_changes_nothing() {
     server.stop();
 }
 
+/// A session with more for it than lies in any socket's buffers: what is written to it is not written.
+fn deaf(server: &Served, ann: &mut Peer) -> Peer {
+    let mut deaf = Peer::register(server.address, "deaf");
+    deaf.join("c");
+    let large = "x".repeat(900_000);
+    (0..30).for_each(|_| ann.post("c", &large));
+    deaf
+}
+
+#[test]
+fn a_connection_that_asks_for_pages_holds_no_drain_up() {
+    for runtime in RUNTIMES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve(dir.path());
+        command.args(["--runtime", runtime]);
+        let server = Served::start(command);
+        let mut kept = TcpStream::connect(server.address).unwrap();
+        kept.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut first = [0];
+        std::io::Read::read_exact(&mut kept, &mut first).unwrap();
+        let log = server.stop().join("\n");
+        assert!(log.contains("drained") && !log.contains("last word"), "{runtime}: {log}");
+    }
+}
+
 #[test]
 fn a_drain_waits_for_nobody_who_says_nothing_or_does_not_read() {
     for runtime in RUNTIMES {
@@ -219,11 +243,7 @@ fn a_drain_waits_for_nobody_who_says_nothing_or_does_not_read() {
         command.args(["--runtime", runtime, "--limit", "queue-bytes=67108864"]);
         let mut server = Served::start(command);
         let mut ann = with_a_post(&server, "text");
-        let mut deaf = Peer::register(server.address, "deaf");
-        deaf.join("c");
-        // More than lies in any socket's buffers: what is written to it is not written.
-        let large = "x".repeat(900_000);
-        (0..30).for_each(|_| ann.post("c", &large));
+        let deaf = deaf(&server, &mut ann);
         let _silent = TcpStream::connect(server.address).unwrap();
         let mut opening = Peer::dial(server.address);
         opening.hello("s");

@@ -2,6 +2,7 @@
 //! are the human's; the session's own only ever stand in front of them until the human speaks again.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::Server;
 
@@ -81,18 +82,25 @@ impl Levels {
         true
     }
 
-    /// Takes over what the human wrote anew. Where the configured level or its entry changed, the session's own
-    /// ends. A level that the session raised ends in any case: which scope the human meant cannot be seen when
-    /// the text stays the same, and forgetting a raise is the safe side.
-    pub fn configure(&mut self, configured: Permissions) {
+    /// Takes over what the human wrote. If it says the very same `again`, the human has repeated a word, and it stands
+    /// before whatever the session set. Otherwise the session's own level ends where the configured one or its entry
+    /// changed, and one that it raised in any case: forgetting a raise is the safe side. Returns the scopes whose
+    /// raise ended though nothing was written about them.
+    pub fn configure(&mut self, configured: Permissions, again: bool) -> Vec<(Server, Scope)> {
         let before = core::mem::replace(&mut self.configured, configured);
         let after = &self.configured;
+        let mut ended = Vec::new();
         self.session.retain(|key, own| {
-            let (server, scope) = key;
-            before.overrides.get(key) == after.overrides.get(key)
-                && before.level(server, scope) == after.level(server, scope)
-                && *own < after.level(server, scope)
+            let level = after.level(&key.0, &key.1);
+            let same = before.overrides.get(key) == after.overrides.get(key)
+                && before.level(&key.0, &key.1) == level
+                && !again;
+            if same && *own > level {
+                ended.push(key.clone());
+            }
+            same && *own < level
         });
+        ended
     }
 
     /// The configured levels.
@@ -129,11 +137,13 @@ mod tests {
         assert!(levels.lower(&server, &ops, Level::Mute));
         let mut written = Permissions::default();
         written.overrides.insert((server.clone(), ops.clone()), Level::Act);
-        levels.configure(written.clone());
+        assert_eq!(levels.configure(written.clone(), false), []);
         assert_eq!(levels.level(&server, &ops), Level::Act);
         assert!(levels.lower(&server, &ops, Level::Notify));
-        levels.configure(written);
+        assert_eq!(levels.configure(written.clone(), false), []);
         assert_eq!(levels.level(&server, &ops), Level::Notify, "nothing was written about it");
+        assert_eq!(levels.configure(written, true), []);
+        assert_eq!(levels.level(&server, &ops), Level::Act, "the human has said it again");
     }
 
     #[test]
@@ -141,7 +151,7 @@ mod tests {
         let (server, ops) = ops();
         let mut levels = Levels::default();
         assert!(levels.raise(&server, &ops, Level::Act));
-        levels.configure(Permissions::default());
+        assert_eq!(levels.configure(Permissions::default(), false), [(server.clone(), ops.clone())]);
         assert_eq!(levels.level(&server, &ops), Level::Notify);
     }
 

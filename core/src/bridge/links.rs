@@ -8,8 +8,8 @@ use super::card::{CARD_LIFETIME, card_id};
 use super::guard::Venue;
 use super::replies::Pending;
 use super::{
-    Action, Approver, Bridge, CardId, Entry, Framed, Level, Message, PUSH_BYTES, PermissionRequest, Place,
-    Push, Scope, Server, body, escape, preamble, verdict,
+    Action, Approver, Bridge, CardId, Entry, Framed, Level, Message, Notice, PUSH_BYTES, PermissionRequest,
+    Place, Push, Scope, Server, body, escape, preamble, verdict,
 };
 use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, Handle, SessionPath};
@@ -288,7 +288,31 @@ impl Bridge {
     /// True for a session, not this one, of an approver.
     fn approves(&self, path: &SessionPath, server: &Server) -> bool {
         let own = self.links.get(server).is_none_or(|link| link.path.as_ref() == Some(path));
-        !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.links.len()))
+        !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.linked().count()))
+    }
+
+    /// The servers whose links are not switched off.
+    fn linked(&self) -> impl Iterator<Item = &Server> {
+        self.links.iter().filter(|(_, link)| !link.disabled).map(|(server, _)| server)
+    }
+
+    /// Tells of approvers whom no permission request reaches, for want of a server that they are on.
+    pub(super) fn check_approvers(&mut self, actions: &mut Vec<Action>) {
+        let count = self.linked().count();
+        let nowhere = |approver: &&Approver| !self.linked().any(|server| approver.may_be_on(server, count));
+        let lost: Vec<_> =
+            self.approvers.iter().filter(nowhere).map(|approver| approver.to_string()).collect();
+        if lost.is_empty() || count == 0 {
+            return;
+        }
+        let servers: Vec<_> = self.linked().map(Server::as_str).collect();
+        let text = format!(
+            "Permission requests do not reach {}: your user has to write on which server that is, as USER@SERVER. This \
+             bridge is linked with {}.",
+            lost.join(", "),
+            servers.join(", ")
+        );
+        self.deliver(Entry::Notice(Notice { server: None, text }), actions);
     }
 
     pub(super) fn prompt(&mut self, now: Now, request: PermissionRequest, actions: &mut Vec<Action>) {
@@ -306,7 +330,7 @@ impl Bridge {
 
     /// Looks for approvers on a server, where there may be some.
     fn relay(&mut self, server: &Server, id: CardId, actions: &mut Vec<Action>) {
-        let count = self.links.len();
+        let count = self.linked().count();
         let may = |approver: &Approver| approver.may_be_on(server, count);
         let asked = self.cards.own.get(&id).is_none_or(|card| card.relayed.contains(server));
         if asked || !self.approvers.iter().any(may) {

@@ -21,6 +21,7 @@ mod tests;
 mod tools;
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -115,7 +116,12 @@ pub enum Input {
         agreed: bool,
     },
     /// The human's configuration was written anew.
-    Configured(Settings),
+    Configured {
+        /// What it says.
+        settings: Settings,
+        /// It was written, and says what it said before.
+        again: bool,
+    },
     /// Time has passed.
     Tick,
 }
@@ -302,6 +308,7 @@ impl Bridge {
             Input::Ready { asks } => {
                 self.ready = true;
                 self.asks = asks;
+                self.check_approvers(actions);
                 // What came before the client was there is shown to it now.
                 let pushes = self.inbox.entries().into_iter().map(|entry| Action::Push(self.push(entry)));
                 actions.extend(pushes);
@@ -311,9 +318,17 @@ impl Bridge {
             Input::Link { server, event } => self.link_event(now, &server, event, actions),
             Input::Prompt(request) => self.prompt(now, request, actions),
             Input::Answered { question, agreed } => self.answered(now, question, agreed, actions),
-            Input::Configured(settings) => {
-                self.levels.configure(settings.permissions);
+            Input::Configured { settings, again } => {
+                for (server, scope) in self.levels.configure(settings.permissions, again) {
+                    let level = self.levels.level(&server, &scope);
+                    let text = format!(
+                        "Your user's configuration was written anew, which ended the level that they had agreed to for \
+                         {scope}: it is {level} again."
+                    );
+                    self.notify(&server, text, actions);
+                }
                 self.approvers = settings.approvers;
+                self.check_approvers(actions);
                 self.guard.renew();
                 self.declined.clear();
             }

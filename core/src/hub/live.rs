@@ -71,7 +71,8 @@ impl Hub {
             return;
         }
         let closed = self.config.registration == Registration::Closed;
-        if closed && !self.is_admin(&claim.user) && self.directory.machine_with(&key).is_none() {
+        let named = self.config.admins.contains_key(&claim.user);
+        if closed && !named && self.directory.machine_with(&key).is_none() {
             return refuse_open(actions, conn, refuse::unauthorized(REGISTRATION_CLOSED));
         }
         let pinned = self.config.admins.get(&claim.user).copied().flatten();
@@ -81,7 +82,7 @@ impl Hub {
         if pinned.is_some_and(|pin| pin != key) {
             return refuse_open(actions, conn, refuse::unauthorized("this name is reserved for another key"));
         }
-        if self.directory.user_count() >= self.config.limits.users && !self.is_admin(&claim.user) {
+        if self.directory.user_count() >= self.config.limits.users && !named {
             let why = "no more users can register here: ask this server's operator";
             return refuse_open(actions, conn, refuse::unauthorized(why));
         }

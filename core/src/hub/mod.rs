@@ -352,8 +352,18 @@ impl Hub {
         }
     }
 
-    fn is_admin(&self, user: &UserName) -> bool {
-        self.config.admins.contains_key(user)
+    /// Whether the user of this name is an admin of the server. Where the operator pinned the name to a key, that key
+    /// has to be the user's: whoever had claimed the name before is nobody.
+    fn is_admin(&self, name: &UserName) -> bool {
+        let holds =
+            |key: &PublicKey| self.directory.machine_with(key).is_some_and(|(_, user, _)| user.name == *name);
+        self.config.admins.get(name).is_some_and(|pin| pin.as_ref().is_none_or(holds))
+    }
+
+    /// The admins' names that are pinned to a key and held by a user without it, whom an operator should know of.
+    pub fn usurped(&self) -> impl Iterator<Item = &UserName> {
+        let held = |name: &UserName| self.directory.user_named(name.as_str()).is_some();
+        self.config.admins.keys().filter(move |name| held(name) && !self.is_admin(name))
     }
 
     /// Ends a drain once nothing is under way.

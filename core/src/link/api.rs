@@ -67,8 +67,8 @@ pub enum Input<'a> {
         /// connection, and waits for the answer as long as the connection lives.
         deadline: Option<Monotonic>,
     },
-    /// Follow a channel, now and after every drop. For one that is followed already nothing happens, but that a token
-    /// is given with what is still asked.
+    /// Follow a channel, now and after every drop. For one that is followed already nothing happens; its token is kept
+    /// for the next asking, unless the server has taken the subscription.
     Join {
         /// The channel.
         channel: ChannelName,

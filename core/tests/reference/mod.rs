@@ -385,7 +385,10 @@ impl Model {
     }
 
     fn is_admin(&self, name: &str) -> bool {
-        self.config.admins.keys().any(|admin| admin.as_str() == name)
+        self.config.admins.iter().any(|(admin, pin)| {
+            let keys = self.users.iter().filter(|user| user.name == name).flat_map(|user| &user.machines);
+            admin.as_str() == name && pin.is_none_or(|pin| keys.into_iter().any(|(_, key)| *key == pin))
+        })
     }
 
     /// Ends a connection with a reason.

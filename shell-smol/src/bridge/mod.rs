@@ -61,7 +61,7 @@ pub(crate) fn run(
     let out = stdio::start(input, output, events.clone())?;
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
     let bridge = Bridge::new(conclave_core::bridge::Options::new(names), settings);
-    executor.spawn(watch(file, known, options.clone(), servers, events)).detach();
+    executor.spawn(watch(file, (known, config), options.clone(), servers, events)).detach();
     let session = Session::new(bridge, relays);
     smol::block_on(executor.run(drive(session, clock, &happened, &links, &out)));
     out.finish();
@@ -133,7 +133,7 @@ async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, l
         match event {
             Some(Event::Line(line)) => session.line(now, &line, &mut outputs),
             Some(Event::Link(server, event)) => session.link(now, server, event, &mut outputs),
-            Some(Event::Settings(settings)) => session.configure(now, settings, &mut outputs),
+            Some(Event::Settings(settings, again)) => session.configure(now, settings, again, &mut outputs),
             Some(Event::Ended) => end = Some(end.unwrap_or(now.mono + GRACE)),
             None => session.tick(now, &mut outputs),
         }

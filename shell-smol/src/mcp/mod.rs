@@ -174,8 +174,8 @@ impl Session {
     }
 
     /// The configuration was written anew.
-    pub fn configure(&mut self, now: Now, settings: Settings, out: &mut Vec<Output>) {
-        self.feed(now, Input::Configured(settings), out);
+    pub fn configure(&mut self, now: Now, settings: Settings, again: bool, out: &mut Vec<Output>) {
+        self.feed(now, Input::Configured { settings, again }, out);
     }
 
     /// Time has passed.

@@ -193,6 +193,10 @@ impl Driver {
         let engine = Engine { shared };
         let teller = engine.clone();
         let running = journal.start(move |event| teller.send(Arrival::Stored(event)))?;
+        let hub = Hub::new(config, directory);
+        for name in hub.usurped() {
+            warn!(user = %name, "an admin's name is held by a user without its pinned key, who is no admin");
+        }
         let hands = Hands {
             engine: engine.clone(),
             writer: running.writer(),
@@ -206,7 +210,7 @@ impl Driver {
         Ok(Self {
             engine,
             clock,
-            hub: Hub::new(config, directory),
+            hub,
             fanout: Fanout::default(),
             actions: Vec::new(),
             log: Log::default(),

@@ -86,6 +86,8 @@ fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
         nth += 1;
         kept = beside(database, &format!(".replaced-{nth}"));
     }
+    // Half a copy is none.
+    let undo = || [beside(&kept, "-wal"), kept.clone()].map(fs::remove_file);
     for suffix in ["", "-wal"] {
         let (old, new) = (beside(database, suffix), beside(&kept, suffix));
         let named = fs::hard_link(&old, &new)
@@ -93,16 +95,16 @@ fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
             .or_else(|_| fs::copy(&old, &new).and_then(|_| fs::File::open(&new)?.sync_all()));
         match named {
             Err(source) if suffix.is_empty() || source.kind() != io::ErrorKind::NotFound => {
-                // Half a copy is none.
-                for made in [beside(&kept, "-wal"), kept] {
-                    let _ = fs::remove_file(made);
-                }
+                let _ = undo();
                 return Err(OpenError::io(&new, source));
             }
             _ => {}
         }
     }
-    durable::sync_parent(database).map_err(|source| OpenError::io(database, source))?;
+    durable::sync_parent(database).map_err(|source| {
+        let _ = undo();
+        OpenError::io(database, source)
+    })?;
     Ok(kept)
 }
 

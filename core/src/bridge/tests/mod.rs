@@ -175,7 +175,8 @@ fn only_the_human_raises_a_level() {
         joined,
         Ok(Outcome::Joined { level: Level::Notify, note: Some(Failure::NeedsHuman { .. }), .. })
     ));
-    let actions = scene.input(Input::Configured(settings(&[(A, ops(), Level::Converse)])));
+    let actions =
+        scene.input(Input::Configured { settings: settings(&[(A, ops(), Level::Converse)]), again: false });
     assert!(actions.contains(&Action::ToolsChanged));
     assert!(scene.served(send("x"), Reply::Sent).is_ok());
 }
@@ -315,7 +316,7 @@ fn the_loop_guard_stops_a_session_that_answers_itself() {
     }
     scene.hear(A, Some("ops"), "human/m/s", "what are you two doing?");
     assert!(scene.served(send("nothing"), Reply::Sent).is_ok());
-    scene.input(Input::Configured(settings(&[(A, ops(), Level::Act)])));
+    scene.input(Input::Configured { settings: settings(&[(A, ops(), Level::Act)]), again: false });
     assert!(scene.served(send("nothing"), Reply::Sent).is_ok());
 }
 
@@ -369,6 +370,23 @@ fn a_card_goes_to_the_approvers_and_only_their_verdict_counts_and_once() {
     let allowed = [Action::Verdict { id: "abcde".parse().unwrap(), allow: true }];
     assert_eq!(scene.hear(A, None, "boss/phone/x", "yes ABCDE"), allowed);
     assert_eq!(pushes(&scene.hear(A, None, "boss/m/s", "no abcde")).len(), 1, "once");
+}
+
+#[test]
+fn an_approver_whom_nothing_reaches_is_told() {
+    let approvers = ["boss", "eve@b.example"].map(|text| text.parse().unwrap()).to_vec();
+    let told = |servers: &[&str]| {
+        let settings = Settings { approvers: approvers.clone(), ..Settings::default() };
+        let scene = Scene::new(servers, settings, false);
+        let notices = scene.bridge.inbox().entries().into_iter().filter_map(|entry| match entry {
+            Entry::Notice(notice) => Some(notice.text.clone()),
+            Entry::Message(_) => None,
+        });
+        notices.collect::<Vec<_>>().join("")
+    };
+    assert!(told(&[A]).contains("do not reach eve@b.example:"), "{}", told(&[A]));
+    assert!(told(&[A, B]).contains("do not reach boss:"), "{}", told(&[A, B]));
+    assert_eq!(told(&[B]), "");
 }
 
 #[test]

@@ -74,6 +74,21 @@ fn an_unknown_key_is_refused() {
 }
 
 #[test]
+fn whoever_had_a_name_before_it_was_pinned_is_no_admin() {
+    let mut before = World::new();
+    before.register("boss");
+    for (pin, admin) in [(key("boss", "m"), true), (key("the true boss", "m"), false)] {
+        let mut config = Config::default();
+        config.admins.insert(UserName::new("boss").unwrap(), Some(pin));
+        let mut world = World::over(config, before.stored.clone());
+        assert_eq!(world.hub.usurped().count(), usize::from(!admin));
+        let boss = world.open("boss/m/s");
+        assert_eq!(world.established(boss), Some(("boss/m/s".into(), admin)));
+        assert_eq!(world.ask(boss, "users").starts_with("Unauthorized"), !admin);
+    }
+}
+
+#[test]
 fn a_pinned_name_is_claimed_by_its_key_only() {
     let mut config = Config::default();
     config.admins.insert(UserName::new("boss").unwrap(), Some(key("boss", "m")));
