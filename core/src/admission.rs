@@ -53,6 +53,8 @@ impl NotAdmitted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     limits: AdmissionLimits,
+    /// Whose address is still to be told.
+    arriving: usize,
     open: usize,
     addresses: BTreeMap<IpAddr, Address>,
 }
@@ -69,7 +71,7 @@ const MAX_REMEMBERED: usize = 65_536;
 impl Admission {
     /// Nobody is there yet.
     pub fn new(limits: AdmissionLimits) -> Self {
-        Self { limits, open: 0, addresses: BTreeMap::new() }
+        Self { limits, arriving: 0, open: 0, addresses: BTreeMap::new() }
     }
 
     /// Lets a connection from `address` in, or says why not. Each one let in must be handed to
@@ -96,6 +98,24 @@ impl Admission {
         address.open += 1;
         self.open += 1;
         Ok(())
+    }
+
+    /// Lets a connection arrive whose address a proxy is still to tell, or says why not. Each one must be handed to
+    /// [`Admission::told`] once, when it has told it or has ended. As many may be on the way in as may be in.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub fn arrive(&mut self) -> Result<(), NotAdmitted> {
+        if self.arriving >= self.limits.total {
+            return Err(NotAdmitted::Busy);
+        }
+        self.arriving += 1;
+        Ok(())
+    }
+
+    /// A connection that had arrived has told its address, under which it may enter, or has ended.
+    pub fn told(&mut self) {
+        self.arriving = self.arriving.saturating_sub(1);
     }
 
     /// A connection that was let in is a session now, or has ended; `failed` if it could not prove who it is.
@@ -155,6 +175,18 @@ mod tests {
         assert_eq!(admission.enter(at(0), address(3)), Err(NotAdmitted::Busy));
         admission.leave(at(0), address(1), false);
         assert_eq!(admission.enter(at(0), address(3)), Ok(()));
+    }
+
+    #[test]
+    fn as_many_are_on_the_way_in_as_may_be_in() {
+        let mut admission = Admission::new(LIMITS);
+        for _ in 0..4 {
+            assert_eq!(admission.arrive(), Ok(()));
+        }
+        assert_eq!(admission.arrive(), Err(NotAdmitted::Busy));
+        assert_eq!(admission.enter(at(0), address(1)), Ok(()));
+        admission.told();
+        assert_eq!(admission.arrive(), Ok(()));
     }
 
     #[test]

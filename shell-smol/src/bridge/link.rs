@@ -145,7 +145,8 @@ impl BridgedLink {
             Action::Lost { channel, reason } => return self.lost(channel, reason).await,
             Action::Stray { channel } => LinkEvent::Trouble {
                 text: format!(
-                    "Messages come for #{channel}, which was not joined under that name: it may have been renamed."
+                    "Messages come for #{channel}, which was not joined under that name: it may have been renamed. Join it \
+                     under that name; catch_up then reads what was posted meanwhile."
                 ),
             },
             Action::Renamed { to, .. } => LinkEvent::Renamed { handle: to },

@@ -10,11 +10,21 @@ use super::Shared;
 /// A connection that was let in. Dropping it gives its place back.
 pub struct Guest {
     pub(super) shared: Arc<Shared>,
-    /// Under which address it was admitted; none yet if a trusted proxy is to name it.
-    address: Option<IpAddr>,
+    place: Place,
     state: &'static str,
     /// Whether it could not prove who it is.
     pub(super) failed: bool,
+}
+
+/// What a connection counts among until it is a session.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Those whose address a trusted proxy is still to name.
+    Arriving,
+    /// Those of an address.
+    Of(IpAddr),
+    /// None.
+    Nowhere,
 }
 
 impl Guest {
@@ -23,20 +33,24 @@ impl Guest {
     /// # Errors
     /// The bound that it met: drop it.
     pub fn admit(shared: &Arc<Shared>, peer: IpAddr) -> Result<Self, NotAdmitted> {
-        let address = (!shared.trusts(peer)).then_some(peer);
-        if let Some(address) = address {
-            shared.enter(address)?;
-        }
+        let place = if shared.trusts(peer) {
+            shared.arrive(peer)?;
+            Place::Arriving
+        } else {
+            shared.enter(peer)?;
+            Place::Of(peer)
+        };
         shared.engine.metrics().connection("upgrading", 1);
-        Ok(Self { shared: shared.clone(), address, state: "upgrading", failed: false })
+        Ok(Self { shared: shared.clone(), place, state: "upgrading", failed: false })
     }
 
     /// Takes the address that a trusted proxy named.
     pub(super) fn named(&mut self, address: impl FnOnce() -> IpAddr) -> Result<(), NotAdmitted> {
-        if self.address.is_none() {
+        if let Place::Arriving = self.place {
+            self.leave();
             let address = address();
             self.shared.enter(address)?;
-            self.address = Some(address);
+            self.place = Place::Of(address);
         }
         Ok(())
     }
@@ -48,8 +62,10 @@ impl Guest {
     }
 
     pub(super) fn leave(&mut self) {
-        if let Some(address) = self.address.take() {
-            self.shared.leave(address, self.failed);
+        match std::mem::replace(&mut self.place, Place::Nowhere) {
+            Place::Arriving => self.shared.told(),
+            Place::Of(address) => self.shared.leave(address, self.failed),
+            Place::Nowhere => {}
         }
     }
 }

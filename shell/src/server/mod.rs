@@ -18,7 +18,7 @@ pub mod tls;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use conclave_core::admission::{Admission, AdmissionLimits, NotAdmitted};
@@ -222,17 +222,33 @@ impl Shared {
         (taken < SCRAPES).then_some(place)
     }
 
+    pub(crate) fn arrive(&self, peer: IpAddr) -> Result<(), NotAdmitted> {
+        let admitted = self.admission().arrive();
+        self.noted(peer, admitted)
+    }
+
+    pub(crate) fn told(&self) {
+        self.admission().told();
+    }
+
     pub(crate) fn enter(&self, address: IpAddr) -> Result<(), NotAdmitted> {
-        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        admission.enter(self.clock.now(), address).inspect_err(|why| {
-            self.engine.metrics().not_admitted(*why);
-            debug!(peer = %address, %why, "a connection was not admitted");
-        })
+        let admitted = self.admission().enter(self.clock.now(), address);
+        self.noted(address, admitted)
     }
 
     pub(crate) fn leave(&self, address: IpAddr, failed: bool) {
-        let mut admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        admission.leave(self.clock.now(), address, failed);
+        self.admission().leave(self.clock.now(), address, failed);
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted(&self, peer: IpAddr, admitted: Result<(), NotAdmitted>) -> Result<(), NotAdmitted> {
+        admitted.inspect_err(|why| {
+            self.engine.metrics().not_admitted(*why);
+            debug!(%peer, %why, "a connection was not admitted");
+        })
     }
 }
 

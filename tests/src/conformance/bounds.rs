@@ -358,6 +358,16 @@ fn all_addresses_together_open_a_bounded_number_of_connections<S: ServerShell>()
     drop(open);
     world.until_metric("conclave_connections{state=\"authenticating\"}", |count| count == 0.0);
     assert!(from(world.address(), "192.0.2.9").is_ok());
+    // Whoever tells no address is on the way in, where there is no more room than inside.
+    let silent: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(world.address()).unwrap()).collect();
+    silent.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
+    let hung_up = |stream: &std::net::TcpStream| !matches!(stream.peek(&mut [0]), Err(why) if why.kind() == std::io::ErrorKind::WouldBlock);
+    let start = Instant::now();
+    while silent.iter().filter(|stream| hung_up(stream)).count() < 4 {
+        assert!(start.elapsed() < PATIENCE, "all of them are let in");
+    }
+    drop(silent);
+    world.until_metric("conclave_not_admitted_total{reason=\"busy\"}", |count| count >= 4.0);
 }
 
 fn only_a_trusted_proxy_names_an_address<S: ServerShell>() {
