@@ -177,6 +177,13 @@ const MUTATIONS: &[Mutation] = &[
         "let due = session.heard + self.config.limits.idle;",
         "let due = session.heard + self.config.limits.idle * 2;",
     ),
+    mutation("who asks for what cannot be is silent", "wire/edge.rs", "Some(Submit::Heard)", "None"),
+    mutation(
+        "what the edge answers is no sign of life",
+        "hub/mod.rs",
+        "Input::Heard { conn } => {\n                self.heard(now, conn);",
+        "Input::Heard { .. } => {",
+    ),
     mutation(
         "a drain forgets what gathers for the next commit",
         "hub/mod.rs",

@@ -81,6 +81,8 @@ pub enum Submit {
         /// A fresh secret for what needs one.
         token: Option<Token>,
     },
+    /// The session asked for what cannot be, and is answered here. It lives: every frame says so.
+    Heard,
 }
 
 impl Edge {
@@ -228,7 +230,7 @@ impl Edge {
             Err(refusal) => {
                 self.slots.push_back(Slot { size, reply: Some(refusal.into()) });
                 self.flush(out);
-                None
+                Some(Submit::Heard)
             }
         }
     }

@@ -294,17 +294,20 @@ fn who_is_silent_is_told_and_who_pings_stays<S: ServerShell>() {
     let world = World::<S>::with(|options| options.hub.limits.idle = Duration::from_millis(1500));
     let mut quiet = world.register("quiet");
     let mut busy = world.register("busy");
+    let mut confused = world.register("confused");
     quiet.create("c", Visibility::Public);
     busy.join("c");
     let silent = std::thread::spawn(move || quiet.last_word());
-    // Any frame counts; the pings end when the silent one has been told.
+    // Any frame counts, also one that asks for what cannot be; they end when the silent one has been told.
     while !silent.is_finished() {
         assert!(busy.is_alive());
+        let no_name = Frame::Join { channel: "", token: None };
+        assert!(matches!(confused.refused(&no_name), ProtocolError::MalformedFrame(_)));
     }
     let last = silent.join().unwrap();
     assert!(matches!(last, ProtocolError::Unauthorized(_)));
     assert!(why(&last).contains("idle"), "{last:?}");
-    assert_eq!(busy.who(None), ["busy/m/s"]);
+    assert_eq!(busy.who(None), ["busy/m/s", "confused/m/s"]);
     assert_eq!(busy.who(Some("c")), ["busy/m/s"]);
 }
 

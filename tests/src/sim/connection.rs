@@ -243,6 +243,7 @@ impl World {
             (Submit::Request { request, command, token }, Some(conn)) => {
                 self.submit(Input::Request { conn, request, command, token });
             }
+            (Submit::Heard, Some(conn)) => self.submit(Input::Heard { conn }),
             _ => {}
         }
     }

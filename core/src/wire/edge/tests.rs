@@ -137,8 +137,9 @@ fn what_is_no_name_is_malformed_in_its_turn_and_the_session_lives_on() {
     let mut peer = Peer::open();
     let first = peer.request(&post("x"));
     for name in ["", "a/b", " a", "a\u{202e}b", &"x".repeat(129)] {
-        assert_eq!(peer.send(&Frame::Join { channel: name, token: None }), Ok(None));
-        assert_eq!(peer.send(&Frame::Admin(AdminOp::UserRemove { username: name })), Ok(None));
+        assert_eq!(peer.send(&Frame::Join { channel: name, token: None }), Ok(Some(Submit::Heard)));
+        let remove = Frame::Admin(AdminOp::UserRemove { username: name });
+        assert_eq!(peer.send(&remove), Ok(Some(Submit::Heard)));
     }
     assert!(peer.sent().is_empty());
     peer.answer(first, Reply::Sent);
@@ -346,7 +347,8 @@ fn a_key_that_is_none_or_weak_is_refused() {
     identity[0] = 1;
     for pubkey in [&[2; 31][..], &[0; 32], &identity] {
         let mut peer = Peer::open();
-        assert_eq!(peer.send(&Frame::Admin(AdminOp::MachineAdd { name: "m", pubkey })), Ok(None));
+        let add = Frame::Admin(AdminOp::MachineAdd { name: "m", pubkey });
+        assert_eq!(peer.send(&add), Ok(Some(Submit::Heard)));
         assert!(peer.sent()[0].starts_with("MalformedFrame(\"a key is 32 bytes"));
     }
 }
@@ -367,9 +369,10 @@ fn a_payload_whose_delivery_would_not_fit_a_frame_is_refused() {
     let target = v1::Path { user: "u", machine: "m", session: "s" };
     let text = "x".repeat(room);
     let mut peer = Peer::open();
-    assert_eq!(peer.send(&post(&text)), Ok(None));
+    assert_eq!(peer.send(&post(&text)), Ok(Some(Submit::Heard)));
     let payload = v1::Payload::Plain(&text[..room - 8]);
-    assert_eq!(peer.send(&Frame::Whisper { from: NOBODY, target, payload }), Ok(None));
+    let whisper = Frame::Whisper { from: NOBODY, target, payload };
+    assert_eq!(peer.send(&whisper), Ok(Some(Submit::Heard)));
     let sent = peer.sent();
     assert!(sent.len() == 2 && sent.iter().all(|line| line.starts_with("MalformedFrame")), "{sent:?}");
 
