@@ -280,6 +280,23 @@ level = "act"
     }
 
     #[test]
+    fn an_approver_is_a_user_wherever_there_is_one_server_or_a_user_of_one_server() {
+        let text = "approvers = [\"bea\", \"bea@conclave.example\", \" b@t@wss://other:7/x \"]\n";
+        let approvers = read(text).unwrap().approvers;
+        let said: Vec<_> = approvers.iter().map(ToString::to_string).collect();
+        assert_eq!(said, ["bea", "bea@conclave.example", "b@t@wss://other:7/x"]);
+        assert_eq!(
+            read(&change(text, &[Change::DefaultPermission(Level::Mute)]).unwrap()).unwrap().approvers,
+            approvers
+        );
+        for (text, line) in
+            [("approvers = [\n\"bea@\"]", 2), ("approvers = [\"@a\"]", 1), ("approvers = \"bea\"", 1)]
+        {
+            assert_eq!(read(text).unwrap_err().line, line, "{text}");
+        }
+    }
+
+    #[test]
     fn a_change_touches_nothing_else() {
         let text = change(FILE, &[level("wss://conclave.example", Some("ops"), Level::Act)]).unwrap();
         assert_eq!(text, FILE.replace("\"converse\"", "\"act\""));

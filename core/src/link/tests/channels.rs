@@ -211,6 +211,20 @@ fn a_join_or_read_over_the_rate_limit_is_repeated_later() {
 }
 
 #[test]
+fn a_channel_whose_join_must_wait_after_a_drop_is_told_of_and_misses_nothing() {
+    let mut pair = Scripted::joined();
+    assert_eq!(bodies(&pair.deliver("seen")), ["seen"]);
+    pair.drop_connection();
+    assert_eq!(kinds(&pair.reconnect()), ["Up", "Join"]);
+    assert_eq!(kinds(&pair.refuse("rate limit: try again in 20 ms")), ["Deferred"]);
+    assert_eq!(kinds(&pair.wait().1), ["Join"]);
+    let actions = pair.say(&Frame::Joined { channel: "ops" });
+    assert_eq!(kinds(&actions), ["Joined", "ReadSince"]);
+    assert_eq!(bodies(&pair.history(&[(1, "seen"), (2, "missed")])), ["missed"]);
+    assert_eq!(kinds(&pair.history(&[])), ["CaughtUp"]);
+}
+
+#[test]
 fn a_read_refused_for_good_means_that_the_subscription_is_gone() {
     let mut pair = Scripted::up();
     pair.join(JoinFrom::Since(UnixMillis(0)));
