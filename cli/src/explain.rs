@@ -1,7 +1,7 @@
 //! What a person is told when a server said no, or nothing.
 
 use conclave_core::key::PublicKey;
-use conclave_core::link::HandshakeError;
+use conclave_core::link::{HandshakeError, own_words};
 use conclave_core::protocol::{Admin, Command, Refusal};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
@@ -50,17 +50,18 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
     match error {
         SessionError::Handshake(HandshakeError::Refused(refusal)) => {
             let text = refusal.to_string();
+            let own = own_words(&text);
             let yours = format!(
                 "if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
             );
-            let next = if text.contains("enrolled already") {
+            let next = if own.contains("enrolled already") {
                 format!(
                     "this machine has a name there: conclave status --server {url} shows it; for another one, make \
                      another key with --config-dir DIR"
                 )
-            } else if text.contains("operator") {
+            } else if own.contains("operator") {
                 format!("ask the server's operator; {yours}")
-            } else if text.contains("try again") {
+            } else if own.contains("try again") {
                 "wait as long as it says, then type it again".into()
             } else {
                 format!("choose another name; {yours}")
@@ -115,7 +116,7 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
     match (refusal, command) {
         (Refusal::Internal(_), _) => "try again; if it stays so, tell the server's operator".into(),
         (Refusal::Malformed(_), _) => "check the names and the size of what is sent".into(),
-        (Refusal::Unauthorized(text), _) if text.contains("rate limit") => {
+        (Refusal::Unauthorized(text), _) if text.starts_with("rate limit") => {
             "wait a little, then type it again".into()
         }
         (_, Command::Whisper { .. }) => format!("see who is online: conclave who --server {url}"),

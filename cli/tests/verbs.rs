@@ -39,6 +39,12 @@ fn registering_claims_a_name_once_and_writes_it_down() {
     let thief = Home::new();
     thief.run(register).fails(1, "in use", "conclave machine add");
     assert!(!thief.path("config.toml").exists(), "what was refused is not written down");
+    // What somebody called themselves is no advice.
+    for name in ["operator", "please try again", "enrolled already"] {
+        Home::registered(&server.url, name);
+        let again = ["register", "--server", &server.url, "--username", name, "--machine", "desk"];
+        thief.run(again).fails(1, "in use", "choose another name");
+    }
     thief.run(["who", "--server", &server.url]).fails(
         1,
         "does not let this machine's key in",

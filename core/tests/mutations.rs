@@ -177,12 +177,11 @@ const MUTATIONS: &[Mutation] = &[
         "let due = session.heard + self.config.limits.idle;",
         "let due = session.heard + self.config.limits.idle * 2;",
     ),
-    mutation("who asks for what cannot be is silent", "wire/edge.rs", "Some(Submit::Heard)", "None"),
     mutation(
-        "what the edge answers is no sign of life",
-        "hub/mod.rs",
-        "Input::Heard { conn } => {\n                self.heard(now, conn);",
-        "Input::Heard { .. } => {",
+        "what cannot be asked is answered as what was asked instead",
+        "wire/edge.rs",
+        "slot.refusal.take().map_or(reply, Reply::from)",
+        "reply",
     ),
     mutation(
         "a drain forgets what gathers for the next commit",
@@ -205,8 +204,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "replies leave in the order of their answers",
         "wire/edge.rs",
-        "self.slots.get_mut(nth)?.reply = Some(reply);",
-        "let _ = self.slots.get_mut(nth)?;\n        self.slots.iter_mut().find(|slot| slot.reply.is_none())?.reply = Some(reply);",
+        "let slot = self.slots.get_mut(nth)?;",
+        "let _ = self.slots.get_mut(nth)?;\n        let slot = self.slots.iter_mut().find(|slot| slot.reply.is_none())?;",
     ),
     mutation(
         "a request overtakes the posts before it",

@@ -223,7 +223,6 @@ impl World {
             Some(Submit::Request { request, command, token }) => {
                 self.handle(Input::Request { conn: EVE, request, command, token });
             }
-            Some(Submit::Heard) => self.handle(Input::Heard { conn: EVE }),
             None => {}
         }
     }

@@ -140,8 +140,8 @@ const BITES: &[Bite] = &[
     (
         "replies leave in the order of their answers",
         "wire/edge.rs",
-        "self.slots.get_mut(nth)?.reply = Some(reply);",
-        "let _ = self.slots.get_mut(nth)?;\n        self.slots.iter_mut().find(|slot| slot.reply.is_none())?.reply = Some(reply);",
+        "let slot = self.slots.get_mut(nth)?;",
+        "let _ = self.slots.get_mut(nth)?;\n        let slot = self.slots.iter_mut().find(|slot| slot.reply.is_none())?;",
     ),
     (
         "a burst brings a sender its own post",

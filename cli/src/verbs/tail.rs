@@ -87,7 +87,7 @@ impl Watch<'_> {
                     if !begun {
                         deadline = if self.tail.no_follow { patience() } else { None };
                     }
-                    (begun, was_down) = (true, false);
+                    (begun, was_down, last) = (true, false, None);
                 }
                 Action::CaughtUp { .. } if self.tail.no_follow => return Ok(()),
                 // There is time left: the link tries again by itself.

@@ -84,8 +84,8 @@ impl Levels {
 
     /// Takes over what the human wrote. If it says the very same `again`, the human has repeated a word, and it stands
     /// before whatever the session set. Otherwise the session's own level ends where the configured one or its entry
-    /// changed, and one that it raised in any case: forgetting a raise is the safe side. Returns the scopes whose
-    /// raise ended though nothing was written about them.
+    /// changed, and one that it raised in any case: forgetting a raise is the safe side. Returns the scopes whose own
+    /// level ended though nothing new was written about them.
     pub fn configure(&mut self, configured: Permissions, again: bool) -> Vec<(Server, Scope)> {
         let before = core::mem::replace(&mut self.configured, configured);
         let after = &self.configured;
@@ -93,12 +93,12 @@ impl Levels {
         self.session.retain(|key, own| {
             let level = after.level(&key.0, &key.1);
             let same = before.overrides.get(key) == after.overrides.get(key)
-                && before.level(&key.0, &key.1) == level
-                && !again;
-            if same && *own > level {
+                && before.level(&key.0, &key.1) == level;
+            let stays = same && !again && *own < level;
+            if same && !stays {
                 ended.push(key.clone());
             }
-            same && *own < level
+            stays
         });
         ended
     }
@@ -142,7 +142,7 @@ mod tests {
         assert!(levels.lower(&server, &ops, Level::Notify));
         assert_eq!(levels.configure(written.clone(), false), []);
         assert_eq!(levels.level(&server, &ops), Level::Notify, "nothing was written about it");
-        assert_eq!(levels.configure(written, true), []);
+        assert_eq!(levels.configure(written, true), [(server.clone(), ops.clone())]);
         assert_eq!(levels.level(&server, &ops), Level::Act, "the human has said it again");
     }
 

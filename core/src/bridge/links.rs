@@ -120,6 +120,7 @@ impl Bridge {
                     link.starting = false;
                     link.admin = false;
                     self.notify(server, format!("The link to {server} is switched off: {why}"), actions);
+                    self.check_approvers(actions);
                     self.release(now, Some(server), actions);
                 }
             }
@@ -288,31 +289,30 @@ impl Bridge {
     /// True for a session, not this one, of an approver.
     fn approves(&self, path: &SessionPath, server: &Server) -> bool {
         let own = self.links.get(server).is_none_or(|link| link.path.as_ref() == Some(path));
-        !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.linked().count()))
+        !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.links.len()))
     }
 
-    /// The servers whose links are not switched off.
-    fn linked(&self) -> impl Iterator<Item = &Server> {
-        self.links.iter().filter(|(_, link)| !link.disabled).map(|(server, _)| server)
-    }
-
-    /// Tells of approvers whom no permission request reaches, for want of a server that they are on.
+    /// Tells of approvers whom no permission request reaches, for want of a server that they are on; once.
     pub(super) fn check_approvers(&mut self, actions: &mut Vec<Action>) {
-        let count = self.linked().count();
-        let nowhere = |approver: &&Approver| !self.linked().any(|server| approver.may_be_on(server, count));
-        let lost: Vec<_> =
-            self.approvers.iter().filter(nowhere).map(|approver| approver.to_string()).collect();
-        if lost.is_empty() || count == 0 {
+        // A link that is switched off counts: whom a name means does not hang on which links stand.
+        let count = self.links.len();
+        let linked: Vec<_> =
+            self.links.iter().filter(|(_, link)| !link.disabled).map(|(server, _)| server).collect();
+        let nowhere = |approver: &&Approver| !linked.iter().any(|server| approver.may_be_on(server, count));
+        let lost: Vec<_> = self.approvers.iter().filter(nowhere).cloned().collect();
+        if linked.is_empty() || lost == self.lost_approvers {
             return;
         }
-        let servers: Vec<_> = self.linked().map(Server::as_str).collect();
         let text = format!(
             "Permission requests do not reach {}: your user has to write on which server that is, as USER@SERVER. This \
              bridge is linked with {}.",
-            lost.join(", "),
-            servers.join(", ")
+            lost.iter().map(Approver::to_string).collect::<Vec<_>>().join(", "),
+            linked.iter().map(|server| server.as_str()).collect::<Vec<_>>().join(", ")
         );
-        self.deliver(Entry::Notice(Notice { server: None, text }), actions);
+        self.lost_approvers = lost;
+        if !self.lost_approvers.is_empty() {
+            self.deliver(Entry::Notice(Notice { server: None, text }), actions);
+        }
     }
 
     pub(super) fn prompt(&mut self, now: Now, request: PermissionRequest, actions: &mut Vec<Action>) {
@@ -330,7 +330,7 @@ impl Bridge {
 
     /// Looks for approvers on a server, where there may be some.
     fn relay(&mut self, server: &Server, id: CardId, actions: &mut Vec<Action>) {
-        let count = self.linked().count();
+        let count = self.links.len();
         let may = |approver: &Approver| approver.may_be_on(server, count);
         let asked = self.cards.own.get(&id).is_none_or(|card| card.relayed.contains(server));
         if asked || !self.approvers.iter().any(may) {

@@ -240,6 +240,8 @@ pub struct Bridge {
     links: BTreeMap<Server, Link>,
     levels: Levels,
     approvers: Vec<Approver>,
+    /// Those of them whom nothing reaches, as last told.
+    lost_approvers: Vec<Approver>,
     ready: bool,
     asks: bool,
     inbox: Inbox,
@@ -285,6 +287,7 @@ impl Bridge {
             links: options.servers.into_iter().map(link).collect(),
             levels: Levels::new(settings.permissions),
             approvers: settings.approvers,
+            lost_approvers: Vec::new(),
             ready: false,
             asks: false,
             inbox: Inbox::new(options.inbox),
@@ -322,8 +325,8 @@ impl Bridge {
                 for (server, scope) in self.levels.configure(settings.permissions, again) {
                     let level = self.levels.level(&server, &scope);
                     let text = format!(
-                        "Your user's configuration was written anew, which ended the level that they had agreed to for \
-                         {scope}: it is {level} again."
+                        "Your user's configuration was written anew, which ended this session's own level for {scope}: \
+                         it is {level} again."
                     );
                     self.notify(&server, text, actions);
                 }

@@ -172,28 +172,35 @@ impl Bridge {
     ) -> Option<Result<Outcome, Failure>> {
         let ended = messages.is_empty();
         let mut full = false;
+        let asked = reading.since;
         for message in messages {
-            // A server whose stamps do not grow would be asked for ever.
-            if message.ts <= reading.since {
+            // A server whose stamps do not grow would be asked for ever. Some stamp several messages alike.
+            if message.ts <= asked || message.ts < reading.since {
                 return Some(Err(Failure::Confused));
             }
             let size = message.payload.size();
-            if !reading.got.is_empty() && (reading.bytes + size > PAGE_BYTES || reading.got.len() >= MAX_ROWS)
-            {
-                full = true;
-                break;
+            if reading.bytes + size > PAGE_BYTES || reading.got.len() >= MAX_ROWS {
+                // The next answer begins after a stamp: messages that share one stay together.
+                let whole = reading.got.partition_point(|earlier| earlier.ts < message.ts);
+                if let Some(last) = reading.got[..whole].last() {
+                    reading.since = last.ts;
+                    reading.got.truncate(whole);
+                    full = true;
+                    break;
+                }
             }
             reading.since = message.ts;
             reading.bytes += size;
             reading.got.push(message);
         }
-        if let (Some(link), Some(last)) = (self.links.get_mut(&server), reading.got.last()) {
-            let seen = link.seen.entry(reading.channel.clone()).or_default();
-            *seen = last.ts.max(*seen);
-        }
         if ended || full {
             let more = full.then_some(reading.since);
             let CatchUp { channel, got: messages, .. } = reading;
+            // Only now, and not page by page: what no answer showed is not seen.
+            if let (Some(link), Some(last)) = (self.links.get_mut(&server), messages.last()) {
+                let seen = link.seen.entry(channel.clone()).or_default();
+                *seen = last.ts.max(*seen);
+            }
             let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
             return Some(Ok(Outcome::History { server, channel, level, messages, more }));
         }

@@ -77,11 +77,6 @@ pub enum Input {
         /// random bytes.
         token: Option<Token>,
     },
-    /// A session asked for what cannot be, and was answered without the hub: it lives.
-    Heard {
-        /// The connection.
-        conn: ConnId,
-    },
     /// A connection has ended, for whatever reason.
     Closed {
         /// The connection.
@@ -295,9 +290,6 @@ impl Hub {
                 if self.heard(now, conn) {
                     self.request(now, conn, request, command, token, actions);
                 }
-            }
-            Input::Heard { conn } => {
-                self.heard(now, conn);
             }
             Input::Closed { conn } => {
                 if !self.end_session(now, conn) {

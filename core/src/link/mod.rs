@@ -29,7 +29,7 @@ pub use self::api::{Action, Config, DownReason, Fatal, Input};
 pub use self::channel::JoinFrom;
 pub use self::handshake::{ClientHandshake, Established, HandshakeError, Step};
 pub use self::identity::ServerRegistry;
-pub use self::refusal::is_last_word;
+pub use self::refusal::{is_last_word, own_words};
 pub use self::requests::{RequestError, RequestId};
 
 use self::backoff::{Backoff, Jitter};

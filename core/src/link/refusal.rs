@@ -31,15 +31,19 @@ pub fn is_last_word(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Unauthorized(text) if ending(text).is_some())
 }
 
+/// The words of a refusal that are the server's own for sure: those after the name that it quotes, which somebody
+/// chose.
+pub fn own_words(text: &str) -> &str {
+    text.rsplit('\'').next().unwrap_or(text)
+}
+
 /// Whether what was refused may succeed later, unchanged.
 pub(super) fn may_pass(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Internal(_) => true,
         Refusal::Unauthorized(text) => {
             let begins = ["rate limit", "too many", "server shutting down", "handshake timed out"];
-            // Only the server's own words count: what stands in quotes was chosen by somebody.
-            let own = text.rsplit('\'').next().unwrap_or(text);
-            begins.iter().any(|begin| text.starts_with(begin)) || own.contains("try again")
+            begins.iter().any(|begin| text.starts_with(begin)) || own_words(text).contains("try again")
         }
         Refusal::Malformed(_) | Refusal::NotFound(_) => false,
     }

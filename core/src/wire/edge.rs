@@ -62,6 +62,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 struct Slot {
     size: usize,
+    /// What is answered in the hub's place, once it has answered.
+    refusal: Option<Refusal>,
     reply: Option<Reply>,
 }
 
@@ -81,8 +83,6 @@ pub enum Submit {
         /// A fresh secret for what needs one.
         token: Option<Token>,
     },
-    /// The session asked for what cannot be, and is answered here. It lives: every frame says so.
-    Heard,
 }
 
 impl Edge {
@@ -156,7 +156,7 @@ impl Edge {
                     self.held = Some((translated, bytes.len()));
                     return Ok(None);
                 }
-                Ok(self.submit(translated, bytes.len(), generator, out))
+                Ok(Some(self.submit(translated, bytes.len(), generator)))
             }
             Phase::Opening => Err(CloseReason::Malformed("frame before the session was established")),
             Phase::Ended => Ok(None),
@@ -172,14 +172,15 @@ impl Edge {
         out: &mut Vec<u8>,
     ) -> Option<Submit> {
         let nth = usize::try_from(request.0.checked_sub(self.oldest)?).ok()?;
-        self.slots.get_mut(nth)?.reply = Some(reply);
+        let slot = self.slots.get_mut(nth)?;
+        slot.reply = Some(slot.refusal.take().map_or(reply, Reply::from));
         self.flush(out);
         if !self.slots.is_empty() {
             return None;
         }
         self.exclusive = false;
         let (held, size) = self.held.take()?;
-        self.submit(held, size, generator, out)
+        Some(self.submit(held, size, generator))
     }
 
     /// Tells the peer that it is a session.
@@ -210,29 +211,20 @@ impl Edge {
         send(out, &Frame::Error(error));
     }
 
-    fn submit(
-        &mut self,
-        translated: Translated,
-        size: usize,
-        generator: &mut impl CryptoRng,
-        out: &mut Vec<u8>,
-    ) -> Option<Submit> {
+    fn submit(&mut self, translated: Translated, size: usize, generator: &mut impl CryptoRng) -> Submit {
         let request = RequestId(self.oldest + self.slots.len() as u64);
         self.bytes_under_way += size;
-        match translated {
-            Ok(command) => {
-                self.slots.push_back(Slot { size, reply: None });
-                self.exclusive = !matches!(command, Command::Post { .. });
-                let invites = matches!(command, Command::Admin(Admin::InviteCreate { .. }));
-                let token = invites.then(|| fresh_token(generator));
-                Some(Submit::Request { request, command, token })
-            }
-            Err(refusal) => {
-                self.slots.push_back(Slot { size, reply: Some(refusal.into()) });
-                self.flush(out);
-                Some(Submit::Heard)
-            }
-        }
+        // What cannot be asked shows that the session lives, waits for its turn and counts as under way, all as a
+        // ping does.
+        let (command, refusal) = match translated {
+            Ok(command) => (command, None),
+            Err(refusal) => (Command::Ping, Some(refusal)),
+        };
+        self.exclusive = refusal.is_none() && !matches!(command, Command::Post { .. });
+        self.slots.push_back(Slot { size, refusal, reply: None });
+        let invites = matches!(command, Command::Admin(Admin::InviteCreate { .. }));
+        let token = invites.then(|| fresh_token(generator));
+        Submit::Request { request, command, token }
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) {

@@ -373,7 +373,6 @@ impl<S: Socket> Connection<S> {
             (Submit::Request { request, command, token }, Some(engaged)) => {
                 self.engine.submit(Input::Request { conn: engaged.conn(), request, command, token });
             }
-            (Submit::Heard, Some(engaged)) => self.engine.submit(Input::Heard { conn: engaged.conn() }),
             _ => {}
         }
     }

@@ -385,7 +385,7 @@ impl Shell for Hands {
             return;
         }
         match mailbox.push(item) {
-            Pushed::First => self.touched.push(mailbox.clone()),
+            Pushed::Wake => self.touched.push(mailbox.clone()),
             Pushed::Behind | Pushed::Closed => {}
             Pushed::Full => {
                 self.overflowed.push(conn);

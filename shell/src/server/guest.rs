@@ -47,9 +47,10 @@ impl Guest {
     /// Takes the address that a trusted proxy named.
     pub(super) fn named(&mut self, address: impl FnOnce() -> IpAddr) -> Result<(), NotAdmitted> {
         if let Place::Arriving = self.place {
-            self.leave();
             let address = address();
             self.shared.enter(address)?;
+            // Only now: who is refused goes on counting among those who arrive.
+            self.leave();
             self.place = Place::Of(address);
         }
         Ok(())

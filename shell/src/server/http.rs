@@ -11,7 +11,8 @@ use std::task::{Context, Poll, ready};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER, UPGRADE, X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -106,7 +107,7 @@ fn answer(
             // An address is named by the header only where a trusted proxy is the peer.
             let address = || forwarded(request.headers()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
             if let Err(why) = guest.named(address) {
-                let mut response = text(StatusCode::TOO_MANY_REQUESTS, format!("{why}\n"));
+                let mut response = closing(StatusCode::TOO_MANY_REQUESTS, format!("{why}\n"));
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
                 return response;
             }
@@ -142,7 +143,7 @@ fn websocket(
                 Some(Request::from_parts(parts, body));
             response
         }
-        Err(why) => text(StatusCode::BAD_REQUEST, format!("no WebSocket handshake: {why}\n")),
+        Err(why) => closing(StatusCode::BAD_REQUEST, format!("no WebSocket handshake: {why}\n")),
     }
 }
 
@@ -150,6 +151,13 @@ fn websocket(
 fn forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back()?;
     last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+/// The last answer on its connection: what a proxy asks next on it may be somebody else's, from another address.
+fn closing(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = text(status, body);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

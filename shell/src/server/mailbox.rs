@@ -26,9 +26,9 @@ struct State {
 /// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It is queued, and the task is not woken yet.
-    First,
-    /// It is queued behind others.
+    /// It is queued: the task must be woken.
+    Wake,
+    /// It is queued behind others, of which the task knows.
     Behind,
     /// Nothing is queued any more: the connection ends.
     Closed,
@@ -49,6 +49,7 @@ impl Mailbox {
         if state.closed {
             return Pushed::Closed;
         }
+        let empty = state.items.is_empty();
         if let Item::Close(reason) = &item {
             state.closed = true;
             if reason.cuts_off() {
@@ -59,7 +60,8 @@ impl Mailbox {
         }
         state.bytes += size;
         state.items.push(item);
-        if state.items.len() == 1 { Pushed::First } else { Pushed::Behind }
+        // The end is waited for by a task that leaves the rest where it is, too: its peer does not read.
+        if empty || state.closed { Pushed::Wake } else { Pushed::Behind }
     }
 
     /// Whether the connection's end is queued.
@@ -115,6 +117,21 @@ mod tests {
         let mut items = Vec::new();
         mailbox.take(&mut items);
         items.len()
+    }
+
+    #[test]
+    fn the_first_item_and_the_end_wake_the_task() {
+        let mailbox = Mailbox::new(1 << 20);
+        let reply = |nth| Item::Reply { request: RequestId(nth), reply: Reply::Sent };
+        assert_eq!(mailbox.push(reply(1)), Pushed::Wake);
+        assert_eq!(mailbox.push(reply(2)), Pushed::Behind);
+        let end = Item::Close(CloseReason::Idle { limit: core::time::Duration::from_secs(60) });
+        assert_eq!(
+            mailbox.push(end),
+            Pushed::Wake,
+            "a task whose peer does not read sleeps, though items wait"
+        );
+        assert_eq!(mailbox.push(reply(3)), Pushed::Closed);
     }
 
     #[test]

@@ -102,8 +102,11 @@ impl ConfigFile {
         document::read(&old).map_err(|fault| self.malformed(fault))?;
         let new = document::change(&old, changes).map_err(|fault| self.malformed(fault))?;
         let config = document::read(&new).map_err(|fault| self.malformed(fault))?;
-        // Though it be the same: who says a thing again wants it heard again.
-        durable::replace(&self.path, new.as_bytes()).map_err(|source| self.io("written", source))?;
+        // Who says a level again wants it heard again, though it be the same.
+        let level = |change: &Change| matches!(change, Change::SetLevel(_) | Change::DefaultPermission(_));
+        if new != old || changes.iter().any(level) {
+            durable::replace(&self.path, new.as_bytes()).map_err(|source| self.io("written", source))?;
+        }
         Ok(config)
     }
 
@@ -168,10 +171,10 @@ impl ConfigFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Override;
+    use super::super::{Override, Server};
     use super::*;
     use conclave_core::level::{Level, Scope};
-    use conclave_core::name::ChannelName;
+    use conclave_core::name::{ChannelName, MachineName, UserName};
 
     fn level(channel: &str) -> Change {
         Change::SetLevel(Override {
@@ -227,6 +230,15 @@ mod tests {
         file.change(&[level("x")]).unwrap();
         let again = file.fingerprint();
         assert_ne!(one, again, "who says it again is heard again");
-        assert_eq!(again, file.fingerprint());
+        let server = Server {
+            url: "ws://a".parse().unwrap(),
+            username: UserName::new("ann").unwrap(),
+            machine: MachineName::new("m").unwrap(),
+        };
+        file.change(&[Change::AddServer(server.clone())]).unwrap();
+        let registered = file.fingerprint();
+        assert_ne!(again, registered);
+        file.change(&[Change::AddServer(server)]).unwrap();
+        assert_eq!(registered, file.fingerprint(), "a level is not said by registering again");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use conclave_core::wire::MAX_FRAME;
 use conclave_core::wire::v1::{AdminOp, Frame, Payload, ProtocolError, Visibility};
 
-use super::{ServerShell, Test, World, list};
+use super::{ServerShell, Test, World, http, list};
 use crate::client::{Dial, NOBODY, PATIENCE, Peer, Refused, Socket, key, masked, why};
 
 pub(super) fn tests<S: ServerShell>() -> Vec<Test> {
@@ -387,6 +387,17 @@ fn only_a_trusted_proxy_names_an_address<S: ServerShell>() {
     let _three = from(world.address(), "2001:db8::1").unwrap();
     let _four = from(world.address(), "2001:db8::2").unwrap();
     assert!(matches!(from(world.address(), "2001:db8::3"), Err(Refused::Status(429))));
+    // Who is refused does not ask again on the same connection, where somebody else may be next.
+    let again = |head: &str| {
+        let request =
+            format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{head}\r\n");
+        let answers = http(world.address(), &request.repeat(2));
+        assert!(!answers.body.contains("HTTP/1.1"), "{}", answers.body);
+        answers.status
+    };
+    let shake = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    assert_eq!(again(&format!("{shake}X-Forwarded-For: 192.0.2.1\r\n")), 429);
+    assert_eq!(again("X-Forwarded-For: 192.0.2.9\r\n"), 400);
 
     let world = bounded(vec![IpAddr::from([192, 0, 2, 77])]);
     let _one = from(world.address(), "192.0.2.1").unwrap();

@@ -243,7 +243,6 @@ impl World {
             (Submit::Request { request, command, token }, Some(conn)) => {
                 self.submit(Input::Request { conn, request, command, token });
             }
-            (Submit::Heard, Some(conn)) => self.submit(Input::Heard { conn }),
             _ => {}
         }
     }

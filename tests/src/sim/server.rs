@@ -298,7 +298,7 @@ impl World {
                 let Some(end) = self.wires[wire].server.as_mut() else { continue };
                 touched.insert(wire);
                 match end.mailbox.push(item) {
-                    Pushed::First | Pushed::Behind | Pushed::Closed => {}
+                    Pushed::Wake | Pushed::Behind | Pushed::Closed => {}
                     Pushed::Full => {
                         overflowed.push(conn);
                         self.coverage.overflows += 1;

@@ -30,6 +30,46 @@ fn history_is_read_to_its_end_or_to_a_full_page() {
         Err(Failure::Confused),
         "stamps that do not grow"
     );
+    assert_eq!(scene.served(catch_up(), page(vec![row(7, 9), row(6, 9)])), Err(Failure::Confused));
+}
+
+#[test]
+fn messages_that_share_a_millisecond_are_read_and_not_parted() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.join(A, "ops");
+    let catch_up =
+        || ToolCall::CatchUp { server: None, channel: channel("ops"), since: Some(Since::At(UnixMillis(5))) };
+    let read = |scene: &mut Scene, rows: &[(i64, usize)]| {
+        let row = |&(ts, size): &(i64, usize)| Stamped {
+            from: path("you/m/s"),
+            ts: UnixMillis(ts),
+            payload: plain(&"x".repeat(size)),
+        };
+        let messages = rows.iter().map(row).collect();
+        match scene.served(catch_up(), Reply::History { channel: channel("ops"), messages }) {
+            Ok(Outcome::History { messages, more, .. }) => (messages.len(), more.map(|ts| ts.0)),
+            other => panic!("{other:?}"),
+        }
+    };
+    // Whoever asks from the stamp of the last one would never see the rest of its millisecond.
+    assert_eq!(read(&mut scene, &[(6, 9), (6, 9), (7, 9), (7, PAGE_BYTES)]), (2, Some(6)));
+    assert_eq!(read(&mut scene, &[(6, 9), (6, PAGE_BYTES), (6, 9), (7, 9)]), (3, Some(6)));
+}
+
+#[test]
+fn what_an_answer_did_not_show_is_not_seen() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.join(A, "ops");
+    let catch_up = || ToolCall::CatchUp { server: None, channel: channel("ops"), since: None };
+    let row = |ts| Stamped { from: path("you/m/s"), ts: UnixMillis(ts), payload: plain("x") };
+    let first = Reply::History { channel: channel("ops"), messages: vec![row(6), row(9)] };
+    let (_, id, _) = request(&scene.call(catch_up()).1).unwrap();
+    let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(first) });
+    let (_, id, _) = request(&actions).unwrap();
+    let refusal = Refusal::Unauthorized("rate limit: try again in 20 ms".into());
+    assert!(answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(Reply::Refused(refusal)) })).is_err());
+    let (_, _, command) = request(&scene.call(catch_up()).1).unwrap();
+    assert_eq!(command, Command::ReadSince { channel: channel("ops"), since: UnixMillis(0) });
 }
 
 #[test]

@@ -390,6 +390,29 @@ fn an_approver_whom_nothing_reaches_is_told() {
 }
 
 #[test]
+fn an_approver_is_nobody_else_when_a_link_is_switched_off() {
+    let settings = Settings { approvers: vec!["boss".parse().unwrap()], ..Settings::default() };
+    let mut scene = Scene::new(&[A, B], settings, false);
+    scene.link(A, LinkEvent::Disabled { why: "the server does not know this machine any more".into() });
+    assert_eq!(request(&scene.input(Input::Prompt(prompt()))), None, "which of the two is not said");
+    assert_eq!(pushes(&scene.hear(B, None, "boss/m/s", "yes abcde")).len(), 1);
+}
+
+#[test]
+fn an_approver_whom_nothing_reaches_is_told_of_once() {
+    let settings = Settings { approvers: vec!["eve@b.example".parse().unwrap()], ..Settings::default() };
+    let mut scene = Scene::new(&[A], settings.clone(), false);
+    let written = |approver: &str| {
+        let approvers = vec![approver.parse().unwrap()];
+        Input::Configured { settings: Settings { approvers, ..settings.clone() }, again: false }
+    };
+    assert!(pushes(&scene.input(written("eve@b.example"))).is_empty());
+    assert_eq!(pushes(&scene.input(written("eve@c.example"))).len(), 1);
+    assert!(pushes(&scene.input(written("eve@a.example"))).is_empty());
+    assert_eq!(pushes(&scene.input(written("eve@c.example"))).len(), 1);
+}
+
+#[test]
 fn a_card_expires() {
     let (mut scene, _) = relayed("boss");
     scene.pass(CARD_LIFETIME);

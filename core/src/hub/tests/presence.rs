@@ -49,22 +49,6 @@ fn any_request_shows_that_a_session_lives() {
 }
 
 #[test]
-fn what_the_edge_answers_shows_that_a_session_lives_and_wakes_no_other() {
-    let mut world = World::new();
-    let (ann, bob) = (world.register("ann"), world.register("bob"));
-    world.close(bob);
-    for _ in 0..5 {
-        world.pass(SECOND * 50);
-        world.handle(crate::hub::Input::Heard { conn: ann });
-        world.handle(crate::hub::Input::Heard { conn: bob });
-    }
-    assert_eq!(world.must(ann, "who"), "here ann/m/s");
-    world.pass(SECOND * 60);
-    world.handle(crate::hub::Input::Tick);
-    assert!(!world.lives(ann));
-}
-
-#[test]
 fn a_tick_at_the_deadline_ends_who_is_silent_and_no_earlier() {
     let mut world = World::new();
     let ann = world.register("ann");

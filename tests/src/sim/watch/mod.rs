@@ -151,11 +151,6 @@ impl Watch {
                     self.ask(*conn, *request, command);
                 }
             }
-            Input::Heard { conn } => {
-                if let Some(session) = self.sessions.get_mut(conn) {
-                    session.heard = now.mono.0;
-                }
-            }
             Input::Closed { conn } => {
                 self.opening.remove(conn);
                 self.end(*conn);
