@@ -1,7 +1,7 @@
 //! What a person is told when a server said no, or nothing.
 
 use conclave_core::key::PublicKey;
-use conclave_core::link::{HandshakeError, own_words};
+use conclave_core::link::{HandshakeError, may_pass, own_words};
 use conclave_core::protocol::{Admin, Command, Refusal};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
@@ -26,6 +26,7 @@ pub(crate) fn opening(
                 "end one of them, an agent or a tail, or wait until one has ended",
             )
         }
+        SessionError::Handshake(HandshakeError::Refused(refusal)) if may_pass(refusal) => busy(url, refusal),
         SessionError::Handshake(HandshakeError::Refused(Refusal::Unauthorized(text))) => {
             let what = format!("{url} does not let this machine's key in: {text}");
             let next = match known {
@@ -48,6 +49,11 @@ pub(crate) fn opening(
 /// Why a name was not claimed.
 pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &SessionError) -> Failure {
     match error {
+        SessionError::Handshake(HandshakeError::Refused(refusal)) if may_pass(refusal) => busy(url, refusal),
+        SessionError::Handshake(HandshakeError::Refused(refusal @ Refusal::Malformed(_))) => Failure::new(
+            format!("{url} does not take what this version says: {refusal}"),
+            "compare the versions: `conclave --version` here and on the server",
+        ),
         SessionError::Handshake(HandshakeError::Refused(refusal)) => {
             let text = refusal.to_string();
             let own = own_words(&text);
@@ -61,8 +67,6 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
                 )
             } else if own.contains("operator") {
                 format!("ask the server's operator; {yours}")
-            } else if own.contains("try again") {
-                "wait as long as it says, then type it again".into()
             } else {
                 format!("choose another name; {yours}")
             };
@@ -70,6 +74,14 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
         }
         other => general(url, other),
     }
+}
+
+/// What says no to everybody, for a while.
+fn busy(url: &ServerUrl, refusal: &Refusal) -> Failure {
+    Failure::new(
+        format!("{url} lets nobody in for now: {refusal}"),
+        "wait a little, then type it again; if it stays so, tell the server's operator",
+    )
 }
 
 /// Why a request was not carried out.
@@ -118,6 +130,12 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         (Refusal::Malformed(_), _) => "check the names and the size of what is sent".into(),
         (Refusal::Unauthorized(text), _) if text.starts_with("rate limit") => {
             "wait a little, then type it again".into()
+        }
+        (Refusal::Unauthorized(text), _) if text.starts_with("at most") => {
+            "end or delete what is not needed any more; the server's operator sets the limit (--limit)".into()
+        }
+        (Refusal::NotFound(text), Command::Admin(_)) if text.starts_with("no user") => {
+            format!("check the name; see who is online: conclave who --server {url}")
         }
         (_, Command::Whisper { .. }) => format!("see who is online: conclave who --server {url}"),
         (_, Command::ListUsers) => "ask a server admin (`conclave serve --admin NAME` makes one)".into(),

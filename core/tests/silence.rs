@@ -372,6 +372,8 @@ impl World {
                 good = invited.is_some_and(|(id, invite)| {
                     found == Some(id) && invite.is_valid(self.now.wall) && !self.bans_eve(channel)
                 });
+                // It may be made just before, and is then good once it is stored.
+                good |= *token == format!("t{}", self.tokens + 1);
             }
         });
         !good

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use conclave_core::handshake::Claim;
 use conclave_core::key::SecretKey;
-use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, RequestId};
+use conclave_core::link::{Action, Config, Input, JoinFrom, Refused, RequestId};
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
@@ -138,11 +138,11 @@ async fn a_request_through_a_link_is_answered_and_the_link_can_be_ended() {
 async fn a_link_tells_why_it_cannot_be() {
     let (url, _stop) = server().await;
     let mut refused = link(&url, 3, "b");
-    let fatal = wait(&mut refused, |action| match action {
-        Action::Fatal(fatal) => Some(fatal),
+    let refused = wait(&mut refused, |action| match action {
+        Action::Refused(refused) => Some(refused),
         _ => None,
     });
-    assert!(matches!(fatal.await, Fatal::Key(_)));
+    assert!(matches!(refused.await, Refused::Key(_)));
 
     let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
     let nobody = format!("ws://{}", listener.local_addr().unwrap()).parse().unwrap();

@@ -34,13 +34,28 @@ impl Drop for Log {
 /// `conclave_shell=trace`.
 pub(super) fn start(context: &Context) -> Result<Log, Failure> {
     let level = if context.output.is_verbose() { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let filter = filter(std::env::var("CONCLAVE_LOG").ok().as_deref(), level);
+    let wrong = |name: &str, value: &str, next: &str| Failure::Usage {
+        what: format!("{name} cannot be {value:?}"),
+        next: next.into(),
+    };
+    let wanted = std::env::var("CONCLAVE_LOG").unwrap_or_default();
+    let filter = filter(&wanted, level).ok_or_else(|| {
+        wrong(
+            "CONCLAVE_LOG",
+            &wanted,
+            "set it like CONCLAVE_LOG=debug, or like conclave_shell=trace for a part",
+        )
+    })?;
     let telemetry = match std::env::var("CONCLAVE_OTLP_ENDPOINT") {
         Ok(endpoint) if !endpoint.is_empty() => Telemetry::to(&endpoint)
             .map_err(|why| Failure::new(why, "unset CONCLAVE_OTLP_ENDPOINT, or name a collector"))?,
         _ => Telemetry::default(),
     };
-    let json = std::env::var_os("CONCLAVE_LOG_FORMAT").is_some_and(|format| format == "json");
+    let json = match std::env::var("CONCLAVE_LOG_FORMAT").unwrap_or_default().as_str() {
+        "json" => true,
+        "" | "text" => false,
+        other => return Err(wrong("CONCLAVE_LOG_FORMAT", other, "set it to json, or to text")),
+    };
     let lines = Lines::start().map_err(super::no_threads)?;
     let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone());
     let layer = if json {
@@ -55,15 +70,20 @@ pub(super) fn start(context: &Context) -> Result<Log, Failure> {
     Ok(Log { telemetry, json, lines })
 }
 
-/// What is logged when `wanted` is asked for: our own words at a level, or each part's at its own.
-fn filter(wanted: Option<&str>, level: LevelFilter) -> Targets {
-    let wanted = wanted.and_then(|wanted| wanted.parse::<Targets>().ok());
-    let level = wanted.as_ref().map_or(level, |wanted| wanted.default_level().unwrap_or(level));
-    let ours = OURS.into_iter().map(|target| (target.to_owned(), level));
+/// What is logged when `wanted` is asked for: our own words at a level, or each part's at its own. `None` if it asks for
+/// nothing that there is.
+fn filter(wanted: &str, level: LevelFilter) -> Option<Targets> {
+    let wanted = if wanted.is_empty() { Targets::new() } else { wanted.parse().ok()? };
     let own =
         |target: &str| OURS.iter().any(|ours| target == *ours || target.starts_with(&format!("{ours}::")));
-    let parts = wanted.iter().flatten().filter(|(target, _)| own(target));
-    Targets::new().with_targets(ours).with_targets(parts)
+    let parts: Vec<_> = wanted.iter().filter(|(target, _)| own(target)).collect();
+    let says_nothing = wanted.default_level().is_none() && parts.is_empty();
+    if says_nothing && wanted.iter().next().is_some() {
+        return None;
+    }
+    let level = wanted.default_level().unwrap_or(level);
+    let ours = OURS.into_iter().map(|target| (target.to_owned(), level));
+    Some(Targets::new().with_targets(ours).with_targets(parts))
 }
 
 #[cfg(test)]
@@ -74,10 +94,8 @@ mod tests {
     #[test]
     fn no_library_is_logged_whatever_is_asked_for() {
         let libraries = ["tungstenite::protocol", "hyper", "rustls", "conclaves", "tokio_tungstenite"];
-        for wanted in
-            [None, Some("trace"), Some("trace,tungstenite=trace,hyper=trace"), Some("conclave=trace")]
-        {
-            let filter = filter(wanted, LevelFilter::INFO);
+        for wanted in ["", "trace", "trace,tungstenite=trace,hyper=trace", "conclave=trace,info"] {
+            let filter = filter(wanted, LevelFilter::INFO).unwrap();
             for library in libraries {
                 assert!(!filter.would_enable(library, &Level::ERROR), "{wanted:?} {library}");
             }
@@ -88,12 +106,14 @@ mod tests {
     #[test]
     fn levels_are_set_for_all_or_for_parts() {
         let enabled =
-            |wanted, target, level| filter(Some(wanted), LevelFilter::INFO).would_enable(target, &level);
+            |wanted, target, level| filter(wanted, LevelFilter::INFO).unwrap().would_enable(target, &level);
         assert!(enabled("trace", "conclave_store::journal", Level::TRACE));
         assert!(!enabled("warn", "conclave_shell", Level::INFO));
         assert!(enabled("warn,conclave_shell=debug", "conclave_shell::server::log", Level::DEBUG));
         assert!(!enabled("warn,conclave_shell=debug", "conclave_store", Level::INFO));
         assert!(enabled("conclave_store=debug", "conclave_shell", Level::INFO));
-        assert!(enabled("no level at all", "conclave_shell", Level::INFO));
+        for nothing in ["no level at all", "verbose", "zzz==", "hyper=debug", "conclave_shell=loud"] {
+            assert!(filter(nothing, LevelFilter::INFO).is_none(), "{nothing}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, Config, DownReason, Fatal, Input, JoinFrom};
+use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Refused};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal};
@@ -102,7 +102,9 @@ impl Watch<'_> {
                 Action::Deferred { reason, .. } if !begun => return Err(self.lost(channel, true, reason)),
                 Action::Deferred { reason, .. } => self.note(format_args!("{reason}; trying again")),
                 Action::Lost { reason, .. } => return Err(self.lost(channel, !begun, reason)),
-                Action::Fatal(fatal) => return Err(self.fatal(fatal)),
+                Action::Refused(Refused::Key(error) | Refused::Protocol(error)) => {
+                    return Err(self.unreached(&error.into()));
+                }
                 // This session is in one channel only: that one got another name, and nothing comes under the old one.
                 Action::Stray { channel: now } => {
                     return Err(Failure::new(
@@ -215,11 +217,6 @@ impl Watch<'_> {
     fn unreached(&self, error: &SessionError) -> Failure {
         let config = self.context.config().unwrap_or_default();
         explain::opening(self.url, config.server(self.url), &self.public, error)
-    }
-
-    fn fatal(&self, fatal: Fatal) -> Failure {
-        let (Fatal::Key(error) | Fatal::Refused(error)) = fatal;
-        self.unreached(&error.into())
     }
 
     fn lost(&self, channel: &ChannelName, at_first: bool, reason: Refusal) -> Failure {

@@ -290,6 +290,50 @@ fn a_join_that_the_server_cannot_take_now_is_answered() {
 }
 
 #[test]
+fn who_was_kicked_joins_again_and_who_is_banned_is_told_so() {
+    let scene = Scene::new(&["alice", "bob"]);
+    let mut bob = Agent::new(scene.bridge("bob", &["--as", "two"]));
+    bob.until_connected();
+    scene.does("alice", &["channel", "create", "ops"]);
+    scene.does("alice", &["join", "ops", "--perm", "converse"]);
+    bob.done("join_channel", json!({ "channel": "ops" }));
+    scene.does("alice", &["kick", "--channel", "ops", "bob"]);
+    scene.does("alice", &["send", "--channel", "ops", "while it is away"]);
+    bob.done("join_channel", json!({ "channel": "ops" }));
+    bob.until_heard("while it is away", &mut Vec::new());
+    scene.does("alice", &["send", "--channel", "ops", "now that it is back"]);
+    bob.until_heard("now that it is back", &mut Vec::new());
+    scene.does("alice", &["ban", "--channel", "ops", "bob"]);
+    let refused = bob.call("join_channel", json!({ "channel": "ops" }));
+    assert!(refused["isError"] == true && text(&refused).contains("ops"), "{refused}");
+    assert!(!text(&bob.done("status", json!({}))).contains("#ops"), "it knows now");
+    scene.does("alice", &["unban", "--channel", "ops", "bob"]);
+    bob.done("join_channel", json!({ "channel": "ops" }));
+    scene.does("alice", &["send", "--channel", "ops", "let in again"]);
+    bob.until_heard("let in again", &mut Vec::new());
+}
+
+#[test]
+fn a_bridge_that_was_not_let_in_is_back_once_it_is_enrolled_and_has_missed_nothing() {
+    let scene = Scene::new(&["alice", "bob"]);
+    let mut bob = Agent::new(scene.bridge("bob", &["--as", "two"]));
+    bob.until_connected();
+    scene.does("alice", &["channel", "create", "ops"]);
+    bob.done("join_channel", json!({ "channel": "ops" }));
+    scene.does("alice", &["user", "remove", "bob"]);
+    let told = loop {
+        let notice = bob.notice();
+        if notice.contains("does not let this session in") {
+            break notice;
+        }
+    };
+    assert!(told.contains("conclave register"), "{told}");
+    scene.does("alice", &["send", "--channel", "ops", "while it is away"]);
+    scene.does("bob", &["register", "--server", scene.url(), "--username", "bob", "--machine", "m"]);
+    bob.until_heard("while it is away", &mut Vec::new());
+}
+
+#[test]
 fn a_level_that_the_human_types_again_is_in_force_again() {
     let scene = Scene::new(&["alice"]);
     let mut alice = Agent::new(scene.bridge("alice", &["--as", "one"]));

@@ -111,6 +111,12 @@ impl Scene {
     }
 
     /// A bridge of a user's.
+    /// Runs a verb, which must do what it is told.
+    pub(crate) fn does(&self, user: &str, args: &[&str]) {
+        let output = self.conclave(user, args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    }
+
     pub(crate) fn bridge(&self, user: &str, args: &[&str]) -> Command {
         let mut command = self.command(user);
         command.arg("bridge").arg("--config-dir").arg(self.dir.path().join(user)).args(args);

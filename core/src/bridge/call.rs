@@ -293,9 +293,13 @@ pub enum Failure {
     },
     /// The human said no.
     #[error(
-        "Your user did not agree to raise the level; it stays as it was. Do not ask again unless they bring it up."
+        "Your user did not agree to raise the level; it stays as it was. Do not ask again unless they bring it up: then \
+         they can type: {command}"
     )]
-    Declined,
+    Declined {
+        /// What the human can type.
+        command: String,
+    },
     /// The human is being asked already.
     #[error("Your user is being asked already. Wait for their answer.")]
     Asking,

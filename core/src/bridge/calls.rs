@@ -328,7 +328,7 @@ impl Bridge {
             return Err(Failure::Asking);
         }
         if self.declined.contains_key(&(server.clone(), scope.clone())) {
-            return Err(Failure::Declined);
+            return Err(Failure::Declined { command: perm_command(server, scope, *level) });
         }
         if self.questions.len() >= MAX_QUESTIONS {
             return Err(Failure::Busy);
@@ -367,7 +367,7 @@ impl Bridge {
             if self.declined.len() < MAX_DECLINED {
                 self.declined.insert((server.clone(), scope.clone()), now.mono + DECLINED_FOR);
             }
-            Some(Failure::Declined)
+            Some(Failure::Declined { command: perm_command(&server, &scope, level) })
         };
         let result = match (scope, failure) {
             (Scope::Channel(channel), note) if joining => {

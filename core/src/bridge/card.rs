@@ -17,7 +17,7 @@ use crate::time::{Monotonic, UnixMillis};
 /// How long a card can be answered.
 pub const CARD_LIFETIME: Duration = Duration::from_secs(600);
 
-/// Cards open at once, of one's own and of others: more are not relayed.
+/// Cards open at once, of one's own and of others: the oldest make room.
 const MAX_OPEN: usize = 32;
 
 const HEADER: &str = "conclave permission request ";
@@ -198,8 +198,8 @@ pub(crate) struct Cards {
 }
 
 impl Cards {
-    /// Opens a card for a prompt. False if it is not to be relayed: too many are open, or the same name stands
-    /// for another text, so that an answer to either could be taken for one to the other.
+    /// Opens a card for a prompt; the oldest makes room. False if it is not to be relayed: the same name stands for
+    /// another text, so that an answer to either could be taken for one to the other.
     pub(crate) fn open(&mut self, now: Monotonic, expires: UnixMillis, request: PermissionRequest) -> bool {
         if let Some(open) = self.own.get(&request.id) {
             if open.request != request {
@@ -207,8 +207,11 @@ impl Cards {
             }
             return false;
         }
-        if self.own.len() >= MAX_OPEN {
-            return false;
+        // The client never says what its user has answered: most that are old are.
+        if self.own.len() >= MAX_OPEN
+            && let Some(oldest) = self.own.iter().min_by_key(|(_, card)| card.until).map(|(id, _)| *id)
+        {
+            self.own.remove(&oldest);
         }
         let own = Own { until: now + CARD_LIFETIME, expires, relayed: BTreeSet::new(), request };
         self.own.insert(own.request.id, own);

@@ -5,7 +5,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 
-use super::{Level, Server, advice};
+use super::{Level, PAGE_BYTES, PUSH_BYTES, Server, advice};
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::text::visible;
@@ -88,6 +88,11 @@ impl Framed<'_> {
             escape(self.text),
         )
     }
+}
+
+/// What is shown of a text in one answer: all of it, or its beginning, while the whole is in the inbox.
+pub fn beginning(text: &str) -> &str {
+    if text.len() <= PAGE_BYTES { text } else { &text[..text.floor_char_boundary(PUSH_BYTES)] }
 }
 
 /// The line that stands before what others wrote.

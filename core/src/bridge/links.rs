@@ -12,7 +12,7 @@ use super::{
     Place, Push, Scope, Server, body, escape, preamble, verdict,
 };
 use crate::link::{RequestError, RequestId};
-use crate::name::{ChannelName, Handle, SessionPath};
+use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply};
@@ -37,6 +37,11 @@ pub enum LinkEvent {
     /// It is down, and tries again.
     Down {
         /// What is the matter.
+        why: String,
+    },
+    /// The server does not let this session in until somebody does something about it; it is tried again.
+    Refused {
+        /// Why, and what to do.
         why: String,
     },
     /// It is down for good.
@@ -70,10 +75,7 @@ pub enum LinkEvent {
         why: String,
     },
     /// The session has another handle from now on, since its own was in use.
-    Renamed {
-        /// Which.
-        handle: Handle,
-    },
+    Renamed,
     /// Something that the human should know about.
     Trouble {
         /// What.
@@ -112,6 +114,19 @@ impl Bridge {
                     self.release(now, Some(server), actions);
                 }
             }
+            LinkEvent::Refused { why } => {
+                let why = one_line(&why, MAX_REASON);
+                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
+                    link.trouble = Some(why.clone());
+                    link.starting = false;
+                    link.told = true;
+                    let text = format!(
+                        "{server} does not let this session in: {why}. It is tried again by itself, every half minute."
+                    );
+                    self.notify(server, text, actions);
+                    self.release(now, Some(server), actions);
+                }
+            }
             LinkEvent::Disabled { why } => {
                 let why = one_line(&why, MAX_REASON);
                 if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
@@ -142,11 +157,10 @@ impl Bridge {
                     self.notify(server, text, actions);
                 }
             }
-            LinkEvent::Renamed { handle } => {
-                let text = format!(
-                    "Another session uses this one's name on {server}; from now on this session is called {handle} there."
-                );
-                self.notify(server, text, actions);
+            LinkEvent::Renamed => {
+                if let Some(link) = self.links.get_mut(server) {
+                    link.renamed = true;
+                }
             }
             LinkEvent::Trouble { text } => self.notify(server, one_line(&text, 2 * MAX_REASON), actions),
         }
@@ -158,12 +172,11 @@ impl Bridge {
         link.starting = false;
         link.admin = admin;
         link.path = Some(path.clone());
+        let renamed = core::mem::take(&mut link.renamed);
         if core::mem::replace(&mut link.told, false) {
-            self.notify(
-                server,
-                format!("The link to {server} is up again; this session is {path}."),
-                actions,
-            );
+            let why = if renamed { " from now on, since another one uses the name that it had" } else { "" };
+            let text = format!("The link to {server} is up again; this session is {path}{why}.");
+            self.notify(server, text, actions);
         }
         let open: Vec<_> = self.cards.own.keys().copied().collect();
         for id in open {

@@ -28,7 +28,7 @@ use core::time::Duration;
 
 pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Status, ToolCall};
 pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
-pub use frame::{Framed, Place, body, escape, preamble};
+pub use frame::{Framed, Place, beginning, body, escape, preamble};
 pub use guard::Budget;
 pub use guide::{INSTRUCTIONS, guide, tool_reference};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
@@ -196,6 +196,8 @@ struct Link {
     disabled: bool,
     /// The agent was told that it is down.
     told: bool,
+    /// It got another handle since it was up.
+    renamed: bool,
     /// It has neither come up nor failed yet.
     starting: bool,
     path: Option<SessionPath>,
@@ -482,6 +484,7 @@ impl Link {
             trouble: Some(String::from("connecting")),
             disabled: false,
             told: false,
+            renamed: false,
             starting: true,
             path: None,
             admin: false,

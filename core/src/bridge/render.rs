@@ -5,7 +5,8 @@ use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
 
 use super::{
-    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, advice, body, escape, preamble,
+    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, advice, beginning, body, escape,
+    preamble,
 };
 
 impl Outcome {
@@ -47,15 +48,20 @@ impl Outcome {
             Self::History { server, channel, level, messages, more } => {
                 let mut text = preamble(*level);
                 for message in messages {
+                    let whole = body(&message.payload);
+                    let shown = beginning(&whole);
                     let framed = Framed {
                         server,
                         place: Place::Channel(channel.as_str()),
                         from: &message.from,
                         at: Some(message.ts),
-                        text: &body(&message.payload),
-                        around: (0, 0),
+                        text: shown,
+                        around: (0, whole.len() - shown.len()),
                     };
                     let _ = write!(text, "\n{}", framed.tag());
+                    if shown.len() < whole.len() {
+                        text.push_str("\nAll of it is in the inbox.");
+                    }
                 }
                 if let Some(since) = more {
                     let _ = write!(text, "\nThere is more: continue with since={}.", since.0);

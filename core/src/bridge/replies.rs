@@ -4,7 +4,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Action, Bridge, CallId, CardId, Failure, Level, Outcome, PAGE_BYTES, Scope, Server};
+use super::{
+    Action, Bridge, CallId, CardId, Entry, Failure, Level, Message, Outcome, PAGE_BYTES, Scope, Server,
+};
 use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Command, Reply, Stamped};
@@ -200,6 +202,12 @@ impl Bridge {
             if let (Some(link), Some(last)) = (self.links.get_mut(&server), messages.last()) {
                 let seen = link.seen.entry(channel.clone()).or_default();
                 *seen = last.ts.max(*seen);
+            }
+            // What is too large for an answer is read where there are parts.
+            let large = messages.iter().filter(|message| message.payload.size() > PAGE_BYTES);
+            for Stamped { from, ts, payload } in large.cloned() {
+                let (server, channel) = (server.clone(), Some(channel.clone()));
+                self.inbox.push(Entry::Message(Message { server, channel, from, at: Some(ts), payload }));
             }
             let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
             return Some(Ok(Outcome::History { server, channel, level, messages, more }));

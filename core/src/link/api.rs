@@ -181,8 +181,9 @@ pub enum Action {
     },
     /// Tell: the link has ended by [`Input::Disable`].
     Disabled(String),
-    /// Tell: the link has ended, for trying again cannot help.
-    Fatal(Fatal),
+    /// Tell: the server does not let this link in, and will not before somebody does something about it. It is tried
+    /// again all the same, as after any drop; this is told once for each reason, until the link is up.
+    Refused(Refused),
 }
 
 /// Why there is no session.
@@ -214,16 +215,15 @@ pub enum DownReason {
     Protocol(&'static str),
 }
 
-/// Why the link has ended.
+/// Why the server does not let a link in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fatal {
+pub enum Refused {
     /// The server does not know the key, or does not want it.
     #[error(
-        "{0}: register this machine's key there (`conclave register`), or let a machine of yours that the server \
-         knows add it (`conclave machine add`)"
+        "{0} (`conclave register` here, or `conclave machine add` on a machine of yours that the server knows)"
     )]
     Key(HandshakeError),
     /// The server speaks another version, or refuses what we say.
     #[error("{0}")]
-    Refused(HandshakeError),
+    Protocol(HandshakeError),
 }

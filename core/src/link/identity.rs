@@ -11,8 +11,10 @@ use crate::time::Monotonic;
 /// A session superseded sooner than this after it came up was in a fight for its path; a later one was taken
 /// over once, by the session that starts a fight if we come back.
 const FIGHT: Duration = Duration::from_secs(30);
-/// Lost so often in a row, a fight is a collision.
+/// Lost so often in a row, a fight is a collision. A numbered name is nobody's by right: the first is enough.
 const LOST_FIGHTS: u32 = 2;
+/// So many names are tried one right after the other: as many sessions may start in one directory at once.
+const AT_ONCE: u32 = 16;
 
 /// What to do after being superseded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub(super) enum Superseded {
     Rename {
         /// The handle until now.
         from: Handle,
+        /// Without the wait of those who fail again and again.
+        at_once: bool,
     },
     /// The handle was chosen by a human: come back slowly.
     Yield {
@@ -54,7 +58,7 @@ impl Identity {
     /// The session that came up at `up` was superseded.
     pub(super) fn superseded(&mut self, up: Monotonic, now: Monotonic) -> Superseded {
         self.lost = if now.since(up) < FIGHT { self.lost.saturating_add(1) } else { 0 };
-        if self.lost < LOST_FIGHTS {
+        if self.lost < if self.number > 1 { 1 } else { LOST_FIGHTS } {
             return Superseded::Reconnect;
         }
         if !self.defaulted {
@@ -69,7 +73,7 @@ impl Identity {
         if let Ok(handle) = Handle::new(&format!("{base}{suffix}")) {
             self.handle = handle;
         }
-        Superseded::Rename { from }
+        Superseded::Rename { from, at_once: self.number <= AT_ONCE }
     }
 
     /// The session ended otherwise, and had come up at `up`.
@@ -132,9 +136,13 @@ mod tests {
         assert_eq!(identity.superseded(at(0), at(1)), Superseded::Reconnect);
         assert!(matches!(identity.superseded(at(2), at(3)), Superseded::Rename { .. }));
         assert_eq!(identity.handle().as_str(), "dir-2");
-        assert_eq!(identity.superseded(at(4), at(5)), Superseded::Reconnect);
-        assert!(matches!(identity.superseded(at(6), at(7)), Superseded::Rename { .. }));
+        assert!(matches!(identity.superseded(at(4), at(5)), Superseded::Rename { at_once: true, .. }));
         assert_eq!(identity.handle().as_str(), "dir-3");
+        assert_eq!(identity.superseded(at(6), at(60)), Superseded::Reconnect, "it was there first");
+        for _ in 0..20 {
+            identity.superseded(at(61), at(62));
+        }
+        assert!(matches!(identity.superseded(at(63), at(64)), Superseded::Rename { at_once: false, .. }));
     }
 
     #[test]

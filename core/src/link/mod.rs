@@ -25,11 +25,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use self::api::{Action, Config, DownReason, Fatal, Input};
+pub use self::api::{Action, Config, DownReason, Input, Refused};
 pub use self::channel::JoinFrom;
 pub use self::handshake::{ClientHandshake, Established, HandshakeError, Step};
 pub use self::identity::ServerRegistry;
-pub use self::refusal::{is_last_word, own_words};
+pub use self::refusal::{is_last_word, may_pass, own_words};
 pub use self::requests::{RequestError, RequestId};
 
 use self::backoff::{Backoff, Jitter};
@@ -71,6 +71,8 @@ pub struct Link {
     server_id: Option<String>,
     /// The application knows that there is no session, and why.
     told_down: bool,
+    /// Why the server lets nobody in, as last told.
+    told_refused: Option<Refused>,
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +107,7 @@ impl Link {
             subscriptions: Subscriptions::new(&config.seed),
             server_id: None,
             told_down: false,
+            told_refused: None,
         }
     }
 
@@ -225,8 +228,8 @@ impl Link {
                 self.state = State::Handshaking { handshake, until };
             }
             Step::Done(established) => self.up(now, established, actions),
-            Step::Failed(error) => match refusal::fatal(&error) {
-                Some(fatal) => self.end(Some(Action::Fatal(fatal)), actions),
+            Step::Failed(error) => match refusal::lasting(&error) {
+                Some(refused) => self.not_let_in(now, refused, actions),
                 None => self.hang_up(now, DownReason::Handshake(error), actions),
             },
         }
@@ -235,6 +238,7 @@ impl Link {
     fn up(&mut self, now: Now, established: Established, actions: &mut Vec<Action>) {
         let Established { path, admin } = established;
         self.told_down = false;
+        self.told_refused = None;
         actions.push(Action::Up { path: path.clone(), admin, server_id: self.server_id.clone() });
         self.state = State::Up(Box::new(Session::new(path, now.mono)));
         // Channels first: what waited may be posts to them.
@@ -303,6 +307,16 @@ impl Link {
         self.state = State::Waiting { until: now.mono + wait };
     }
 
+    /// The server does not let us in. That somebody has done something about it is seen by trying.
+    fn not_let_in(&mut self, now: Now, refused: Refused, actions: &mut Vec<Action>) {
+        self.told_down = true;
+        self.hang_up(now, DownReason::Closed(String::new()), actions);
+        if self.told_refused.as_ref() != Some(&refused) {
+            self.told_refused = Some(refused.clone());
+            actions.push(Action::Refused(refused));
+        }
+    }
+
     /// Another session has our path.
     fn superseded(&mut self, now: Now, text: &str, actions: &mut Vec<Action>) {
         actions.push(Action::Hangup);
@@ -314,7 +328,10 @@ impl Link {
         self.tell_down(DownReason::Ended(cut(text)), actions);
         let wait = match verdict {
             Superseded::Reconnect => self.backoff.next(&mut self.jitter),
-            Superseded::Rename { from } => {
+            Superseded::Rename { from, at_once } => {
+                if at_once {
+                    self.backoff.reset();
+                }
                 path.iter().for_each(|path| self.subscriptions.renamed(path));
                 actions.push(Action::Renamed { from, to: self.identity.handle().clone() });
                 self.backoff.next(&mut self.jitter)
@@ -354,8 +371,7 @@ impl Link {
     fn end(&mut self, last: Option<Action>, actions: &mut Vec<Action>) {
         let connected =
             matches!(self.state, State::Dialing { .. } | State::Handshaking { .. } | State::Up(_));
-        // A handshake that has just failed is not in the state any more, but its connection is there.
-        if connected || matches!(last, Some(Action::Fatal(_))) {
+        if connected {
             actions.push(Action::Hangup);
         }
         self.state = State::Ended;

@@ -1,6 +1,6 @@
 //! What a server's error text means to a link. Version 1 has four kinds of errors and words for the rest.
 
-use super::api::Fatal;
+use super::api::Refused;
 use super::handshake::HandshakeError;
 use crate::protocol::Refusal;
 
@@ -38,7 +38,7 @@ pub fn own_words(text: &str) -> &str {
 }
 
 /// Whether what was refused may succeed later, unchanged.
-pub(super) fn may_pass(refusal: &Refusal) -> bool {
+pub fn may_pass(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Internal(_) => true,
         Refusal::Unauthorized(text) => {
@@ -49,20 +49,20 @@ pub(super) fn may_pass(refusal: &Refusal) -> bool {
     }
 }
 
-/// Whether trying the handshake again cannot help.
-pub(super) fn fatal(error: &HandshakeError) -> Option<Fatal> {
+/// Whether a handshake fails as long as nobody does something about it.
+pub(super) fn lasting(error: &HandshakeError) -> Option<Refused> {
     let HandshakeError::Refused(refusal) = error else {
         let version = matches!(error, HandshakeError::VersionMismatch { .. });
-        return version.then(|| Fatal::Refused(error.clone()));
+        return version.then(|| Refused::Protocol(error.clone()));
     };
     match refusal {
         refusal if may_pass(refusal) => None,
         Refusal::Unauthorized(text) => {
             // A full house empties, a lost session comes back, and what ends a session is no verdict on its key.
             let passes = text.starts_with("at most") || ending(text).is_some_and(|_| !is_gone(text));
-            (!passes).then(|| Fatal::Key(error.clone()))
+            (!passes).then(|| Refused::Key(error.clone()))
         }
-        _ => Some(Fatal::Refused(error.clone())),
+        _ => Some(Refused::Protocol(error.clone())),
     }
 }
 
@@ -108,10 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_cannot_pass_is_fatal() {
+    fn only_what_cannot_pass_lasts() {
         let unauthorized = |text: &str| HandshakeError::Refused(Refusal::Unauthorized(String::from(text)));
-        assert!(matches!(fatal(&unauthorized("unknown key")), Some(Fatal::Key(_))));
-        assert!(matches!(fatal(&HandshakeError::VersionMismatch { theirs: 2 }), Some(Fatal::Refused(_))));
+        assert!(matches!(lasting(&unauthorized("unknown key")), Some(Refused::Key(_))));
+        assert!(matches!(
+            lasting(&HandshakeError::VersionMismatch { theirs: 2 }),
+            Some(Refused::Protocol(_))
+        ));
         for text in [
             "server shutting down",
             "handshake timed out",
@@ -119,12 +122,12 @@ mod tests {
             "at most 64 live sessions of a user: remove one first",
             "session superseded by a newer connection with the same path",
         ] {
-            assert_eq!(fatal(&unauthorized(text)), None, "{text}");
+            assert_eq!(lasting(&unauthorized(text)), None, "{text}");
         }
         for text in ["machine key revoked", "user removed"] {
-            assert!(matches!(fatal(&unauthorized(text)), Some(Fatal::Key(_))), "{text}");
+            assert!(matches!(lasting(&unauthorized(text)), Some(Refused::Key(_))), "{text}");
         }
-        assert_eq!(fatal(&HandshakeError::Refused(Refusal::Internal(String::new()))), None);
-        assert_eq!(fatal(&HandshakeError::Malformed), None);
+        assert_eq!(lasting(&HandshakeError::Refused(Refusal::Internal(String::new()))), None);
+        assert_eq!(lasting(&HandshakeError::Malformed), None);
     }
 }

@@ -54,6 +54,8 @@ enum State {
     Off(Monotonic),
     Asked,
     On,
+    /// It stands, as far as is known, and is asked for once more.
+    Again,
 }
 
 impl Subscriptions {
@@ -78,8 +80,11 @@ impl Subscriptions {
     pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
         if let Some(subscription) = self.channels.get_mut(&name) {
             // Worth something as long as the first answer is still to come.
-            if subscription.state != State::On {
-                subscription.token = token.or(subscription.token.take());
+            subscription.token = token.or(subscription.token.take());
+            // Version 1 tells nobody that a subscription has ended: whoever asks once more may know better.
+            if subscription.state == State::On {
+                subscription.state = State::Again;
+                self.to_join.push_back(name);
             }
             return;
         }
@@ -162,7 +167,7 @@ impl Subscriptions {
             match subscription.state {
                 State::Off(_) => self.to_join.push_back(name),
                 State::Asked => {}
-                State::On => {
+                State::On | State::Again => {
                     subscription.channel.tick(now);
                     self.touch(&name, now);
                 }
@@ -174,14 +179,15 @@ impl Subscriptions {
     pub(super) fn next_join(&mut self, now: Now) -> Option<(ChannelName, Option<Token>, u64)> {
         while let Some(name) = self.to_join.pop_front() {
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
-            if let State::Off(from) = subscription.state
-                && from <= now.mono
-                && !self.leaving.contains_key(&name)
-            {
-                subscription.state = State::Asked;
-                subscription.channel.subscribing(now);
-                return Some((name, subscription.token.clone(), subscription.generation));
+            match subscription.state {
+                State::Off(from) if from <= now.mono && !self.leaving.contains_key(&name) => {
+                    subscription.state = State::Asked;
+                    subscription.channel.subscribing(now);
+                }
+                State::Again => {}
+                _ => continue,
             }
+            return Some((name, subscription.token.clone(), subscription.generation));
         }
         None
     }
@@ -189,9 +195,17 @@ impl Subscriptions {
     pub(super) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
         let Some(subscription) = self.current(&name, generation) else { return };
         subscription.token = None;
-        subscription.state = State::On;
+        match core::mem::replace(&mut subscription.state, State::On) {
+            // It has no cursor to begin from yet, and is about to find one.
+            State::Again if subscription.channel.is_probing() => {}
+            State::Again => {
+                // Where the old one had ended, there is a gap before what is delivered from now on.
+                subscription.channel.subscribing(here.now);
+                subscription.channel.subscribed();
+            }
+            _ => subscription.channel.subscribed(),
+        }
         subscription.wait.reset();
-        subscription.channel.subscribed();
         self.touch(&name, here.now.mono);
         here.actions.push(Action::Joined { channel: name });
     }
@@ -207,8 +221,13 @@ impl Subscriptions {
         if !may_pass(&reason) {
             return self.lose(name, reason, here);
         }
-        subscription.state = State::Off(here.now.mono + subscription.wait.next(here.jitter));
-        subscription.channel.dropped(here.now);
+        if subscription.state == State::Again {
+            subscription.state = State::On;
+            subscription.token = None;
+        } else {
+            subscription.state = State::Off(here.now.mono + subscription.wait.next(here.jitter));
+            subscription.channel.dropped(here.now);
+        }
         self.touch(&name, here.now.mono);
         here.actions.push(Action::Deferred { channel: name, reason });
     }
@@ -219,6 +238,10 @@ impl Subscriptions {
             let name = self.to_read.pop_front()?;
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
             subscription.queued = false;
+            // What is read next has to be asked for after the answer that begins it anew.
+            if subscription.state == State::Again {
+                continue;
+            }
             let generation = subscription.generation;
             if let Some(since) = subscription.channel.next_read(now) {
                 self.reads += 1;
@@ -256,7 +279,7 @@ impl Subscriptions {
     ) {
         self.reads = self.reads.saturating_sub(1);
         let Some(subscription) = self.current(&name, generation) else { return };
-        if !may_pass(&reason) {
+        if !may_pass(&reason) && subscription.state != State::Again {
             // Whoever may not read is not subscribed any more: kicked, banned, or the channel is gone.
             return self.lose(name, reason, here);
         }
@@ -299,7 +322,7 @@ impl Subscriptions {
         let due = match subscription.state {
             State::Off(from) => Some(from).filter(|_| !self.leaving.contains_key(name)),
             State::Asked => None,
-            State::On => subscription.channel.deadline(),
+            State::On | State::Again => subscription.channel.deadline(),
         };
         if due != subscription.due {
             if let Some(old) = subscription.due {

@@ -97,9 +97,6 @@ impl BridgedLink {
             return self.tell(LinkEvent::Reply { id, result: Err(RequestError::NotConnected) }).await;
         }
         match command {
-            Command::Join { channel, .. } if self.joined.contains(&channel) => {
-                self.tell(LinkEvent::Reply { id, result: Ok(Reply::Joined(channel)) }).await;
-            }
             Command::Join { channel, token } => {
                 self.joining.entry(channel.clone()).or_default().push(id);
                 self.driver.input(Input::Join { channel, token, from: JoinFrom::Live });
@@ -149,7 +146,7 @@ impl BridgedLink {
                      under that name; catch_up then reads what was posted meanwhile."
                 ),
             },
-            Action::Renamed { to, .. } => LinkEvent::Renamed { handle: to },
+            Action::Renamed { .. } => LinkEvent::Renamed,
             Action::Collision { handle } => LinkEvent::Trouble {
                 text: format!(
                     "Another session is called {handle} too, and both take the connection from each other. End one of \
@@ -160,9 +157,10 @@ impl BridgedLink {
                 self.ended().await;
                 LinkEvent::Disabled { why }
             }
-            Action::Fatal(fatal) => {
-                self.ended().await;
-                LinkEvent::Disabled { why: fatal.to_string() }
+            Action::Refused(refused) => {
+                self.up = false;
+                self.fail_joins().await;
+                LinkEvent::Refused { why: refused.to_string() }
             }
         };
         self.tell(event).await;

@@ -1,7 +1,7 @@
 //! Outcomes as structured content. Names stand in it exactly, so that they can be used in the next call; bodies
 //! stand escaped, as they do in the text.
 
-use conclave_core::bridge::{Entry, Outcome, Status, Unread, body, escape};
+use conclave_core::bridge::{Entry, Outcome, Status, Unread, beginning, body, escape};
 use conclave_core::protocol::Stamped;
 use serde_json::{Value, json};
 
@@ -72,9 +72,14 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
 }
 
 fn stamped(message: &Stamped) -> Value {
-    json!({
-        "from": message.from.to_string(), "at": message.ts.rfc3339(), "text": escape(&body(&message.payload)),
-    })
+    let whole = body(&message.payload);
+    let text = beginning(&whole);
+    let mut value =
+        json!({ "from": message.from.to_string(), "at": message.ts.rfc3339(), "text": escape(text) });
+    if text.len() < whole.len() {
+        value["part"] = part(0, text.len(), whole.len());
+    }
+    value
 }
 
 fn unread(unread: &Unread, level: Option<&str>) -> Value {
@@ -97,10 +102,13 @@ fn unread(unread: &Unread, level: Option<&str>) -> Value {
     });
     let (before, after) = unread.around();
     if (before, after) != (0, 0) {
-        value["part"] =
-            json!({ "from_byte": before, "to_byte": before + text.len(), "of": before + text.len() + after });
+        value["part"] = part(before, before + text.len(), before + text.len() + after);
     }
     value
+}
+
+fn part(from: usize, to: usize, of: usize) -> Value {
+    json!({ "from_byte": from, "to_byte": to, "of": of })
 }
 
 fn status_of(status: &Status) -> Value {

@@ -92,7 +92,7 @@ impl LinkDriver {
     }
 
     /// What the owner is to be told next: any [`Action`] but `Dial`, `Send` and `Hangup`, which are carried out
-    /// here. Never ends; after `Fatal`, `Disabled` or `Input::Stop` nothing comes any more. May be cancelled at
+    /// here. Never ends; after `Disabled` or `Input::Stop` nothing comes any more. May be cancelled at
     /// any time.
     pub async fn next(&mut self) -> Action {
         loop {

@@ -27,6 +27,9 @@ pub enum CertificateFault {
     /// Nobody who is trusted signed it.
     #[error("nobody that this machine trusts signed its certificate")]
     Issuer,
+    /// It may issue certificates, and is no server's own (RFC 5280, 4.2.1.9).
+    #[error("its certificate is an authority's (CA:TRUE), which is not to be a server's")]
+    Authority,
     /// It is for other names.
     #[error("its certificate is for another name")]
     Name,
@@ -156,6 +159,11 @@ impl DialError {
             Self::Certificate { fault, .. } => match fault {
                 CertificateFault::Issuer => {
                     "if it is a private server, trust its issuer: --ca FILE (or CONCLAVE_CA=FILE)".into()
+                }
+                CertificateFault::Authority => {
+                    "the server needs one with CA:FALSE: `openssl req -x509 … -addext basicConstraints=critical,CA:FALSE` \
+                     makes it"
+                        .into()
                 }
                 CertificateFault::Name => "use the host name that the certificate is for".into(),
                 CertificateFault::Expired | CertificateFault::Early => {

@@ -47,6 +47,9 @@ pub fn refused(url: &ServerUrl, error: Error) -> DialError {
         Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => {
             "it ended the connection".into()
         }
+        Error::Protocol(ProtocolError::HttparseError(_)) if !url.is_secure() => {
+            "it does not speak HTTP (if it speaks TLS, its URL begins with wss://)".into()
+        }
         Error::Protocol(ProtocolError::HttparseError(_)) => "it does not speak HTTP".into(),
         other => other.to_string(),
     };

@@ -76,9 +76,8 @@ fn fault(why: &CertificateError) -> CertificateFault {
             CertificateFault::Early
         }
         CertificateError::Revoked => CertificateFault::Revoked,
-        // A server that shows its own issuer certificate is one that nobody vouches for.
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            CertificateFault::Issuer
+            CertificateFault::Authority
         }
         other => CertificateFault::Other(other.to_string()),
     }

@@ -57,6 +57,29 @@ fn messages_that_share_a_millisecond_are_read_and_not_parted() {
 }
 
 #[test]
+fn a_message_too_large_for_an_answer_is_in_the_inbox() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.join(A, "ops");
+    let catch_up = ToolCall::CatchUp { server: None, channel: channel("ops"), since: None };
+    let text = "x".repeat(900_000);
+    let large = Stamped { from: path("you/m/s"), ts: UnixMillis(6), payload: plain(&text) };
+    let (_, id, _) = request(&scene.call(catch_up).1).unwrap();
+    let first = Reply::History { channel: channel("ops"), messages: vec![large] };
+    let (_, id, _) = request(&scene.link(A, LinkEvent::Reply { id, result: Ok(first) })).unwrap();
+    let last = Reply::History { channel: channel("ops"), messages: vec![] };
+    let outcome = answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(last) })).unwrap();
+    let shown = outcome.text();
+    assert!(shown.len() < PAGE_BYTES && shown.contains("of 900000") && shown.contains("in the inbox"));
+    let mut read = String::new();
+    while let Ok(Outcome::Read { page, .. }) = answer(&scene.call(ToolCall::Inbox { limit: None }).1)
+        && !page.entries.is_empty()
+    {
+        page.entries.iter().for_each(|unread| read.push_str(&unread.text()));
+    }
+    assert!(read == text);
+}
+
+#[test]
 fn what_an_answer_did_not_show_is_not_seen() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
     scene.join(A, "ops");

@@ -203,14 +203,18 @@ fn a_human_who_declined_is_left_alone() {
     let (_, actions) = scene.call(set(Level::Act));
     let asked = question(&actions).unwrap();
     let actions = scene.input(Input::Answered { question: asked, agreed: false });
-    assert_eq!(answer(&actions), Err(Failure::Declined));
-    assert_eq!(answer(&scene.call(set(Level::Converse)).1), Err(Failure::Declined));
+    let declined = |level: &str| {
+        let command = format!("conclave perm set {level} --server wss://a.example --channel ops");
+        Err(Failure::Declined { command })
+    };
+    assert_eq!(answer(&actions), declined("act"));
+    assert_eq!(answer(&scene.call(set(Level::Converse)).1), declined("converse"));
     assert_eq!(scene.bridge.level(&Server::new(A), &ops()), Level::Notify);
     scene.pass(DECLINED_FOR);
     assert!(question(&scene.call(set(Level::Converse)).1).is_some());
     let actions = scene.pass(QUESTION_LIFETIME);
     assert!(matches!(actions[0], Action::Withdraw { .. }));
-    assert_eq!(answer(&actions), Err(Failure::Declined), "no answer is a no");
+    assert_eq!(answer(&actions), declined("converse"), "no answer is a no");
 }
 
 #[test]
@@ -413,6 +417,29 @@ fn an_approver_whom_nothing_reaches_is_told_of_once() {
 }
 
 #[test]
+fn the_oldest_card_makes_room_for_a_new_one() {
+    let approvers = vec!["boss".parse().unwrap()];
+    let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
+    let id = |nth: u8| -> CardId { format!("abcd{}", char::from(b'm' + nth % 14)).parse().unwrap() };
+    let name = |nth: u8| {
+        if nth < 14 { id(nth) } else { format!("efg{}d", char::from(b'm' + nth % 14)).parse().unwrap() }
+    };
+    for nth in 0..28 {
+        scene.input(Input::Prompt(PermissionRequest { id: name(nth), ..prompt() }));
+        scene.pass(Duration::from_secs(1));
+    }
+    for letter in "mnopqrs".chars() {
+        let id = format!("hijk{letter}").parse().unwrap();
+        let actions = scene.input(Input::Prompt(PermissionRequest { id, ..prompt() }));
+        assert!(request(&actions).is_some(), "the {letter}th is relayed, too");
+        scene.pass(Duration::from_secs(1));
+    }
+    assert_eq!(scene.hear(A, None, "boss/m/s", "yes abcdm").len(), 1, "that one is gone: it is a whisper");
+    let allowed = [Action::Verdict { id: "hijks".parse().unwrap(), allow: true }];
+    assert_eq!(scene.hear(A, None, "boss/m/s", "yes hijks"), allowed);
+}
+
+#[test]
 fn a_card_expires() {
     let (mut scene, _) = relayed("boss");
     scene.pass(CARD_LIFETIME);
@@ -486,6 +513,29 @@ fn with_several_servers_one_is_named() {
     assert_eq!(request(&scene.call(who(Some("b.example"))).1).unwrap().0, Server::new(B));
     scene.link(B, LinkEvent::Disabled { why: "it is the same server as wss://a.example".into() });
     assert_eq!(request(&scene.call(who(None)).1).unwrap().0, Server::new(A));
+}
+
+#[test]
+fn a_session_that_is_not_let_in_is_told_why_and_when_it_is() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.link(A, LinkEvent::Down { why: "user removed".into() });
+    let actions = scene.link(A, LinkEvent::Refused { why: "not enrolled (`conclave register` here)".into() });
+    let [Push { content, .. }] = &pushes(&actions)[..] else { panic!("{actions:?}") };
+    assert!(content.contains("does not let this session in") && content.contains("`conclave register`"));
+    let who = ToolCall::Who { server: None, channel: None };
+    assert!(matches!(answer(&scene.call(who).1), Err(Failure::Down { .. })));
+    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), admin: false });
+    assert!(pushes(&actions)[0].content.contains("up again; this session is me/m/s."));
+}
+
+#[test]
+fn a_new_name_is_told_with_the_link_that_has_it() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.link(A, LinkEvent::Down { why: "superseded".into() });
+    assert_eq!(scene.link(A, LinkEvent::Renamed), []);
+    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
+    let [Push { content, .. }] = &pushes(&actions)[..] else { panic!("{actions:?}") };
+    assert!(content.contains("this session is me/m/s-2 from now on"), "{}", content.0);
 }
 
 #[test]

@@ -225,6 +225,49 @@ fn a_channel_whose_join_must_wait_after_a_drop_is_told_of_and_misses_nothing() {
 }
 
 #[test]
+fn a_channel_that_is_joined_once_more_is_asked_for_and_misses_nothing() {
+    let mut pair = Scripted::joined();
+    assert_eq!(bodies(&pair.deliver("seen")), ["seen"]);
+    // A kick, which nobody tells of, and a message that is not delivered.
+    assert_eq!(kinds(&pair.join(JoinFrom::Live)), ["Join"]);
+    assert_eq!(kinds(&pair.say(&Frame::Joined { channel: "ops" })), ["Joined", "ReadSince"]);
+    assert_eq!(bodies(&pair.history(&[(1, "seen"), (2, "missed")])), ["missed"]);
+    assert_eq!(kinds(&pair.history(&[])), ["CaughtUp"]);
+    assert_eq!(bodies(&pair.deliver("live")), ["live"]);
+}
+
+#[test]
+fn a_channel_that_is_joined_once_more_and_refused_is_lost_or_stands() {
+    let mut pair = Scripted::joined();
+    pair.join(JoinFrom::Live);
+    assert_eq!(kinds(&pair.refuse("rate limit: try again in 20 ms")), ["Deferred"]);
+    assert_eq!(bodies(&pair.deliver("it stands")), ["it stands"]);
+    assert_eq!(kinds(&pair.join(JoinFrom::Live)), ["Join"]);
+    let banned = Frame::Error(ProtocolError::NotFound("no channel 'ops' that you may see"));
+    assert_eq!(kinds(&pair.say(&banned)), ["Lost"]);
+}
+
+#[test]
+fn a_read_that_is_under_way_when_a_channel_is_joined_once_more_decides_nothing() {
+    for refused in [false, true] {
+        let mut pair = Scripted::up();
+        pair.join(JoinFrom::Since(UnixMillis(0)));
+        pair.say(&Frame::Joined { channel: "ops" });
+        assert_eq!(kinds(&pair.join(JoinFrom::Live)), ["Join"]);
+        if refused {
+            assert!(pair.refuse("this session is not in 'ops': join it first").is_empty());
+        } else {
+            // The next page is asked for after the answer.
+            assert_eq!(kinds(&pair.history(&[(1, "a")])), ["Deliver"]);
+        }
+        let actions = pair.say(&Frame::Joined { channel: "ops" });
+        assert_eq!(kinds(&actions), ["Joined", "ReadSince"]);
+        let missed: &[&str] = if refused { &["a", "b"] } else { &["b"] };
+        assert_eq!(bodies(&pair.history(&[(1, "a"), (2, "b")])), missed);
+    }
+}
+
+#[test]
 fn a_read_refused_for_good_means_that_the_subscription_is_gone() {
     let mut pair = Scripted::up();
     pair.join(JoinFrom::Since(UnixMillis(0)));

@@ -116,18 +116,31 @@ fn deliveries_do_not_hide_that_requests_are_not_answered() {
 }
 
 #[test]
-fn an_unknown_key_is_fatal_and_says_what_to_do() {
+fn an_unknown_key_is_told_once_with_what_to_do_and_is_let_in_once_it_is_known() {
     let mut pair = Scripted::new(true);
     pair.input(Input::Start);
     pair.input(Input::Dialed { server_id: None });
     let actions = pair.refuse("this machine's key is not enrolled here");
-    assert_eq!(kinds(&actions), ["Hangup", "Fatal"]);
-    let Some(Action::Fatal(fatal)) = actions.last() else { panic!("fatal") };
-    let text = alloc::format!("{fatal}");
+    assert_eq!(kinds(&actions), ["Hangup", "Refused"]);
+    let Some(Action::Refused(refused)) = actions.last() else { panic!("refused") };
+    let text = alloc::format!("{refused}");
     assert!(text.contains("not enrolled") && text.contains("conclave register"), "{text}");
-    assert_eq!(pair.link.next_deadline(), None, "no endless retries");
-    assert!(pair.input(Input::Start).is_empty());
-    assert_eq!(replied(&pair.request(1, Some(SECOND))), [(1, Err(RequestError::Ended))]);
+    assert!(pair.request(1, Some(600 * SECOND)).is_empty(), "it may still be sent");
+    let mut longest = Duration::ZERO;
+    for _ in 0..12 {
+        let (wait, actions) = pair.wait();
+        assert_eq!(kinds(&actions), ["Dial"]);
+        longest = longest.max(wait);
+        pair.input(Input::Dialed { server_id: None });
+        assert_eq!(kinds(&pair.refuse("this machine's key is not enrolled here")), ["Hangup"], "told once");
+    }
+    assert!((15 * SECOND..=30 * SECOND).contains(&longest), "{longest:?}");
+    assert_eq!(kinds(&pair.reconnect()), ["Up", "ChannelMsg"]);
+    assert_eq!(kinds(&pair.refuse("machine key revoked")), ["Hangup", "Replied", "Down"]);
+    pair.wait();
+    pair.input(Input::Dialed { server_id: None });
+    let actions = pair.refuse("this machine's key is not enrolled here");
+    assert_eq!(kinds(&actions), ["Hangup", "Refused"], "told again");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, Config, Fatal, Input, JoinFrom, Link, RequestId};
+use conclave_core::link::{Action, Config, Input, JoinFrom, Link, Refused, RequestId};
 use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Command, Reply, Token};
@@ -307,11 +307,7 @@ impl LinkClient {
                 self.follows.remove(&channel);
             }
             Action::Renamed { .. } => world.coverage.renames += 1,
-            Action::Fatal(fatal) => {
-                self.ended = true;
-                self.follows.clear();
-                self.judge(world, &fatal);
-            }
+            Action::Refused(refused) => self.judge(world, &refused),
             Action::Disabled(_) => world.fail("a link was disabled by nobody".into()),
             Action::Joined { .. }
             | Action::Deferred { .. }
@@ -356,19 +352,22 @@ impl LinkClient {
         }
     }
 
-    /// A link ends for good only for a reason that lasts.
-    fn judge(&self, world: &mut World, fatal: &Fatal) {
+    /// Whether the server knows its key.
+    pub(crate) fn is_enrolled(&self, world: &World) -> bool {
+        let public = key(self.identity.key).public();
+        world.server.process.as_ref().is_some_and(|process| process.watch.is_enrolled(&public))
+    }
+
+    /// A link is refused only for a reason that lasts.
+    fn judge(&self, world: &mut World, refused: &Refused) {
         let number = self.identity.number;
-        match fatal {
-            Fatal::Key(_) => {
-                let public = key(self.identity.key).public();
-                let enrolled =
-                    world.server.process.as_ref().is_some_and(|process| process.watch.is_enrolled(&public));
-                if enrolled && !enrolled_later(world, &public) {
-                    world.fail(format!("link {number} gave up though its key is enrolled: {fatal:?}"));
+        match refused {
+            Refused::Key(_) => {
+                if self.is_enrolled(world) && !enrolled_later(world, &key(self.identity.key).public()) {
+                    world.fail(format!("link {number} is refused though its key is enrolled: {refused:?}"));
                 }
             }
-            Fatal::Refused(why) => world.fail(format!("link {number} gave up: {why}")),
+            Refused::Protocol(why) => world.fail(format!("link {number} is refused: {why}")),
         }
     }
 
