@@ -1,10 +1,12 @@
 //! A verb's connection to its server: opened with this machine's key, asked, closed.
 
+use std::time::Duration;
+
 use conclave_core::handshake::Claim;
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::{Command, Reply};
-use conclave_shell_tokio::client::{DialOptions, Identity, Session, SessionError};
-use conclave_store::config::{Change, Server, ServerUrl};
+use conclave_shell_tokio::client::{DialOptions, Identity, Session, SessionError, dial as dial_url};
+use conclave_store::config::{Change, Config, Server, ServerUrl};
 use tokio::runtime::Runtime;
 
 use crate::args::{Dial, Net};
@@ -32,7 +34,7 @@ impl<'a> Connection<'a> {
         let connection = connection?.map_err(|(url, error)| {
             explain::opening(&url, context.config().unwrap_or_default().server(&url), &public, &error)
         })?;
-        connection.learn()?;
+        connection.learn(&net.dial)?;
         Ok(connection)
     }
 
@@ -80,16 +82,36 @@ impl<'a> Connection<'a> {
     }
 
     /// Writes down where this machine turned out to be enrolled: by `machine add` on another one, say.
-    fn learn(&self) -> Result<(), Failure> {
+    fn learn(&self, dial: &Dial) -> Result<(), Failure> {
         let Some(server) = self.registration() else { return Ok(()) };
         let config = self.context.config()?;
         if config.server(&self.url) == Some(&server) {
+            return Ok(());
+        }
+        if let Some(known) = self.known_as(&config, &server, dial) {
+            let text = format_args!("{} is the server that is known as {known}", self.url);
+            self.context.output.detail(text);
             return Ok(());
         }
         self.context.config_file()?.change(&[Change::AddServer(server.clone())])?;
         let shown = format!("{}/{}", server.username, server.machine);
         self.context.output.note(format_args!("noted: this machine is {} on {}", line(&shown), self.url));
         Ok(())
+    }
+
+    /// The URL under which this very server is known already: a second one would have to be told from it for ever.
+    fn known_as(&self, config: &Config, server: &Server, dial: &Dial) -> Option<ServerUrl> {
+        let id = self.session.as_ref()?.greeting().server_id.as_ref()?;
+        let options = DialOptions { timeout: dial.timeout().min(ALIAS_TIMEOUT), ..options(dial) };
+        let mut alike = config
+            .servers
+            .iter()
+            .filter(|other| other.username == server.username && other.machine == server.machine);
+        let is_it = |other: &&Server| {
+            let dialed = self.runtime.as_ref()?.block_on(dial_url(&other.url, &options)).ok()?;
+            (dialed.greeting.server_id.as_ref() == Some(id)).then_some(())
+        };
+        alike.find(|other| is_it(other).is_some()).map(|other| other.url.clone())
     }
 
     /// Asks the server for something.
@@ -142,6 +164,9 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 pub(crate) fn options(dial: &Dial) -> DialOptions {
     DialOptions { timeout: dial.timeout(), ca: dial.ca.clone() }
 }
+
+/// How long another server may take to say whether it is this one.
+const ALIAS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the handles of verbs that ask and go begin with.
 pub(crate) const ONE_SHOT: &str = "cli";

@@ -61,6 +61,11 @@ fn a_machine_is_enrolled_learns_who_it_is_and_is_revoked() {
     let learnt = laptop.run(["who", "--server", &server.url]).ok();
     assert!(learnt.err.contains("this machine is ann/laptop"), "{learnt:?}");
     laptop.run(["who"]).ok();
+    // Under another URL it is the same server, and no second one.
+    let alias = server.url.replace("127.0.0.1", "localhost");
+    let again = laptop.run(["who", "--server", &alias]).ok();
+    assert!(!again.err.contains("this machine is"), "{again:?}");
+    laptop.run(["who"]).ok();
 
     let machines = laptop.run(["machine", "list", "--json"]).json();
     assert_eq!(fields(&machines, "name"), ["laptop", "m"]);

@@ -43,7 +43,7 @@ impl World {
                     assert!(self.answered.insert(id.0), "answered twice");
                 }
                 Action::Deliver { channel, .. } => assert!(self.followed.contains(&channel), "not followed"),
-                Action::Fatal(_) | Action::Disabled(_) => self.ended = true,
+                Action::Disabled(_) => self.ended = true,
                 _ => {}
             }
         }

@@ -53,7 +53,7 @@ pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathB
         return Err(OpenError::Occupied { dir: dir.into() });
     }
     let part = unfinished(dir);
-    copy(from, &part).and_then(|()| check(&part)).inspect_err(|_| drop(fs::remove_file(&part)))?;
+    copy(from, &part).and_then(|()| check(&part, from)).inspect_err(|_| drop(fs::remove_file(&part)))?;
     home.own(&part);
     let kept = if replaces {
         Some(set_aside(&database).inspect_err(|_| drop(fs::remove_file(&part)))?)
@@ -155,13 +155,13 @@ fn open_source(file: &Path) -> Result<Connection, OpenError> {
         .map_err(|error| OpenError::sqlite(file, error))
 }
 
-/// Reads every page and index of a database.
-fn check(file: &Path) -> Result<(), OpenError> {
-    let failed = |error| OpenError::sqlite(file, error);
+/// Reads every page and index of `file`, a copy of `original`.
+fn check(file: &Path, original: &Path) -> Result<(), OpenError> {
+    let failed = |error| OpenError::sqlite(original, error);
     let connection = schema::connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
     let verdict: String =
         connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(failed)?;
-    if verdict == "ok" { Ok(()) } else { Err(OpenError::corrupt(file, verdict)) }
+    if verdict == "ok" { Ok(()) } else { Err(OpenError::corrupt(original, verdict)) }
 }
 
 /// Moves a file that is durable to its place, durably.

@@ -183,7 +183,8 @@ fn a_damaged_backup_is_refused_and_the_directory_stays_as_it_was() {
     for bad in [damaged, whole[..middle].to_vec(), b"garbage".repeat(1000)] {
         fs::write(&copy, bad).unwrap();
         let before = names();
-        assert!(restore(&copy, dir.path(), Replace::Yes).is_err());
+        let refused = restore(&copy, dir.path(), Replace::Yes).unwrap_err().to_string();
+        assert!(refused.contains(copy.to_str().unwrap()), "{refused}");
         assert_eq!(names(), before);
         assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 500);
     }
