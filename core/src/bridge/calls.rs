@@ -286,6 +286,12 @@ impl Bridge {
         if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
             self.inbox.unread(page);
         }
+        // What is read for nobody is seen by nobody.
+        for pending in self.pending.values_mut() {
+            if matches!(pending, Pending::Call { call, what: What::CatchUp(_) } if *call == id) {
+                *pending = Pending::Silent;
+            }
+        }
         let asked = self.questions.iter().find(|(_, question)| question.call == id).map(|(id, _)| *id);
         if let Some(question) = asked {
             self.questions.remove(&question);

@@ -119,6 +119,7 @@ impl Bridge {
                 if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
                     link.trouble = Some(why.clone());
                     link.starting = false;
+                    link.admin = false;
                     link.told = true;
                     let text = format!(
                         "{server} does not let this session in: {why}. It is tried again by itself, every half minute."

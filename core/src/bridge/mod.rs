@@ -311,9 +311,9 @@ impl Bridge {
         self.expire(now, actions);
         match input {
             Input::Ready { asks } => {
+                self.check_approvers(actions);
                 self.ready = true;
                 self.asks = asks;
-                self.check_approvers(actions);
                 // What came before the client was there is shown to it now.
                 let pushes = self.inbox.entries().into_iter().map(|entry| Action::Push(self.push(entry)));
                 actions.extend(pushes);

@@ -166,7 +166,7 @@ fn status_text(status: &Status) -> String {
     }
     let _ = write!(text, "Default level: {}. Unread: {}.", status.default, status.unread);
     if status.own_prompts > 0 {
-        let _ = write!(text, " Own permission requests with approvers: {}.", status.own_prompts);
+        let _ = write!(text, " Own permission requests that wait for an approver: {}.", status.own_prompts);
     }
     for (id, from) in &status.prompts {
         let _ =

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{
-    Action, Bridge, CallId, CardId, Entry, Failure, Level, Message, Outcome, PAGE_BYTES, Scope, Server,
+    Action, Bridge, CallId, CardId, Entry, Failure, Level, Message, Outcome, PAGE_BYTES, Scope, Server, body,
 };
 use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, SessionPath};
@@ -204,10 +204,18 @@ impl Bridge {
                 *seen = last.ts.max(*seen);
             }
             // What is too large for an answer is read where there are parts.
-            let large = messages.iter().filter(|message| message.payload.size() > PAGE_BYTES);
+            let large = messages.iter().filter(|message| body(&message.payload).len() > PAGE_BYTES);
             for Stamped { from, ts, payload } in large.cloned() {
                 let (server, channel) = (server.clone(), Some(channel.clone()));
-                self.inbox.push(Entry::Message(Message { server, channel, from, at: Some(ts), payload }));
+                let message = Message { server, channel, from, at: Some(ts), payload };
+                // It may be there as it came, then without its stamp.
+                let held = |entry: &Entry| match entry {
+                    Entry::Message(held) => Message { at: held.at, ..message.clone() } == *held,
+                    Entry::Notice(_) => false,
+                };
+                if !self.inbox.entries().into_iter().any(held) {
+                    self.inbox.push(Entry::Message(message));
+                }
             }
             let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
             return Some(Ok(Outcome::History { server, channel, level, messages, more }));

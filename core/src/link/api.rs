@@ -67,8 +67,8 @@ pub enum Input<'a> {
         /// connection, and waits for the answer as long as the connection lives.
         deadline: Option<Monotonic>,
     },
-    /// Follow a channel, now and after every drop. For one that is followed already nothing happens; its token is kept
-    /// for the next asking, unless the server has taken the subscription.
+    /// Follow a channel, now and after every drop. For one that is followed already the server is asked once more, since
+    /// version 1 tells nobody that a subscription has ended.
     Join {
         /// The channel.
         channel: ChannelName,
@@ -148,7 +148,8 @@ pub enum Action {
         /// In which channel.
         channel: ChannelName,
     },
-    /// Tell: the server does not take the subscription for now; it is asked again later.
+    /// Tell: the server does not take the subscription for now; it is asked again later, unless the channel is followed
+    /// already and was asked for once more.
     Deferred {
         /// To which channel.
         channel: ChannelName,

@@ -39,6 +39,8 @@ pub(super) struct Subscriptions {
 struct Subscription {
     generation: u64,
     token: Option<Token>,
+    /// The token came after what was asked last.
+    unasked: bool,
     state: State,
     wait: Backoff,
     channel: Channel,
@@ -80,7 +82,10 @@ impl Subscriptions {
     pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
         if let Some(subscription) = self.channels.get_mut(&name) {
             // Worth something as long as the first answer is still to come.
-            subscription.token = token.or(subscription.token.take());
+            if token.is_some() {
+                subscription.token = token;
+                subscription.unasked = true;
+            }
             // Version 1 tells nobody that a subscription has ended: whoever asks once more may know better.
             if subscription.state == State::On {
                 subscription.state = State::Again;
@@ -92,6 +97,7 @@ impl Subscriptions {
         let subscription = Subscription {
             generation: self.generations,
             token,
+            unasked: false,
             state: State::Off(Monotonic::default()),
             wait: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             channel: Channel::new(name.clone(), from, now, self.key.clone()),
@@ -184,9 +190,12 @@ impl Subscriptions {
                     subscription.state = State::Asked;
                     subscription.channel.subscribing(now);
                 }
+                // What comes before the answer may be of the old subscription or of the new one.
+                State::Again if !subscription.channel.is_probing() => subscription.channel.subscribing(now),
                 State::Again => {}
                 _ => continue,
             }
+            subscription.unasked = false;
             return Some((name, subscription.token.clone(), subscription.generation));
         }
         None
@@ -195,6 +204,7 @@ impl Subscriptions {
     pub(super) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
         let Some(subscription) = self.current(&name, generation) else { return };
         subscription.token = None;
+        subscription.unasked = false;
         match core::mem::replace(&mut subscription.state, State::On) {
             // It has no cursor to begin from yet, and is about to find one.
             State::Again if subscription.channel.is_probing() => {}
@@ -218,12 +228,20 @@ impl Subscriptions {
         here: &mut Context<'_>,
     ) {
         let Some(subscription) = self.current(&name, generation) else { return };
+        if subscription.unasked {
+            subscription.state = State::Off(Monotonic::default());
+            subscription.channel.dropped(here.now);
+            return self.touch(&name, here.now.mono);
+        }
         if !may_pass(&reason) {
             return self.lose(name, reason, here);
         }
         if subscription.state == State::Again {
             subscription.state = State::On;
             subscription.token = None;
+            if !subscription.channel.is_probing() {
+                subscription.channel.subscribed();
+            }
         } else {
             subscription.state = State::Off(here.now.mono + subscription.wait.next(here.jitter));
             subscription.channel.dropped(here.now);
@@ -238,10 +256,6 @@ impl Subscriptions {
             let name = self.to_read.pop_front()?;
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
             subscription.queued = false;
-            // What is read next has to be asked for after the answer that begins it anew.
-            if subscription.state == State::Again {
-                continue;
-            }
             let generation = subscription.generation;
             if let Some(since) = subscription.channel.next_read(now) {
                 self.reads += 1;

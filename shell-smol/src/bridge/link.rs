@@ -166,8 +166,8 @@ impl BridgedLink {
         self.tell(event).await;
     }
 
-    /// A join that the server does not take now is given up: whoever asked is told, and asks again. One that stood is
-    /// asked for until it stands again.
+    /// A join that the server does not take now is given up: whoever asked is told, and asks again. One that stood
+    /// before a drop is asked for until it stands again.
     async fn deferred(&mut self, channel: ChannelName, reason: Refusal) {
         if !self.joined.contains(&channel) {
             self.driver.input(Input::Leave { channel: channel.clone() });

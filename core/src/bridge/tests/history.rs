@@ -1,6 +1,7 @@
 //! What is read back of a channel.
 
 use super::*;
+use crate::payload::Envelope;
 
 #[test]
 fn history_is_read_to_its_end_or_to_a_full_page() {
@@ -60,15 +61,28 @@ fn messages_that_share_a_millisecond_are_read_and_not_parted() {
 fn a_message_too_large_for_an_answer_is_in_the_inbox() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
     scene.join(A, "ops");
-    let catch_up = ToolCall::CatchUp { server: None, channel: channel("ops"), since: None };
+    let catch_up =
+        ToolCall::CatchUp { server: None, channel: channel("ops"), since: Some(Since::At(UnixMillis(5))) };
     let text = "x".repeat(900_000);
     let large = Stamped { from: path("you/m/s"), ts: UnixMillis(6), payload: plain(&text) };
-    let (_, id, _) = request(&scene.call(catch_up).1).unwrap();
+    let (_, id, _) = request(&scene.call(catch_up.clone()).1).unwrap();
+    let first = Reply::History { channel: channel("ops"), messages: vec![large.clone()] };
+    let (_, id, _) = request(&scene.link(A, LinkEvent::Reply { id, result: Ok(first) })).unwrap();
+    let sealed = Payload::Encrypted(Envelope { ciphertext: vec![0; 60_000], key_id: None });
+    let second = Reply::History {
+        channel: channel("ops"),
+        messages: vec![Stamped { ts: UnixMillis(7), payload: sealed, ..large.clone() }],
+    };
+    let outcome = answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(second) })).unwrap();
+    assert!(matches!(outcome, Outcome::History { more: Some(UnixMillis(6)), .. }));
+    let shown = outcome.text();
+    // Once, however often it is read.
     let first = Reply::History { channel: channel("ops"), messages: vec![large] };
+    let (_, id, _) = request(&scene.call(catch_up).1).unwrap();
     let (_, id, _) = request(&scene.link(A, LinkEvent::Reply { id, result: Ok(first) })).unwrap();
     let last = Reply::History { channel: channel("ops"), messages: vec![] };
-    let outcome = answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(last) })).unwrap();
-    let shown = outcome.text();
+    assert!(answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(last) })).is_ok());
+    assert_eq!(scene.bridge.inbox().len(), 1);
     assert!(shown.len() < PAGE_BYTES && shown.contains("of 900000") && shown.contains("in the inbox"));
     let mut read = String::new();
     while let Ok(Outcome::Read { page, .. }) = answer(&scene.call(ToolCall::Inbox { limit: None }).1)
@@ -77,6 +91,21 @@ fn a_message_too_large_for_an_answer_is_in_the_inbox() {
         page.entries.iter().for_each(|unread| read.push_str(&unread.text()));
     }
     assert!(read == text);
+}
+
+#[test]
+fn what_is_read_for_a_cancelled_call_is_not_seen() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.join(A, "ops");
+    let catch_up = || ToolCall::CatchUp { server: None, channel: channel("ops"), since: None };
+    let row = Stamped { from: path("you/m/s"), ts: UnixMillis(6), payload: plain("x") };
+    let (call, actions) = scene.call(catch_up());
+    let (_, id, _) = request(&actions).unwrap();
+    scene.input(Input::Cancel { id: call });
+    let page = Reply::History { channel: channel("ops"), messages: vec![row] };
+    assert_eq!(scene.link(A, LinkEvent::Reply { id, result: Ok(page) }), []);
+    let (_, _, command) = request(&scene.call(catch_up()).1).unwrap();
+    assert_eq!(command, Command::ReadSince { channel: channel("ops"), since: UnixMillis(0) });
 }
 
 #[test]

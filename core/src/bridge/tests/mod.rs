@@ -403,6 +403,16 @@ fn an_approver_is_nobody_else_when_a_link_is_switched_off() {
 }
 
 #[test]
+fn an_approver_whom_nothing_reaches_is_told_of_when_the_client_is_ready_and_once() {
+    let settings = Settings { approvers: vec!["boss".parse().unwrap()], ..Settings::default() };
+    let options = Options::new([A, B].map(Server::new).to_vec());
+    let mut bridge = Bridge::new(options, settings);
+    let mut actions = vec![];
+    bridge.handle(Now::default(), Input::Ready { asks: false }, &mut actions);
+    assert_eq!(pushes(&actions).len(), 1);
+}
+
+#[test]
 fn an_approver_whom_nothing_reaches_is_told_of_once() {
     let settings = Settings { approvers: vec!["eve@b.example".parse().unwrap()], ..Settings::default() };
     let mut scene = Scene::new(&[A], settings.clone(), false);
@@ -518,12 +528,14 @@ fn with_several_servers_one_is_named() {
 #[test]
 fn a_session_that_is_not_let_in_is_told_why_and_when_it_is() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
+    scene.link(A, LinkEvent::Role { admin: true });
     scene.link(A, LinkEvent::Down { why: "user removed".into() });
     let actions = scene.link(A, LinkEvent::Refused { why: "not enrolled (`conclave register` here)".into() });
     let [Push { content, .. }] = &pushes(&actions)[..] else { panic!("{actions:?}") };
     assert!(content.contains("does not let this session in") && content.contains("`conclave register`"));
     let who = ToolCall::Who { server: None, channel: None };
     assert!(matches!(answer(&scene.call(who).1), Err(Failure::Down { .. })));
+    assert!(!scene.offers("ban"), "whoever is not let in is no admin");
     let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), admin: false });
     assert!(pushes(&actions)[0].content.contains("up again; this session is me/m/s."));
 }

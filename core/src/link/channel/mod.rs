@@ -169,7 +169,8 @@ impl Channel {
         }
     }
 
-    /// The request to subscribe goes out on a new connection: what is delivered from here on counts.
+    /// The request to subscribe goes out, or is answered where a subscription may have stood: what is delivered from here
+    /// on counts.
     pub(super) fn subscribing(&mut self, now: Now) {
         self.dropped(now);
         self.subscribed = true;
