@@ -101,17 +101,18 @@ impl<'a> Connection<'a> {
 
     /// The URL under which this very server is known already: a second one would have to be told from it for ever.
     fn known_as(&self, config: &Config, server: &Server, dial: &Dial) -> Option<ServerUrl> {
-        let id = self.session.as_ref()?.greeting().server_id.as_ref()?;
+        let (runtime, session) = (self.runtime.as_ref()?, self.session.as_ref()?);
+        let id = session.greeting().server_id.as_ref()?;
         let options = DialOptions { timeout: dial.timeout().min(ALIAS_TIMEOUT), ..options(dial) };
         let mut alike = config
             .servers
             .iter()
             .filter(|other| other.username == server.username && other.machine == server.machine);
         let is_it = |other: &&Server| {
-            let dialed = self.runtime.as_ref()?.block_on(dial_url(&other.url, &options)).ok()?;
-            (dialed.greeting.server_id.as_ref() == Some(id)).then_some(())
+            let dialed = runtime.block_on(dial_url(&other.url, &options));
+            dialed.is_ok_and(|dialed| dialed.greeting.server_id.as_ref() == Some(id))
         };
-        alike.find(|other| is_it(other).is_some()).map(|other| other.url.clone())
+        alike.find(is_it).map(|other| other.url.clone())
     }
 
     /// Asks the server for something.

@@ -8,8 +8,8 @@ use super::card::{CARD_LIFETIME, card_id};
 use super::guard::Venue;
 use super::replies::Pending;
 use super::{
-    Action, Approver, Bridge, CardId, Entry, Framed, Level, Message, Notice, PUSH_BYTES, PermissionRequest,
-    Place, Push, Scope, Server, body, escape, preamble, verdict,
+    Action, Approver, Bridge, CardId, Entry, Framed, Level, Link, Message, Notice, PUSH_BYTES,
+    PermissionRequest, Place, Push, Scope, Server, body, escape, preamble, verdict,
 };
 use crate::link::{RequestError, RequestId};
 use crate::name::{ChannelName, SessionPath};
@@ -103,9 +103,7 @@ impl Bridge {
             LinkEvent::Up { path, admin } => self.up(now, server, path, admin, actions),
             LinkEvent::Down { why } => {
                 let why = one_line(&why, MAX_REASON);
-                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
-                    link.trouble = Some(why.clone());
-                    link.starting = false;
+                if let Some(link) = self.fails(server, &why) {
                     if !core::mem::replace(&mut link.told, true) {
                         let text =
                             format!("The link to {server} is down: {why}. It is tried again and again.");
@@ -116,9 +114,7 @@ impl Bridge {
             }
             LinkEvent::Refused { why } => {
                 let why = one_line(&why, MAX_REASON);
-                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
-                    link.trouble = Some(why.clone());
-                    link.starting = false;
+                if let Some(link) = self.fails(server, &why) {
                     link.admin = false;
                     link.told = true;
                     let text = format!(
@@ -130,11 +126,9 @@ impl Bridge {
             }
             LinkEvent::Disabled { why } => {
                 let why = one_line(&why, MAX_REASON);
-                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
-                    link.trouble = Some(why.clone());
-                    link.disabled = true;
-                    link.starting = false;
+                if let Some(link) = self.fails(server, &why) {
                     link.admin = false;
+                    link.disabled = true;
                     self.notify(server, format!("The link to {server} is switched off: {why}"), actions);
                     self.check_approvers(actions);
                     self.release(now, Some(server), actions);
@@ -165,6 +159,14 @@ impl Bridge {
             }
             LinkEvent::Trouble { text } => self.notify(server, one_line(&text, 2 * MAX_REASON), actions),
         }
+    }
+
+    /// A link that is not switched off is not up: notes why.
+    fn fails(&mut self, server: &Server, why: &str) -> Option<&mut Link> {
+        let link = self.links.get_mut(server).filter(|link| !link.disabled)?;
+        link.trouble = Some(why.into());
+        link.starting = false;
+        Some(link)
     }
 
     fn up(&mut self, now: Now, server: &Server, path: SessionPath, admin: bool, actions: &mut Vec<Action>) {

@@ -1,0 +1,152 @@
+//! Permission cards: whom they reach, and whose verdict counts.
+
+use super::*;
+
+fn relayed(approver: &str) -> (Scene, Vec<(SessionPath, Payload)>) {
+    let approvers = vec![approver.parse().unwrap()];
+    let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
+    let actions = scene.input(Input::Prompt(prompt()));
+    let Some((server, id, Command::Who { channel: None })) = request(&actions) else {
+        return (scene, vec![]);
+    };
+    let sessions =
+        ["boss/m/s", "boss/phone/x", "eve/m/s", "me/m/s"].map(|text| Arc::new(path(text))).to_vec();
+    let reply = Reply::Presence { channel: None, sessions };
+    let actions = scene.link(server.as_str(), LinkEvent::Reply { id, result: Ok(reply) });
+    let whispers = actions.into_iter().filter_map(|action| match action {
+        Action::Request { command: Command::Whisper { target, payload }, .. } => Some((target, payload)),
+        _ => None,
+    });
+    let whispers = whispers.collect();
+    (scene, whispers)
+}
+
+#[test]
+fn a_card_goes_to_the_approvers_and_only_their_verdict_counts_and_once() {
+    let (mut scene, whispers) = relayed("boss");
+    let targets: Vec<_> = whispers.iter().map(|(target, _)| target.to_string()).collect();
+    assert_eq!(targets, ["boss/m/s", "boss/phone/x"]);
+    let Payload::Plain(card) = &whispers[0].1 else { panic!() };
+    assert!(card.contains("rm -rf /") && card.contains("abcde"));
+    for wrong in ["eve/m/s", "me/other/s"] {
+        let actions = scene.hear(A, None, wrong, "yes abcde");
+        assert_eq!(pushes(&actions).len(), actions.len(), "{wrong}");
+    }
+    let allowed = [Action::Verdict { id: "abcde".parse().unwrap(), allow: true }];
+    assert_eq!(scene.hear(A, None, "boss/phone/x", "yes ABCDE"), allowed);
+    assert_eq!(pushes(&scene.hear(A, None, "boss/m/s", "no abcde")).len(), 1, "once");
+}
+
+#[test]
+fn an_approver_whom_nothing_reaches_is_told() {
+    let approvers = ["boss", "eve@b.example"].map(|text| text.parse().unwrap()).to_vec();
+    let told = |servers: &[&str]| {
+        let settings = Settings { approvers: approvers.clone(), ..Settings::default() };
+        let scene = Scene::new(servers, settings, false);
+        let notices = scene.bridge.inbox().entries().into_iter().filter_map(|entry| match entry {
+            Entry::Notice(notice) => Some(notice.text.clone()),
+            Entry::Message(_) => None,
+        });
+        notices.collect::<Vec<_>>().join("")
+    };
+    assert!(told(&[A]).contains("do not reach eve@b.example:"), "{}", told(&[A]));
+    assert!(told(&[A, B]).contains("do not reach boss:"), "{}", told(&[A, B]));
+    assert_eq!(told(&[B]), "");
+}
+
+#[test]
+fn an_approver_is_nobody_else_when_a_link_is_switched_off() {
+    let settings = Settings { approvers: vec!["boss".parse().unwrap()], ..Settings::default() };
+    let mut scene = Scene::new(&[A, B], settings, false);
+    scene.link(A, LinkEvent::Disabled { why: "the server does not know this machine any more".into() });
+    assert_eq!(request(&scene.input(Input::Prompt(prompt()))), None, "which of the two is not said");
+    assert_eq!(pushes(&scene.hear(B, None, "boss/m/s", "yes abcde")).len(), 1);
+}
+
+#[test]
+fn an_approver_whom_nothing_reaches_is_told_of_when_the_client_is_ready_and_once() {
+    let settings = Settings { approvers: vec!["boss".parse().unwrap()], ..Settings::default() };
+    let options = Options::new([A, B].map(Server::new).to_vec());
+    let mut bridge = Bridge::new(options, settings);
+    let mut actions = vec![];
+    bridge.handle(Now::default(), Input::Ready { asks: false }, &mut actions);
+    assert_eq!(pushes(&actions).len(), 1);
+}
+
+#[test]
+fn an_approver_whom_nothing_reaches_is_told_of_once() {
+    let settings = Settings { approvers: vec!["eve@b.example".parse().unwrap()], ..Settings::default() };
+    let mut scene = Scene::new(&[A], settings.clone(), false);
+    let written = |approver: &str| {
+        let approvers = vec![approver.parse().unwrap()];
+        Input::Configured { settings: Settings { approvers, ..settings.clone() }, again: false }
+    };
+    assert!(pushes(&scene.input(written("eve@b.example"))).is_empty());
+    assert_eq!(pushes(&scene.input(written("eve@c.example"))).len(), 1);
+    assert!(pushes(&scene.input(written("eve@a.example"))).is_empty());
+    assert_eq!(pushes(&scene.input(written("eve@c.example"))).len(), 1);
+}
+
+#[test]
+fn the_oldest_card_makes_room_for_a_new_one() {
+    let approvers = vec!["boss".parse().unwrap()];
+    let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
+    // 35 of them, a second apart.
+    let letters = "abcde".chars().flat_map(|first| "mnopqrs".chars().map(move |last| (first, last)));
+    for (first, last) in letters {
+        let id = format!("{first}bcd{last}").parse().unwrap();
+        let actions = scene.input(Input::Prompt(PermissionRequest { id, ..prompt() }));
+        assert!(request(&actions).is_some(), "{first}bcd{last} is relayed, too");
+        scene.pass(Duration::from_secs(1));
+    }
+    assert_eq!(
+        pushes(&scene.hear(A, None, "boss/m/s", "yes abcdm")).len(),
+        1,
+        "that one is gone: it is a whisper"
+    );
+    let allowed = [Action::Verdict { id: "ebcds".parse().unwrap(), allow: true }];
+    assert_eq!(scene.hear(A, None, "boss/m/s", "yes ebcds"), allowed);
+}
+
+#[test]
+fn a_card_expires() {
+    let (mut scene, _) = relayed("boss");
+    scene.pass(CARD_LIFETIME);
+    assert_eq!(pushes(&scene.hear(A, None, "boss/m/s", "yes abcde")).len(), 1);
+}
+
+#[test]
+fn a_session_never_answers_its_own_prompt_though_its_user_is_an_approver() {
+    let (mut scene, whispers) = relayed("me");
+    assert!(whispers.is_empty());
+    assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty());
+    assert_eq!(scene.hear(A, None, "me/phone/s", "yes abcde").len(), 1);
+}
+
+#[test]
+fn without_approvers_nothing_is_relayed() {
+    let mut scene = Scene::new(&[A], Settings::default(), false);
+    assert_eq!(scene.input(Input::Prompt(prompt())), []);
+}
+
+#[test]
+fn a_prompt_of_another_session_is_answered_by_the_tool_only() {
+    let mut scene = Scene::new(&[A], settings(&[(A, Scope::Whispers, Level::Converse)]), false);
+    assert!(!scene.offers("submit_permission"));
+    let card = prompt().card(&path("you/m/s"), UnixMillis(0));
+    let actions = scene.hear(A, None, "you/m/s", &card);
+    assert!(actions.contains(&Action::ToolsChanged) && scene.offers("submit_permission"));
+    assert_eq!(pushes(&actions)[0].meta[0], ("kind", "permission_request".into()));
+    let whisper =
+        ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("yes abcde".into()) };
+    assert_eq!(answer(&scene.call(whisper).1), Err(Failure::Verdict));
+    let id = "abcde".parse().unwrap();
+    let submit = |from| ToolCall::Submit { id, allow: false, from };
+    scene.hear(A, None, "eve/m/s", &card);
+    assert!(matches!(answer(&scene.call(submit(None)).1), Err(Failure::WhichPrompt(_))));
+    let (_, actions) = scene.call(submit(Some(path("you/m/s"))));
+    let (_, _, command) = request(&actions).unwrap();
+    assert_eq!(command, Command::Whisper { target: path("you/m/s"), payload: plain("no abcde") });
+    let actions = scene.pass(CARD_LIFETIME);
+    assert!(actions.contains(&Action::ToolsChanged) && !scene.offers("submit_permission"));
+}
