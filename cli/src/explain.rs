@@ -1,7 +1,8 @@
 //! What a person is told when a server said no, or nothing.
 
+use conclave_core::handshake::HandshakeError;
 use conclave_core::key::PublicKey;
-use conclave_core::link::{HandshakeError, may_pass, own_words};
+use conclave_core::link::{may_pass, own_words};
 use conclave_core::protocol::{Admin, Command, Refusal};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;

@@ -4,7 +4,6 @@
 
 use conclave_core::directory::Directory;
 use conclave_core::fanout::{Fanout, Item, Shell};
-use conclave_core::handshake::{Handshake, Step};
 use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::key::SecretKey;
 use conclave_core::name::{ChannelName, SessionPath};
@@ -12,6 +11,7 @@ use conclave_core::payload::Payload;
 use conclave_core::protocol::Command;
 use conclave_core::record::Record;
 use conclave_core::wire::edge;
+use conclave_core::wire::v1::handshake::{Handshake, Step};
 use conclave_core::wire::v1::{self, Frame, Path};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};

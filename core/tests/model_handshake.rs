@@ -3,10 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use conclave_core::handshake::{Handshake, Proven, Step};
+use conclave_core::handshake::Proven;
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::CloseReason;
 use conclave_core::wire::v1::Frame;
+use conclave_core::wire::v1::handshake::{Handshake, Step};
 use stateright::{Checker, Model, Property};
 
 const NONCES: [[u8; 32]; 2] = [[1; 32], [2; 32]];

@@ -197,7 +197,7 @@ impl World {
                     edge::encode_delivery(&channel, &from, &payload, &mut self.heard);
                 }
                 Action::Whisper { conn, from, target, payload } if conn == EVE => {
-                    Edge::whisper(&from, &target, &payload, &mut self.heard);
+                    self.edge.whisper(&from, &target, &payload, &mut self.heard);
                 }
                 Action::Close { conn, reason } if conn == EVE => self.edge.farewell(&reason, &mut self.heard),
                 _ => {}

@@ -139,7 +139,7 @@ const BITES: &[Bite] = &[
     ),
     (
         "replies leave in the order of their answers",
-        "wire/edge.rs",
+        "wire/v1/edge.rs",
         "let slot = self.slots.get_mut(nth)?;",
         "let _ = self.slots.get_mut(nth)?;\n        let slot = self.slots.iter_mut().find(|slot| slot.reply.is_none())?;",
     ),

@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_rules() {
-        use conclave_core::wire::edge::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKE_FRAME};
+        use conclave_core::handshake::{HANDSHAKE_TIMEOUT, MAX_HANDSHAKE_FRAME};
         let Options { hub, bounds, .. } = Options::default();
         assert_eq!(hub.limits.idle, Duration::from_secs(60));
         assert_eq!((hub.limits.page_rows, hub.limits.page_bytes), (500, 1 << 20));

@@ -1,7 +1,6 @@
 //! Who this machine is on servers: registering, machines, users.
 
-use conclave_core::handshake::Claim;
-use conclave_core::link::HandshakeError;
+use conclave_core::handshake::{Claim, HandshakeError};
 use conclave_core::name::{MachineName, sanitize};
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_core::text::shell_word;

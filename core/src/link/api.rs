@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::channel::JoinFrom;
-use super::handshake::HandshakeError;
 use super::requests::{RequestError, RequestId};
+use crate::handshake::HandshakeError;
 use crate::key::SecretKey;
 use crate::name::{ChannelName, Handle, SessionPath};
 use crate::opaque::Opaque;

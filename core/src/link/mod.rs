@@ -11,7 +11,6 @@
 mod api;
 mod backoff;
 mod channel;
-mod handshake;
 mod identity;
 mod refusal;
 mod requests;
@@ -27,7 +26,6 @@ use core::time::Duration;
 
 pub use self::api::{Action, Config, DownReason, Input, Refused};
 pub use self::channel::JoinFrom;
-pub use self::handshake::{ClientHandshake, Established, HandshakeError, Step};
 pub use self::identity::ServerRegistry;
 pub use self::refusal::{is_last_word, may_pass, own_words};
 pub use self::requests::{RequestError, RequestId};
@@ -37,13 +35,15 @@ use self::identity::{Identity, Superseded};
 use self::requests::{Asker, Expect, Requests};
 use self::session::Session;
 use self::subscriptions::Subscriptions;
+use crate::handshake::Established;
 use crate::key::SecretKey;
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now};
 use crate::wire::MAX_FRAME;
-use crate::wire::client::encode_command;
+use crate::wire::v1::client::encode_command;
+use crate::wire::v1::handshake::{ClientHandshake, ClientStep};
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -223,12 +223,12 @@ impl Link {
         actions: &mut Vec<Action>,
     ) {
         match handshake.on_frame(bytes) {
-            Step::Continue { handshake, send } => {
+            ClientStep::Continue { handshake, send } => {
                 actions.extend(send.into_iter().map(|frame| Action::Send(Opaque(frame))));
                 self.state = State::Handshaking { handshake, until };
             }
-            Step::Done(established) => self.up(now, established, actions),
-            Step::Failed(error) => match refusal::lasting(&error) {
+            ClientStep::Done(established) => self.up(now, established, actions),
+            ClientStep::Failed(error) => match refusal::lasting(&error) {
                 Some(refused) => self.not_let_in(now, refused, actions),
                 None => self.hang_up(now, DownReason::Handshake(error), actions),
             },

@@ -1,7 +1,7 @@
 //! What a server's error text means to a link. Version 1 has four kinds of errors and words for the rest.
 
 use super::api::Refused;
-use super::handshake::HandshakeError;
+use crate::handshake::HandshakeError;
 use crate::protocol::Refusal;
 
 /// What an error with nothing but its text says about the connection.
@@ -112,7 +112,7 @@ mod tests {
         let unauthorized = |text: &str| HandshakeError::Refused(Refusal::Unauthorized(String::from(text)));
         assert!(matches!(lasting(&unauthorized("unknown key")), Some(Refused::Key(_))));
         assert!(matches!(
-            lasting(&HandshakeError::VersionMismatch { theirs: 2 }),
+            lasting(&HandshakeError::VersionMismatch { ours: 1, theirs: 2 }),
             Some(Refused::Protocol(_))
         ));
         for text in [

@@ -9,8 +9,8 @@ use super::{Action, Context, DownReason, Link, State};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Command, Refusal, Reply};
 use crate::time::{Monotonic, Now};
-use crate::wire::client::{ServerError, ServerEvent, server_event};
 use crate::wire::v1::Frame;
+use crate::wire::v1::client::{ServerError, ServerEvent, server_event};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 const DEAD_AFTER: Duration = Duration::from_secs(60);

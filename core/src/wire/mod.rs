@@ -1,10 +1,9 @@
-//! The wire: how the domain's words travel. Each version is a translation of its own ([`v1`]) over the codec.
+//! The wire: how the domain's words travel. Each version is a folder of its own ([`v1`]); [`edge`] is the one place that
+//! chooses between them.
 
-pub mod client;
-mod codec;
-mod convert;
 pub mod edge;
 pub mod v1;
 pub mod websocket;
 
-pub use codec::{MAX_FRAME, Malformed};
+/// The largest message of the protocol, in bytes: 16 MiB.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;

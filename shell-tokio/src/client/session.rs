@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use conclave_core::handshake::Claim;
+use conclave_core::handshake::{Claim, Established, HandshakeError};
 use conclave_core::key::SecretKey;
-use conclave_core::link::{ClientHandshake, Established, HandshakeError, Step, is_last_word};
+use conclave_core::link::is_last_word;
 use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
-use conclave_core::wire::client::{ServerError, ServerEvent, encode_command, server_event};
-use conclave_core::wire::v1::Frame;
+use conclave_core::wire::v1::client::{ServerError, ServerEvent, encode_command, server_event};
+use conclave_core::wire::v1::handshake::{ClientHandshake, ClientStep};
+use conclave_core::wire::v1::{Frame, VERSION};
 use conclave_shell::client::{DialError, Greeting};
 use conclave_store::config::ServerUrl;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -166,7 +167,7 @@ impl Session {
                         return Err(SessionError::Refused(refusal));
                     }
                     ServerEvent::Error(ServerError::Version { theirs }) => {
-                        return Err(HandshakeError::VersionMismatch { theirs }.into());
+                        return Err(HandshakeError::VersionMismatch { ours: VERSION, theirs }.into());
                     }
                     ServerEvent::Delivered { .. }
                     | ServerEvent::Whispered { .. }
@@ -241,9 +242,9 @@ async fn shake_hands(
         }
         let bytes = next(socket).await.ok_or(ended(None, false))?;
         match handshake.on_frame(&bytes) {
-            Step::Continue { handshake: next, send: frames } => (handshake, send) = (next, frames),
-            Step::Done(established) => return Ok(established),
-            Step::Failed(error) => return Err(error.into()),
+            ClientStep::Continue { handshake: next, send: frames } => (handshake, send) = (next, frames),
+            ClientStep::Done(established) => return Ok(established),
+            ClientStep::Failed(error) => return Err(error.into()),
         }
     }
 }

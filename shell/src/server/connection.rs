@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use conclave_core::fanout::{Item, WriteQueue};
+use conclave_core::handshake::MAX_HANDSHAKE_FRAME;
 use conclave_core::hub::Input;
 use conclave_core::protocol::CloseReason;
-use conclave_core::wire::edge::{Edge, MAX_HANDSHAKE_FRAME, Submit};
+use conclave_core::wire::edge::{Edge, Submit};
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
@@ -242,7 +243,7 @@ impl<S: Socket> Connection<S> {
                     }
                 }
                 Item::Whisper { from, target, payload } => {
-                    Edge::whisper(&from, &target, &payload, self.queue.own());
+                    self.edge.whisper(&from, &target, &payload, self.queue.own());
                 }
                 Item::Established { path, admin } => {
                     self.edge.established(&path, admin, self.queue.own());

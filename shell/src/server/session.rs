@@ -4,8 +4,9 @@ use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use conclave_core::handshake::HANDSHAKE_TIMEOUT;
 use conclave_core::protocol::CloseReason;
-use conclave_core::wire::edge::HANDSHAKE_TIMEOUT;
+
 use tracing::{Instrument as _, Level, span};
 
 use super::Shared;

@@ -1,9 +1,10 @@
 //! The server's end of a connection: the shell's `Connection`, step by step, over a simulated network.
 
 use conclave_core::fanout::Item;
+use conclave_core::handshake::HANDSHAKE_TIMEOUT;
 use conclave_core::hub::Input;
 use conclave_core::protocol::CloseReason;
-use conclave_core::wire::edge::{HANDSHAKE_TIMEOUT, Submit};
+use conclave_core::wire::edge::Submit;
 use conclave_core::wire::websocket;
 
 use super::plan::SECOND;
@@ -264,7 +265,7 @@ impl World {
                     }
                 }
                 Item::Whisper { from, target, payload } => {
-                    conclave_core::wire::edge::Edge::whisper(&from, &target, &payload, end.queue.own());
+                    end.edge.whisper(&from, &target, &payload, end.queue.own());
                 }
                 Item::Established { path, admin } => end.edge.established(&path, admin, end.queue.own()),
                 Item::Close(reason) => {

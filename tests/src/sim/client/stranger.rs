@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 
 use conclave_core::handshake::Claim;
-use conclave_core::link::{ClientHandshake, Step};
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, KickTarget, Token, Visibility};
 use conclave_core::time::UnixMillis;
-use conclave_core::wire::client::{encode_command, server_event};
+use conclave_core::wire::v1::client::{encode_command, server_event};
+use conclave_core::wire::v1::handshake::{ClientHandshake, ClientStep};
 use conclave_core::wire::v1::{Frame, Path};
 
 use super::super::plan::{MILLI, SECOND};
@@ -121,7 +121,7 @@ impl Stranger {
         }
         if let Some(handshake) = self.handshake.take() {
             match handshake.on_frame(bytes) {
-                Step::Continue { handshake, send } => {
+                ClientStep::Continue { handshake, send } => {
                     self.handshake = Some(handshake);
                     let signed = send.len() > 1;
                     for frame in send {
@@ -132,7 +132,7 @@ impl Stranger {
                         self.leave(world);
                     }
                 }
-                Step::Done(_) => {
+                ClientStep::Done(_) => {
                     self.up = true;
                     if self.kind == Kind::Registrar {
                         world.coverage.registered += 1;
@@ -144,7 +144,7 @@ impl Stranger {
                         self.leave(world);
                     }
                 }
-                Step::Failed(_) => self.leave(world),
+                ClientStep::Failed(_) => self.leave(world),
             }
             return;
         }

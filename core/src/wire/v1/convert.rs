@@ -1,9 +1,9 @@
 //! Version 1's types and the domain's, one into the other: what both ends of a connection need.
 
-use super::v1;
 use crate::name::SessionPath;
 use crate::payload::{Envelope, Payload};
 use crate::protocol::Visibility;
+use crate::wire::v1;
 
 impl<'a> From<&'a SessionPath> for v1::Path<'a> {
     fn from(path: &'a SessionPath) -> Self {

@@ -326,7 +326,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`Malformed`] if they are none, or more than one.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        if bytes.len() > codec::MAX_FRAME {
+        if bytes.len() > crate::wire::MAX_FRAME {
             return Err(Malformed);
         }
         codec::decode(bytes)
@@ -371,7 +371,7 @@ mod tests {
 
     /// The vectors as (name, bytes, fields). A long text stands as `{repeat, times}`, its bytes as a prefix.
     fn vectors() -> Vec<(String, Vec<u8>, Value)> {
-        let file: Value = serde_json::from_str(include_str!("../../../tests/vectors-v1.json")).unwrap();
+        let file: Value = serde_json::from_str(include_str!("../../../../tests/vectors-v1.json")).unwrap();
         let mut vectors = Vec::new();
         for vector in file["frames"].as_array().unwrap() {
             let mut fields = vector["frame"].clone();
@@ -414,12 +414,12 @@ mod tests {
     fn a_frame_of_the_largest_size_decodes_and_a_larger_one_does_not() {
         let name = "n".repeat(100);
         let mut users = alloc::vec![name.as_str(); 166_000];
-        let rest =
-            "r".repeat(codec::MAX_FRAME - Frame::UserList { users: users.clone() }.to_bytes().len() - 3);
+        let rest = "r"
+            .repeat(crate::wire::MAX_FRAME - Frame::UserList { users: users.clone() }.to_bytes().len() - 3);
         users.push(&rest);
         let frame = Frame::UserList { users };
         let mut bytes = frame.to_bytes();
-        assert_eq!(bytes.len(), codec::MAX_FRAME);
+        assert_eq!(bytes.len(), crate::wire::MAX_FRAME);
         assert_eq!(Frame::decode(&bytes), Ok(frame));
         bytes.push(0);
         assert_eq!(Frame::decode(&bytes), Err(Malformed));

@@ -13,8 +13,7 @@ use bincode::error::EncodeError;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The largest frame of the protocol, in bytes: 16 MiB.
-pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+use crate::wire::MAX_FRAME;
 
 /// Bytes that are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

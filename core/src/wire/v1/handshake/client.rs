@@ -8,51 +8,15 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::handshake::Claim;
+use crate::handshake::{Claim, Established, HandshakeError};
 use crate::key::SecretKey;
 use crate::name::{Handle, SessionPath};
-use crate::protocol::Refusal;
-use crate::text::visible;
-use crate::wire::client::{self, ServerError};
+use crate::wire::v1::client::{self, ServerError};
 use crate::wire::v1::{Frame, VERSION};
-
-/// A session that a server has established.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Established {
-    /// Who we are there.
-    pub path: SessionPath,
-    /// Whether the user administrates the server.
-    pub admin: bool,
-}
-
-/// Why a handshake ended without a session.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HandshakeError {
-    /// The server speaks another version.
-    #[error(
-        "the server speaks protocol version {theirs}, this program {VERSION}: update the older of the two"
-    )]
-    VersionMismatch {
-        /// What the server speaks.
-        theirs: u32,
-    },
-    /// The server refused the session. The text is the server's.
-    #[error("the server refused the session: {}", visible(&alloc::string::ToString::to_string(.0)))]
-    Refused(Refusal),
-    /// The server's challenge is not 32 bytes long.
-    #[error("the server sent a challenge of {0} bytes instead of 32")]
-    Challenge(usize),
-    /// The server sent a frame that has no place here; its name.
-    #[error("the server sent an unexpected {0} during the handshake")]
-    Unexpected(&'static str),
-    /// The server sent bytes that are no frame.
-    #[error("the server sent what is no frame: is it a conclave server?")]
-    Malformed,
-}
 
 /// What follows a frame.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum ClientStep {
     /// Send these, each as one message, and hand on the next frame.
     Continue {
         /// The handshake as it goes on.
@@ -85,33 +49,33 @@ impl ClientHandshake {
     }
 
     /// Takes the next message of the server.
-    pub fn on_frame(self, bytes: &[u8]) -> Step {
+    pub fn on_frame(self, bytes: &[u8]) -> ClientStep {
         let Ok(frame) = Frame::decode(bytes) else {
-            return Step::Failed(HandshakeError::Malformed);
+            return ClientStep::Failed(HandshakeError::Malformed);
         };
         match (self.0, frame) {
-            (_, Frame::Error(error)) => Step::Failed(match client::server_error(error) {
-                ServerError::Version { theirs } => HandshakeError::VersionMismatch { theirs },
+            (_, Frame::Error(error)) => ClientStep::Failed(match client::server_error(error) {
+                ServerError::Version { theirs } => HandshakeError::VersionMismatch { ours: VERSION, theirs },
                 ServerError::Refused(refusal) => HandshakeError::Refused(refusal),
             }),
             (State::Challenge { key, claim }, Frame::Challenge { nonce }) => {
                 answer(&key, claim.as_ref(), nonce)
             }
-            (State::Established, Frame::Established { path }) => Step::Continue {
+            (State::Established, Frame::Established { path }) => ClientStep::Continue {
                 handshake: Self(State::ServerInfo { path: client::path(path) }),
                 send: Vec::new(),
             },
             (State::ServerInfo { path }, Frame::ServerInfo { admin }) => {
-                Step::Done(Established { path, admin })
+                ClientStep::Done(Established { path, admin })
             }
-            (_, other) => Step::Failed(HandshakeError::Unexpected(other.kind())),
+            (_, other) => ClientStep::Failed(HandshakeError::Unexpected(other.kind())),
         }
     }
 }
 
-fn answer(key: &SecretKey, claim: Option<&Claim>, nonce: &[u8]) -> Step {
+fn answer(key: &SecretKey, claim: Option<&Claim>, nonce: &[u8]) -> ClientStep {
     let Ok(nonce) = <&[u8; 32]>::try_from(nonce) else {
-        return Step::Failed(HandshakeError::Challenge(nonce.len()));
+        return ClientStep::Failed(HandshakeError::Challenge(nonce.len()));
     };
     let public = key.public();
     let auth = Frame::Auth { pubkey: public.as_bytes(), signature: &key.sign(nonce) }.to_bytes();
@@ -123,7 +87,7 @@ fn answer(key: &SecretKey, claim: Option<&Claim>, nonce: &[u8]) -> Step {
             auth,
         ],
     };
-    Step::Continue { handshake: ClientHandshake(State::Established), send }
+    ClientStep::Continue { handshake: ClientHandshake(State::Established), send }
 }
 
 #[cfg(test)]
@@ -131,6 +95,7 @@ mod tests {
     use super::*;
     use crate::key::verify;
     use crate::name::{MachineName, UserName};
+    use crate::protocol::Refusal;
     use crate::wire::v1::{Path, ProtocolError};
     use alloc::string::{String, ToString as _};
     use proptest::prelude::*;
@@ -146,14 +111,14 @@ mod tests {
 
     fn go_on(handshake: ClientHandshake, frame: &Frame<'_>) -> (ClientHandshake, Vec<Vec<u8>>) {
         match handshake.on_frame(&frame.to_bytes()) {
-            Step::Continue { handshake, send } => (handshake, send),
+            ClientStep::Continue { handshake, send } => (handshake, send),
             other => panic!("{other:?}"),
         }
     }
 
     fn fail(handshake: ClientHandshake, frame: &Frame<'_>) -> HandshakeError {
         match handshake.on_frame(&frame.to_bytes()) {
-            Step::Failed(error) => error,
+            ClientStep::Failed(error) => error,
             other => panic!("{other:?}"),
         }
     }
@@ -167,7 +132,9 @@ mod tests {
         let (handshake, send) = go_on(handshake, &Frame::Established { path: PATH });
         assert!(send.is_empty());
         match handshake.on_frame(&Frame::ServerInfo { admin: true }.to_bytes()) {
-            Step::Done(Established { path, admin: true }) => assert_eq!(path.to_string(), "aaron/laptop/dir"),
+            ClientStep::Done(Established { path, admin: true }) => {
+                assert_eq!(path.to_string(), "aaron/laptop/dir")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -196,7 +163,10 @@ mod tests {
         );
         assert!(!error.to_string().contains('\u{1b}'), "a peer's text drives no terminal");
         let version = ProtocolError::VersionMismatch { ours: 9, theirs: 1 };
-        assert_eq!(fail(begin(None), &Frame::Error(version)), HandshakeError::VersionMismatch { theirs: 9 });
+        assert_eq!(
+            fail(begin(None), &Frame::Error(version)),
+            HandshakeError::VersionMismatch { ours: 1, theirs: 9 }
+        );
         for len in [0, 31, 33] {
             let frame = Frame::Challenge { nonce: &[0; 33][..len] };
             assert_eq!(fail(begin(None), &frame), HandshakeError::Challenge(len));
@@ -205,7 +175,9 @@ mod tests {
             fail(begin(None), &Frame::Established { path: PATH }),
             HandshakeError::Unexpected("Established")
         );
-        let Step::Failed(HandshakeError::Malformed) = begin(None).on_frame(&[255, 255]) else { panic!() };
+        let ClientStep::Failed(HandshakeError::Malformed) = begin(None).on_frame(&[255, 255]) else {
+            panic!()
+        };
     }
 
     #[test]

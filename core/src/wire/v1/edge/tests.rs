@@ -386,14 +386,14 @@ fn a_list_that_would_not_fit_a_frame_is_cut() {
     let name = UserName::new(&"n".repeat(128)).unwrap();
     let mut out = Vec::new();
     send_reply(&mut out, &Reply::Users(vec![name; 140_000]));
-    assert!(out.len() <= super::super::MAX_FRAME + 10);
+    assert!(out.len() <= crate::wire::MAX_FRAME + 10);
     let Ok(Frame::UserList { users }) = Frame::decode(&out[10..]) else { panic!() };
     assert!(users.len() > 120_000);
 }
 
 #[test]
 fn a_payload_whose_delivery_would_not_fit_a_frame_is_refused() {
-    let room = super::super::MAX_FRAME - post("").to_bytes().len() - 8;
+    let room = crate::wire::MAX_FRAME - post("").to_bytes().len() - 8;
     let target = v1::Path { user: "u", machine: "m", session: "s" };
     let text = "x".repeat(room);
     let mut peer = Peer::open();
@@ -414,7 +414,7 @@ fn a_payload_whose_delivery_would_not_fit_a_frame_is_refused() {
     encode_delivery(&ChannelName::new(&long).unwrap(), &from, &payload, &mut out);
     assert!(Frame::decode(&out[10..]).is_ok());
     out.clear();
-    Edge::whisper(&from, &from, &payload, &mut out);
+    encode_whisper(&from, &from, &payload, &mut out);
     assert!(Frame::decode(&out[10..]).is_ok());
     out.clear();
     let messages = vec![Stamped { from, ts: UnixMillis::MAX, payload }];

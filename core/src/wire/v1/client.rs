@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::v1::{self, AdminOp, Frame, Path, ProtocolError};
+use super::{AdminOp, Frame, Path, ProtocolError};
 use crate::key::{PublicKey, from_base64};
 use crate::name::{ChannelName, Handle, InvalidName, MAX_NAME_LEN, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -17,6 +17,7 @@ use crate::payload::Payload;
 use crate::protocol::{Admin, ChannelInfo, Command, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token};
 use crate::text::is_unsafe;
 use crate::time::UnixMillis;
+use crate::wire::v1;
 
 /// The most of a server's error text that is kept, in bytes.
 pub const MAX_ERROR_TEXT: usize = 1024;
