@@ -3,6 +3,7 @@
 
 pub mod edge;
 pub mod v1;
+pub mod v2;
 pub mod websocket;
 
 /// The largest message of the protocol, in bytes: 16 MiB.
