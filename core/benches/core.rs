@@ -3,7 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
 
 use conclave_core::directory::Directory;
-use conclave_core::fanout::{Fanout, Item, Shell};
+use conclave_core::fanout::{Fanout, Item, Outbound};
 use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::key::SecretKey;
 use conclave_core::name::{ChannelName, SessionPath};
@@ -74,7 +74,7 @@ fn handshake(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Request, tick, durable, delivered: what the hub does for one post in a commit of its own.
+/// Request, commit, durable, delivered: what the hub does for one post in a commit of its own.
 #[divan::bench(args = CROWDS)]
 fn post(bencher: Bencher<'_, '_>, subscribers: u64) {
     let mut crowd = Crowd::new(subscribers);
@@ -92,7 +92,7 @@ fn post(bencher: Bencher<'_, '_>, subscribers: u64) {
 /// Takes everything and keeps nothing.
 struct Null;
 
-impl Shell for Null {
+impl Outbound for Null {
     fn send(&mut self, conn: ConnId, item: Item) {
         black_box((conn, &item));
     }

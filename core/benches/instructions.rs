@@ -9,7 +9,7 @@
 use std::hint::black_box;
 use std::process::Command;
 
-use conclave_core::fanout::{Fanout, Item, Shell};
+use conclave_core::fanout::{Fanout, Item, Outbound};
 use conclave_core::hub::{BatchId, ConnId, Read, RequestId};
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
@@ -112,7 +112,7 @@ fn post<const SUBSCRIBERS: u64>(rounds: u64) {
 
 fn fan_out(rounds: u64) {
     struct Nobody;
-    impl Shell for Nobody {
+    impl Outbound for Nobody {
         fn send(&mut self, conn: ConnId, item: Item) {
             black_box((conn, item));
         }

@@ -53,7 +53,7 @@ impl NotAdmitted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     limits: AdmissionLimits,
-    /// Whose address is still to be told.
+    /// Connections whose address a proxy is still to name.
     arriving: usize,
     open: usize,
     addresses: BTreeMap<IpAddr, Address>,
@@ -101,7 +101,7 @@ impl Admission {
     }
 
     /// Lets a connection arrive whose address a proxy is still to tell, or says why not. Each one must be handed to
-    /// [`Admission::told`] once, when it has told it or has ended. As many may be on the way in as may be in.
+    /// [`Admission::named`] once, when its address is known or it has ended. As many may be on the way in as may be in.
     ///
     /// # Errors
     /// There are too many.
@@ -113,8 +113,8 @@ impl Admission {
         Ok(())
     }
 
-    /// A connection that had arrived has told its address, under which it may enter, or has ended.
-    pub fn told(&mut self) {
+    /// The address of a connection that had arrived is known, so that it may enter; or the connection has ended.
+    pub fn named(&mut self) {
         self.arriving = self.arriving.saturating_sub(1);
     }
 
@@ -185,7 +185,7 @@ mod tests {
         }
         assert_eq!(admission.arrive(), Err(NotAdmitted::Busy));
         assert_eq!(admission.enter(at(0), address(1)), Ok(()));
-        admission.told();
+        admission.named();
         assert_eq!(admission.arrive(), Ok(()));
     }
 

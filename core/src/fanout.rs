@@ -4,7 +4,7 @@
 //! queued once for each subscriber and written to it in one piece, so that the cost per recipient is that of
 //! the commit, not of the message.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -16,7 +16,7 @@ use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Reply};
 use crate::record::Record;
-use crate::wire::{edge, websocket};
+use crate::wire::edge;
 
 /// What is queued to a connection's edge.
 #[derive(Clone, Debug)]
@@ -110,9 +110,9 @@ impl Burst {
     }
 }
 
-/// What a shell does for the hub.
-pub trait Shell {
-    /// Queue an item to a connection that may be gone. Wake it when the round is over.
+/// Where the hub's actions go.
+pub trait Outbound {
+    /// Queue an item to a connection, which may be gone.
     fn send(&mut self, conn: ConnId, item: Item);
 
     /// Hand records to the store.
@@ -125,7 +125,7 @@ pub trait Shell {
     fn drained(&mut self);
 }
 
-/// Carries the hub's actions to a [`Shell`], gathering deliveries into bursts.
+/// Carries the hub's actions to an [`Outbound`], gathering deliveries into bursts.
 #[derive(Default)]
 pub struct Fanout {
     open: Vec<Open>,
@@ -143,7 +143,7 @@ struct Open {
 impl Fanout {
     /// Carries out `actions`. Each channel's deliveries keep their order, and nothing but [`Reply::Sent`] overtakes a
     /// delivery to its own connection; of two channels, one's deliveries may go before the other's.
-    pub fn carry_out(&mut self, actions: &mut Vec<Action>, shell: &mut impl Shell) {
+    pub fn carry_out(&mut self, actions: &mut Vec<Action>, out: &mut impl Outbound) {
         for action in actions.drain(..) {
             match action {
                 Action::Deliver { channel, from, payload, to, except } => {
@@ -157,134 +157,42 @@ impl Fanout {
                 }
                 // An acknowledgement tells nothing about deliveries: it may overtake them.
                 Action::Reply { conn, request, reply: Reply::Sent } => {
-                    shell.send(conn, Item::Reply { request, reply: Reply::Sent });
+                    out.send(conn, Item::Reply { request, reply: Reply::Sent });
                 }
-                Action::Persist { batch, records } => shell.persist(batch, records),
+                Action::Persist { batch, records } => out.persist(batch, records),
                 Action::Reply { conn, request, reply } => {
-                    self.flush(shell);
-                    shell.send(conn, Item::Reply { request, reply });
+                    self.flush(out);
+                    out.send(conn, Item::Reply { request, reply });
                 }
                 Action::Established { conn, path, admin } => {
-                    shell.send(conn, Item::Established { path, admin });
+                    out.send(conn, Item::Established { path, admin });
                 }
                 Action::Whisper { conn, from, target, payload } => {
-                    self.flush(shell);
-                    shell.send(conn, Item::Whisper { from, target, payload });
+                    self.flush(out);
+                    out.send(conn, Item::Whisper { from, target, payload });
                 }
                 Action::Close { conn, reason } => {
-                    self.flush(shell);
-                    shell.send(conn, Item::Close(reason));
+                    self.flush(out);
+                    out.send(conn, Item::Close(reason));
                 }
-                Action::ReadHistory(read) => shell.read(read),
+                Action::ReadHistory(read) => out.read(read),
                 Action::Drained => {
-                    self.flush(shell);
-                    shell.drained();
+                    self.flush(out);
+                    out.drained();
                 }
             }
         }
-        self.flush(shell);
+        self.flush(out);
     }
 
-    fn flush(&mut self, shell: &mut impl Shell) {
+    fn flush(&mut self, out: &mut impl Outbound) {
         self.by_list.clear();
         for Open { to, bytes, messages } in self.open.drain(..) {
             let first = messages.first().map(|(from, _)| *from);
             let only = first.filter(|first| messages.iter().all(|(from, _)| from == first));
             let burst = Arc::new(Burst { bytes: Opaque(bytes.into()), messages });
             for conn in to.iter().filter(|conn| only != Some(**conn)) {
-                shell.send(*conn, Item::Burst(burst.clone()));
-            }
-        }
-    }
-}
-
-/// What is to be written to one connection: shared pieces and its own, in order.
-#[derive(Default)]
-pub struct WriteQueue {
-    pieces: VecDeque<Bytes>,
-    /// Bytes of the first piece that are written.
-    written: usize,
-    own: Vec<u8>,
-    len: usize,
-}
-
-impl WriteQueue {
-    /// Where the connection's own messages are appended. Call [`WriteQueue::settle`] when done.
-    pub fn own(&mut self) -> &mut Vec<u8> {
-        &mut self.own
-    }
-
-    /// Appends what was written to [`WriteQueue::own`].
-    pub fn settle(&mut self) {
-        if !self.own.is_empty() {
-            let own = core::mem::take(&mut self.own);
-            self.len += own.len();
-            self.pieces.push_back(own.into());
-        }
-    }
-
-    /// Appends a shared piece.
-    pub fn push(&mut self, piece: Bytes) {
-        self.settle();
-        self.len += piece.len();
-        self.pieces.push_back(piece);
-    }
-
-    /// Bytes that wait.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether a message is written in part: nothing else may be written now.
-    pub fn is_midway(&self) -> bool {
-        self.written > 0
-    }
-
-    /// The waiting pieces, in order.
-    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let mut skip = self.written;
-        self.pieces.iter().map(move |piece| &piece[core::mem::take(&mut skip)..])
-    }
-
-    /// Notes that `count` bytes were written.
-    pub fn advance(&mut self, count: usize) {
-        self.len = self.len.saturating_sub(count);
-        let mut done = self.written + count;
-        while let Some(first) = self.pieces.front()
-            && done >= first.len()
-        {
-            done -= first.len();
-            self.pieces.pop_front();
-        }
-        self.written = if self.pieces.is_empty() { 0 } else { done };
-        if self.pieces.is_empty() && self.pieces.capacity() > 16 {
-            self.pieces = VecDeque::new();
-        }
-    }
-
-    /// Drops all that waits but the rest of a message that is written in part, so that a last word can follow.
-    pub fn abandon(&mut self) {
-        self.own.clear();
-        self.pieces.truncate(usize::from(self.written > 0));
-        self.len = 0;
-        if let Some(first) = self.pieces.front_mut() {
-            let mut end = 0;
-            while end < self.written {
-                match websocket::content(&first[end..]) {
-                    Some(content) => end += content.end,
-                    None => break,
-                }
-            }
-            first.truncate(end);
-            self.len = end.saturating_sub(self.written);
-            if self.len == 0 {
-                self.pieces.clear();
-                self.written = 0;
+                out.send(*conn, Item::Burst(burst.clone()));
             }
         }
     }
@@ -294,13 +202,13 @@ impl WriteQueue {
 mod tests {
     use super::*;
     use crate::name::ChannelName;
+    use crate::wire::websocket;
     use alloc::string::String;
-    use proptest::prelude::*;
 
     #[derive(Default)]
     struct Recorder(Vec<(ConnId, Item)>);
 
-    impl Shell for Recorder {
+    impl Outbound for Recorder {
         fn send(&mut self, conn: ConnId, item: Item) {
             self.0.push((conn, item));
         }
@@ -384,58 +292,5 @@ mod tests {
         let Item::Burst(burst) = &recorder.0[0].1 else { panic!("{:?}", recorder.0) };
         let shown = alloc::format!("{:?}", recorder.0);
         assert!(!burst.is_empty() && !shown.contains("secret") && !shown.contains("115, 101, 99"), "{shown}");
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_written_in_parts_is_written_in_order_and_whole(
-            messages in proptest::collection::vec((any::<bool>(), 0..300usize), 1..20),
-            writes in proptest::collection::vec(1..400usize, 0..60),
-            abandon in any::<bool>(),
-        ) {
-            let mut queue = WriteQueue::default();
-            let mut expected = Vec::new();
-            for (nth, (shared, len)) in messages.iter().enumerate() {
-                let mut message = Vec::new();
-                websocket::append(&mut message, |out| out.resize(out.len() + len, nth as u8));
-                expected.extend_from_slice(&message);
-                if *shared {
-                    queue.push(message.into());
-                } else {
-                    queue.own().extend_from_slice(&message);
-                }
-            }
-            queue.settle();
-            prop_assert_eq!(queue.len(), expected.len());
-            let mut written = Vec::new();
-            let mut write = |queue: &mut WriteQueue, mut count: usize| {
-                let mut taken = 0;
-                for piece in queue.pieces() {
-                    let part = &piece[..piece.len().min(count)];
-                    written.extend_from_slice(part);
-                    taken += part.len();
-                    count -= part.len();
-                }
-                queue.advance(taken);
-            };
-            for count in writes {
-                write(&mut queue, count);
-            }
-            if abandon {
-                queue.abandon();
-                write(&mut queue, usize::MAX);
-                prop_assert!(queue.is_empty() && !queue.is_midway());
-                prop_assert!(expected.starts_with(&written));
-                let mut at = 0;
-                while at < written.len() {
-                    at += websocket::content(&written[at..]).unwrap().end;
-                }
-                prop_assert_eq!(at, written.len(), "what was written ends with a whole message");
-            } else {
-                write(&mut queue, usize::MAX);
-                prop_assert_eq!(written, expected);
-                prop_assert!(queue.is_empty() && !queue.is_midway());
-            }
-        }
     }
 }

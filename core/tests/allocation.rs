@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use conclave_core::directory::Directory;
-use conclave_core::fanout::{Fanout, Item, Shell};
+use conclave_core::fanout::{Fanout, Item, Outbound};
 use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::record::Record;
 use conclave_core::wire::v1::{AdminOp, Envelope, Frame, Path, Payload};
@@ -94,7 +94,7 @@ struct Null {
     bursts: usize,
 }
 
-impl Shell for Null {
+impl Outbound for Null {
     fn send(&mut self, _: ConnId, item: Item) {
         self.bursts += usize::from(matches!(item, Item::Burst(_)));
     }

@@ -40,7 +40,7 @@ enum Event {
     Open(ConnId),
     Ask(ConnId, Ask),
     Close(ConnId),
-    Tick,
+    RoundEnded,
     Persisted,
     Failed,
     Pass,
@@ -239,7 +239,7 @@ impl World {
     }
 
     fn is_quiet(&self) -> bool {
-        self.flight.is_none() && self.hub.next_deadline().is_none_or(|at| at.0 > 0)
+        self.flight.is_none() && !self.hub.has_batch()
     }
 }
 
@@ -287,8 +287,8 @@ impl Model for Small {
                 events.push(Event::Failed);
             }
         }
-        if world.hub.next_deadline().is_some_and(|at| at.0 == 0) {
-            events.push(Event::Tick);
+        if world.hub.has_batch() {
+            events.push(Event::RoundEnded);
         }
         if self.ends && !world.passed && world.asked > 0 {
             events.push(Event::Pass);
@@ -343,7 +343,7 @@ impl Model for Small {
                 world.unanswered.retain(|(other, _)| *other != conn);
                 world.handle(&self.happened, Input::Closed { conn });
             }
-            Event::Tick => world.handle(&self.happened, Input::Tick),
+            Event::RoundEnded => world.handle(&self.happened, Input::RoundEnded),
             Event::Persisted => {
                 let (batch, records) = world.flight.take()?;
                 for record in &records {

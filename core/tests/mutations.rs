@@ -162,8 +162,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "a registration whose connection closed becomes a session",
         "hub/commit.rs",
-        "change.then = Then::Nothing;",
-        "let _ = &change.then;",
+        "change.follow_up = FollowUp::Nothing;",
+        "let _ = &change.follow_up;",
     ),
     mutation(
         "a pinned name is claimed by any key",

@@ -240,6 +240,9 @@ impl World {
         if self.hub.next_deadline().is_some_and(|at| at <= self.now.mono) {
             self.handle(Input::Tick);
         }
+        if self.hub.has_batch() {
+            self.handle(Input::RoundEnded);
+        }
         self.flight.is_some()
     }
 

@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use super::Hub;
-use super::commit::{Change, Then};
+use super::commit::{Change, FollowUp};
 use super::decide::{Asker, done};
 use super::refuse;
 use crate::directory::Channel;
@@ -212,8 +212,8 @@ impl Hub {
         if records.is_empty() {
             return Ok(Some(answer));
         }
-        let then = Then::Reply { conn: asker.conn, request: asker.request, reply: answer };
-        self.change(Change { records, then });
+        let follow_up = FollowUp::Reply { conn: asker.conn, request: asker.request, reply: answer };
+        self.change(Change { records, follow_up });
         Ok(None)
     }
 

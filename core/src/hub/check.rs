@@ -24,7 +24,7 @@ impl Hub {
             hold!(enrolled, "{path} lives without an enrolled machine");
             let found = self.users.get(&session.user).is_some_and(|live| live.conns.contains(conn));
             hold!(found, "{path} is not found by its user");
-            hold!(self.liveness.contains(&(session.look, *conn)), "{path} has no time to be looked at");
+            hold!(self.liveness.contains(&(session.next_check, *conn)), "{path} has no time to be checked");
             for channel in &session.subscriptions {
                 let found = self.subscribers.get(channel).is_some_and(|list| list.contains(conn));
                 hold!(found, "{path} is not found among the subscribers of {channel:?}");

@@ -40,11 +40,12 @@ pub(super) struct Post {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Change {
     pub(super) records: Vec<Record>,
-    pub(super) then: Then,
+    pub(super) follow_up: FollowUp,
 }
 
+/// What a durable change leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Then {
+pub(super) enum FollowUp {
     /// Answer.
     Reply { conn: ConnId, request: RequestId, reply: Reply },
     /// Subscribe the new member and answer.
@@ -83,7 +84,7 @@ impl Hub {
 
     /// Sends off what has gathered, if nothing is in flight.
     pub(super) fn seal(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.in_flight.is_some() || self.gathering.is_empty() {
+        if !self.has_batch() {
             return;
         }
         let limits = &self.config.limits;
@@ -145,7 +146,7 @@ impl Hub {
                     reply(actions, post.conn, post.request, refusal.clone());
                 }
                 if let Some(change) = in_flight.change {
-                    fail(change.then, refusal, actions);
+                    refuse_change(change.follow_up, refusal, actions);
                 }
             }
         }
@@ -166,8 +167,8 @@ impl Hub {
             .retain(|waiting| !matches!(waiting, Waiting::Open { conn: other, .. } if *other == conn));
         let in_flight = self.in_flight.as_mut().and_then(|batch| batch.change.as_mut());
         for change in in_flight.into_iter().chain(&mut self.gathering.change) {
-            if matches!(&change.then, Then::Establish { conn: other, .. } if *other == conn) {
-                change.then = Then::Nothing;
+            if matches!(&change.follow_up, FollowUp::Establish { conn: other, .. } if *other == conn) {
+                change.follow_up = FollowUp::Nothing;
             }
         }
     }
@@ -183,8 +184,8 @@ impl Hub {
     }
 
     fn publish_change(&mut self, now: Now, change: Change, actions: &mut Vec<Action>) {
-        let asker = match &change.then {
-            Then::Reply { conn, .. } => Some(*conn),
+        let asker = match &change.follow_up {
+            FollowUp::Reply { conn, .. } => Some(*conn),
             _ => None,
         };
         let mut effects = Vec::new();
@@ -192,25 +193,25 @@ impl Hub {
             self.effect(now, record, asker, &mut effects);
             self.directory.apply(record);
         }
-        match change.then {
+        match change.follow_up {
             // What the change ends is ended before the answer; only who ended itself is answered first.
-            Then::Reply { conn, request, reply } if !self.sessions.contains_key(&conn) => {
+            FollowUp::Reply { conn, request, reply } if !self.sessions.contains_key(&conn) => {
                 actions.push(Action::Reply { conn, request, reply });
                 actions.append(&mut effects);
             }
-            Then::Reply { conn, request, reply } => {
+            FollowUp::Reply { conn, request, reply } => {
                 actions.append(&mut effects);
                 actions.push(Action::Reply { conn, request, reply });
             }
-            Then::Join { conn, request, channel } => {
+            FollowUp::Join { conn, request, channel } => {
                 let name = self.directory.channel(channel).map(|channel| channel.name.clone());
                 if let Some(name) = name {
                     let joined = self.subscribe(conn, channel).map(|()| Reply::Joined(name));
                     reply(actions, conn, request, joined);
                 }
             }
-            Then::Nothing => actions.append(&mut effects),
-            Then::Establish { conn, user, machine, session } => {
+            FollowUp::Nothing => actions.append(&mut effects),
+            FollowUp::Establish { conn, user, machine, session } => {
                 self.establish(now, conn, user, machine, session, actions);
             }
         }
@@ -242,13 +243,13 @@ impl Hub {
     }
 }
 
-fn fail(then: Then, refusal: Refusal, actions: &mut Vec<Action>) {
-    match then {
-        Then::Reply { conn, request, .. } | Then::Join { conn, request, .. } => {
+fn refuse_change(follow_up: FollowUp, refusal: Refusal, actions: &mut Vec<Action>) {
+    match follow_up {
+        FollowUp::Reply { conn, request, .. } | FollowUp::Join { conn, request, .. } => {
             reply(actions, conn, request, refusal);
         }
-        Then::Nothing => {}
-        Then::Establish { conn, .. } => {
+        FollowUp::Nothing => {}
+        FollowUp::Establish { conn, .. } => {
             actions.push(Action::Close { conn, reason: CloseReason::Refused(refusal) });
         }
     }

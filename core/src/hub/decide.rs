@@ -4,8 +4,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::commit::{Change, Post, Then, Waiting};
-use super::limit::{Cost, both};
+use super::commit::{Change, FollowUp, Post, Waiting};
+use super::limit::{Cost, longer_wait};
 use super::{Action, ConnId, Hub, Lifecycle, Read, RequestId, refuse, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
@@ -74,7 +74,7 @@ impl Hub {
         // Both or none: who is refused for one rate and asks again must not use up the other.
         let (mut own, mut shared) = (session.buckets, user.buckets);
         let limits = &self.config.limits;
-        both(own.take(&limits.session, now.mono, cost), shared.take(&limits.user, now.mono, cost))?;
+        longer_wait(own.take(&limits.session, now.mono, cost), shared.take(&limits.user, now.mono, cost))?;
         (session.buckets, user.buckets) = (own, shared);
         Ok(())
     }
@@ -156,8 +156,8 @@ impl Hub {
             Record::InviteUsed { channel: id, token },
             Record::MemberAdded { channel: id, user: asker.user },
         ];
-        let then = Then::Join { conn: asker.conn, request: asker.request, channel: id };
-        self.change(Change { records, then });
+        let follow_up = FollowUp::Join { conn: asker.conn, request: asker.request, channel: id };
+        self.change(Change { records, follow_up });
         Ok(None)
     }
 

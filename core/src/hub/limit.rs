@@ -102,11 +102,12 @@ impl Buckets {
     pub(super) fn take(&mut self, rates: &Rates, now: Monotonic, cost: Cost) -> Result<(), Duration> {
         match cost {
             Cost::Post(bytes) => {
-                both(self.posts.take(rates.posts, now, 1), self.bytes.take(rates.bytes, now, bytes))
+                longer_wait(self.posts.take(rates.posts, now, 1), self.bytes.take(rates.bytes, now, bytes))
             }
-            Cost::Whisper(bytes) => {
-                both(self.whispers.take(rates.whispers, now, 1), self.bytes.take(rates.bytes, now, bytes))
-            }
+            Cost::Whisper(bytes) => longer_wait(
+                self.whispers.take(rates.whispers, now, 1),
+                self.bytes.take(rates.bytes, now, bytes),
+            ),
             Cost::Control => self.control.take(rates.control, now, 1),
         }
     }
@@ -117,7 +118,7 @@ impl Buckets {
 }
 
 /// Granted if both are, or the longer wait.
-pub(super) fn both(one: Result<(), Duration>, other: Result<(), Duration>) -> Result<(), Duration> {
+pub(super) fn longer_wait(one: Result<(), Duration>, other: Result<(), Duration>) -> Result<(), Duration> {
     one.err().max(other.err()).map_or(Ok(()), Err)
 }
 

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::commit::{Change, Then, Waiting};
+use super::commit::{Change, FollowUp, Waiting};
 use super::limit::Buckets;
 use super::{Action, ConnId, Hub, Lifecycle, Registration, refuse};
 use crate::handshake::Proven;
@@ -31,7 +31,7 @@ pub(super) struct Session {
     pub(super) buckets: Buckets,
     pub(super) heard: Monotonic,
     /// Under which time it stands in `Hub::liveness`.
-    pub(super) look: Monotonic,
+    pub(super) next_check: Monotonic,
 }
 
 /// A user with sessions, or one that had some lately.
@@ -95,8 +95,8 @@ impl Hub {
             Record::UserAdded { user, name: claim.user, at },
             Record::MachineAdded { machine, user, name: claim.machine.clone(), key, at },
         ];
-        let then = Then::Establish { conn, user, machine: (machine, claim.machine), session };
-        self.change(Change { records, then });
+        let follow_up = FollowUp::Establish { conn, user, machine: (machine, claim.machine), session };
+        self.change(Change { records, follow_up });
     }
 
     /// Starts a session, ending an older one of the same path.
@@ -122,8 +122,8 @@ impl Hub {
         }
         live.conns.push(conn);
         self.paths.insert(path.clone(), conn);
-        let look = now.mono + self.config.limits.idle;
-        self.liveness.insert((look, conn));
+        let next_check = now.mono + self.config.limits.idle;
+        self.liveness.insert((next_check, conn));
         self.sessions.insert(
             conn,
             Session {
@@ -133,7 +133,7 @@ impl Hub {
                 subscriptions: BTreeSet::new(),
                 buckets: Buckets::default(),
                 heard: now.mono,
-                look,
+                next_check,
             },
         );
         actions.push(Action::Established { conn, path, admin });
@@ -156,7 +156,7 @@ impl Hub {
                 let limit = self.config.limits.idle;
                 self.close(now, conn, CloseReason::Idle { limit }, actions);
             } else {
-                session.look = due;
+                session.next_check = due;
                 self.liveness.insert((due, conn));
             }
         }
@@ -189,7 +189,7 @@ impl Hub {
             self.drop_subscriber(*channel, conn);
         }
         self.paths.remove(&session.path);
-        self.liveness.remove(&(session.look, conn));
+        self.liveness.remove(&(session.next_check, conn));
         if let Some(live) = self.users.get_mut(&session.user) {
             live.conns.retain(|other| *other != conn);
             if live.conns.is_empty() {

@@ -1,8 +1,9 @@
 //! The hub: who is here, who may do what, and in which order it happened.
 //!
 //! Drive it with [`Hub::handle`]: every input with the time it happens at, every appended [`Action`] carried
-//! out in order. When [`Hub::next_deadline`] has come, hand in [`Input::Tick`]. Posts gather until that tick,
-//! so a shell drains what has arrived, ticks, and has one commit for all of it.
+//! out in order. When [`Hub::next_deadline`] has come, hand in [`Input::Tick`]. Decisions gather until
+//! [`Input::RoundEnded`], so that whatever arrived together shares one commit: hand it in when
+//! [`Hub::has_batch`] says so and nothing else has arrived. [`Engine`](crate::engine::Engine) does all of this.
 //!
 //! **Durability.** A decision that must be kept becomes records in a batch, and nothing of it is seen before
 //! [`Input::Persisted`]. The directory is never ahead of the disk: a change is folded in when its batch is
@@ -108,6 +109,8 @@ pub enum Input {
     },
     /// The time of [`Hub::next_deadline`] has come.
     Tick,
+    /// All that had arrived is handed in: commit what has gathered.
+    RoundEnded,
     /// The server stops: what was accepted is finished, then every session is told and ended.
     Shutdown,
 }
@@ -226,9 +229,9 @@ pub struct Hub {
     paths: BTreeMap<Arc<SessionPath>, ConnId>,
     users: BTreeMap<UserId, LiveUser>,
     subscribers: BTreeMap<ChannelId, Arc<Vec<ConnId>>>,
-    /// When to look whether a session still lives: no earlier than it can have gone idle.
+    /// When to check whether a session is idle: no earlier than it can be.
     liveness: BTreeSet<(Monotonic, ConnId)>,
-    /// When to look whether a user without sessions can be forgotten.
+    /// When to check whether a user without sessions can be forgotten.
     cooling: BTreeSet<(Monotonic, UserId)>,
     gathering: Batch,
     in_flight: Option<InFlight>,
@@ -300,7 +303,9 @@ impl Hub {
             Input::Persisted { batch } => self.persisted(now, batch, Ok(()), actions),
             Input::PersistFailed { batch, why } => self.persisted(now, batch, Err(why), actions),
             Input::HistoryRead { read, page } => self.history_read(read, page, actions),
-            Input::Tick => self.seal(now, actions),
+            // Timeouts are looked at before every input.
+            Input::Tick => {}
+            Input::RoundEnded => self.seal(now, actions),
             Input::Shutdown => {
                 if self.state == Lifecycle::Running {
                     self.state = Lifecycle::Draining;
@@ -310,11 +315,13 @@ impl Hub {
         self.drain(now, actions);
     }
 
-    /// When [`Input::Tick`] is due. A time that has passed means now: something waits to be committed.
+    /// Whether [`Input::RoundEnded`] would send a batch off: something has gathered, and nothing is in flight.
+    pub fn has_batch(&self) -> bool {
+        self.in_flight.is_none() && !self.gathering.is_empty()
+    }
+
+    /// When [`Input::Tick`] is due: a session may have been idle for too long.
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        if self.in_flight.is_none() && !self.gathering.is_empty() {
-            return Some(Monotonic(0));
-        }
         let idle = self.liveness.first().map(|(at, _)| *at);
         let cool = self.cooling.first().map(|(at, _)| *at);
         idle.into_iter().chain(cool).min()

@@ -6,6 +6,8 @@ use core::ops::Range;
 
 /// The first byte of a whole binary message: FIN and opcode 2.
 const BINARY: u8 = 0x82;
+/// The bits of the first byte that say what kind of frame it is.
+const OPCODE: u8 = 0x0f;
 /// The bit that says that a mask follows.
 const MASKED: u8 = 0x80;
 /// The head of a message of 126 to 65,535 bytes, which most are.
@@ -44,20 +46,36 @@ fn append_with<const MASK: usize>(out: &mut Vec<u8>, encode: impl FnOnce(&mut Ve
     }
 }
 
+/// A frame's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// What kind of frame it is.
+    pub opcode: u8,
+    /// Bytes of the head itself, its mask included.
+    pub size: usize,
+    /// Bytes of content, as announced: not to be trusted.
+    pub content: u64,
+}
+
+impl Head {
+    /// Reads the head of the frame that starts at `bytes`; `None` if it is not whole.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let (extended, content) = match second & !MASKED {
+            126 => (2, u64::from(u16::from_be_bytes(*rest.first_chunk()?))),
+            127 => (8, u64::from_be_bytes(*rest.first_chunk()?)),
+            short => (0, u64::from(short)),
+        };
+        let mask = if second & MASKED == 0 { 0 } else { 4 };
+        Some(Self { opcode: first & OPCODE, size: 2 + extended + mask, content })
+    }
+}
+
 /// Where the content of the message that starts at `bytes` lies; where that ends, the message does. `None` if there is
 /// no whole head.
 pub fn content(bytes: &[u8]) -> Option<Range<usize>> {
-    let second = *bytes.get(1)?;
-    let (head, len) = match second & !MASKED {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        127 => {
-            let len: [u8; 8] = bytes.get(2..10)?.try_into().ok()?;
-            (10, usize::try_from(u64::from_be_bytes(len)).ok()?)
-        }
-        short => (2, usize::from(short)),
-    };
-    let start = head + if second & MASKED == 0 { 0 } else { 4 };
-    Some(start..len.checked_add(start)?)
+    let head = Head::read(bytes)?;
+    Some(head.size..head.size.checked_add(usize::try_from(head.content).ok()?)?)
 }
 
 #[cfg(test)]

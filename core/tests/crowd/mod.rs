@@ -85,13 +85,13 @@ impl Crowd {
 
     /// What has gathered becomes durable; `actions` are what that releases.
     pub fn commit(&mut self, actions: &mut Vec<Action>) {
-        self.handle(Input::Tick, actions);
+        self.handle(Input::RoundEnded, actions);
         if let Some(Action::Persist { batch, .. }) = actions.pop() {
             self.handle(Input::Persisted { batch }, actions);
         }
     }
 
-    /// The whole life of a post: request, tick, durable, delivered.
+    /// The whole life of a post: request, commit, durable, delivered.
     pub fn post(&mut self, request: RequestId, payload: Payload, actions: &mut Vec<Action>) {
         self.submit(request, payload, actions);
         self.commit(actions);

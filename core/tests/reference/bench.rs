@@ -77,8 +77,8 @@ impl Bench {
             let durable = durable(&self.stored);
             hold!(durable == model.durable(), "stored\n {durable:#?}\nexpected\n {:#?}", model.durable());
         }
-        let wants = self.hub.next_deadline().is_some_and(|at| at.0 == 0);
-        hold!(wants == model.wants_tick(), "wants a tick: {wants}");
+        let has_batch = self.hub.has_batch();
+        hold!(has_batch == model.has_batch(), "has a batch: {has_batch}");
         Ok(())
     }
 
@@ -136,7 +136,7 @@ impl Bench {
                     Input::Overflowed { conn: ConnId(conn) }
                 }
             }
-            Operation::Tick => Input::Tick,
+            Operation::RoundEnded => Input::RoundEnded,
             Operation::Persisted => {
                 let Some((batch, records)) = self.flight.take() else { return Ok(()) };
                 for record in records {

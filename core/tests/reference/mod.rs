@@ -279,7 +279,7 @@ impl Model {
                     self.end(conn, "slow_consumer");
                 }
             }
-            Operation::Tick => {
+            Operation::RoundEnded => {
                 self.expire();
                 self.seal();
             }
@@ -317,8 +317,8 @@ impl Model {
         self.state == State::Drained
     }
 
-    /// Whether something waits to be sealed now.
-    pub fn wants_tick(&self) -> bool {
+    /// Whether the end of a round sends a batch off.
+    pub fn has_batch(&self) -> bool {
         self.flight.is_none() && !self.gathered.is_empty()
     }
 

@@ -28,7 +28,7 @@ pub enum Operation {
     Overflow {
         conn: u8,
     },
-    Tick,
+    RoundEnded,
     Persisted,
     Failed,
     Read {
@@ -182,7 +182,7 @@ impl Operation {
                 Self::Open { user, machine, handle, key, registers: bytes.next() % 4 == 0 }
             }
             6..=39 => Self::Request { session: bytes.next(), command: bytes.command() },
-            40..=46 => Self::Tick,
+            40..=46 => Self::RoundEnded,
             47..=54 => Self::Persisted,
             55 | 56 => Self::Failed,
             57 | 58 => Self::Read { fails: bytes.next() % 8 == 0 },
@@ -196,7 +196,7 @@ impl Operation {
             }
             _ => match bytes.next() {
                 0..4 => Self::Shutdown,
-                _ => Self::Tick,
+                _ => Self::RoundEnded,
             },
         }
     }
@@ -206,7 +206,7 @@ impl Operation {
         let mut steps = Vec::new();
         for user in 0..3 {
             steps.push(Self::Open { user, machine: 0, handle: 0, key: (user, 0), registers: true });
-            steps.extend([Self::Tick, Self::Persisted]);
+            steps.extend([Self::RoundEnded, Self::Persisted]);
         }
         steps
     }

@@ -1,4 +1,4 @@
-//! One connection: WebSocket messages in, the hub's items out, on whatever socket a runtime brings.
+//! One connection: the core's pump on whatever socket a runtime brings.
 //!
 //! tungstenite parses what arrives and answers control frames; its answers join the connection's own write
 //! queue. Messages to the peer are framed by the core once and written from there, shared with every other
@@ -6,22 +6,24 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use conclave_core::fanout::{Item, WriteQueue};
-use conclave_core::handshake::MAX_HANDSHAKE_FRAME;
-use conclave_core::hub::Input;
+use conclave_core::fanout::Item;
+use conclave_core::handshake::{MAX_HANDSHAKE_FRAME, Proven};
+use conclave_core::hub::{ConnId, Input};
 use conclave_core::protocol::CloseReason;
-use conclave_core::wire::edge::{Edge, Submit};
+use conclave_core::pump::{Carrier, Pump};
+use conclave_core::write_queue::WriteQueue;
 use getrandom::SysRng;
-use getrandom::rand_core::UnwrapErr;
+use getrandom::rand_core::{CryptoRng, UnwrapErr};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::engine::{Engaged, Engine};
+use super::engine::{Engaged, EngineHandle};
 use super::gate;
 use super::mailbox::Mailbox;
+
+pub use conclave_core::pump::Progress;
 
 /// A socket as a runtime brings it: non-blocking, waking the task that polls it.
 pub trait Socket {
@@ -69,14 +71,10 @@ impl Default for Bounds {
 const READ: usize = 64 << 10;
 /// tungstenite's own buffer for a partial message; grows with the message.
 const PARSE: usize = 256;
-/// What is taken from the mailbox while this much waits to be written.
+/// Bytes that wait to be written beyond which no more is taken from the mailbox or the peer.
 const WRITE: usize = 256 << 10;
 /// Pieces of one system call.
 const PIECES: usize = 32;
-/// What is read and dropped of a peer that was told the end: beyond it, the peer does not listen.
-const LINGER: usize = 4 << 20;
-/// Messages handled before other tasks get their turn.
-const TURN: usize = 256;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8; READ]>> = RefCell::new(Box::new([0; READ]));
@@ -84,50 +82,30 @@ thread_local! {
 
 /// A connection whose HTTP upgrade is done.
 pub struct Connection<S> {
+    pump: Pump,
+    outside: Outside<S>,
+}
+
+/// What the pump works with.
+struct Outside<S> {
     socket: S,
     ws: WebSocketContext,
-    edge: Edge,
-    queue: WriteQueue,
     /// Bytes read and not yet parsed.
     unread: Vec<u8>,
     /// How many of them may be parsed already: the frames that are whole.
     whole: usize,
     /// Whether tungstenite may hold whole messages that the edge did not want yet.
     more: bool,
-    items: Vec<Item>,
-    mailbox: Arc<Mailbox>,
-    engine: Engine,
+    mailbox: Mailbox,
+    engine: EngineHandle,
     engaged: Option<Engaged>,
-    bounds: Bounds,
+    max_frame: usize,
     unflushed: bool,
-    lingered: usize,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Live,
-    /// The last word is queued.
-    Parting,
-    /// The last word is sent; what the peer still sends is read and dropped, so that it can read the last word.
-    Lingering,
-    Ended,
-}
-
-/// Where a connection stands when [`Connection::poll`] returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// It has become a session.
-    Established,
-    /// It is ending: give it a few seconds to say its last word, polling on.
-    Parting,
-    /// It has ended: drop it.
-    Ended,
 }
 
 impl<S: Socket> Connection<S> {
     /// A connection on `socket`, of which `read` was read already beyond the upgrade.
-    pub fn new(socket: S, read: Vec<u8>, engine: Engine, bounds: Bounds) -> Self {
+    pub fn new(socket: S, read: Vec<u8>, engine: EngineHandle, bounds: Bounds) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(PARSE)
             .write_buffer_size(0)
@@ -136,269 +114,189 @@ impl<S: Socket> Connection<S> {
             .max_frame_size(Some(MAX_HANDSHAKE_FRAME));
         let mut nonce = [0; 32];
         getrandom::rand_core::Rng::fill_bytes(&mut generator(), &mut nonce);
-        Self {
+        let outside = Outside {
             socket,
             ws: WebSocketContext::new(Role::Server, Some(config)),
-            edge: Edge::new(nonce),
-            queue: WriteQueue::default(),
             unread: read,
             whole: 0,
             more: false,
-            items: Vec::new(),
-            mailbox: Arc::new(Mailbox::new(bounds.queue)),
+            mailbox: Mailbox::new(bounds.queue),
             engine,
             engaged: None,
-            bounds,
+            max_frame: bounds.frame,
             unflushed: false,
-            lingered: 0,
-            state: State::Live,
-        }
+        };
+        Self { pump: Pump::new(nonce, WRITE), outside }
     }
 
-    /// Ends the connection with a reason that the shell knows: a handshake that took too long.
-    pub fn end(&mut self, reason: CloseReason) {
-        self.part(&reason);
+    /// The handshake has taken too long: the next [`Connection::poll`] ends the connection.
+    pub fn time_out(&mut self) {
+        self.pump.time_out();
     }
 
-    /// Drives the connection until something about it changes.
+    /// Drives the connection until something about it changes: it never gives [`Progress::Waiting`] or
+    /// [`Progress::Again`].
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
-        let (was_opening, was) = (self.edge.is_opening(), self.state);
-        self.mailbox.register(cx.waker());
-        for _ in 0..TURN {
-            let progress = match self.step(cx) {
-                Ok(progress) => progress,
-                Err(_) => {
-                    self.leave();
-                    self.state = State::Ended;
-                    true
-                }
-            };
-            if self.state != was {
-                return Poll::Ready(if self.state == State::Ended {
-                    Progress::Ended
-                } else {
-                    Progress::Parting
-                });
+        let Self { pump, outside } = self;
+        outside.mailbox.register(cx.waker());
+        match pump.run(&mut Polled { outside, cx }) {
+            Progress::Waiting => Poll::Pending,
+            Progress::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
-            if was_opening && !self.edge.is_opening() {
-                return Poll::Ready(Progress::Established);
-            }
-            if !progress {
-                return Poll::Pending;
-            }
+            progress => Poll::Ready(progress),
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+}
+
+/// What the pump works with while the connection is polled.
+struct Polled<'a, 'b, S> {
+    outside: &'a mut Outside<S>,
+    cx: &'a mut Context<'b>,
+}
+
+impl<S: Socket> Carrier for Polled<'_, '_, S> {
+    type Error = io::Error;
+
+    fn generator(&mut self) -> impl CryptoRng {
+        generator()
     }
 
-    /// Does what can be done at once; false if there is nothing.
-    fn step(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let was_opening = self.edge.is_opening();
-        let mut progress = self.state == State::Live && self.pick_up();
-        if was_opening && !self.edge.is_opening() {
-            // It gives up its place among those that open before its peer can know that it is a session.
-            return Ok(true);
-        }
-        progress |= self.write(cx)?;
-        match self.state {
-            State::Live => progress |= self.read(cx)?,
-            State::Parting if self.queue.is_empty() && !self.unflushed => {
-                if self.socket.poll_shutdown(cx)?.is_ready() {
-                    self.state = State::Lingering;
-                    progress = true;
-                }
-            }
-            State::Lingering => {
-                let read = SCRATCH.with_borrow_mut(|scratch| self.socket.poll_read(cx, &mut scratch[..]));
-                if let Poll::Ready(read) = read {
-                    let read = read?;
-                    self.lingered += read;
-                    if read == 0 || self.lingered > LINGER {
-                        self.state = State::Ended;
-                    }
-                    progress = true;
-                }
-            }
-            State::Parting | State::Ended => {}
-        }
-        Ok(progress)
+    fn take_items(&mut self, room: bool, into: &mut Vec<Item>) -> bool {
+        self.outside.mailbox.take(room, into)
     }
 
-    /// Takes what the engine left, unless enough waits to be written already. The connection's end does not wait:
-    /// whoever does not read would be kept for ever.
-    fn pick_up(&mut self) -> bool {
-        let waits = self.queue.len() >= WRITE && !self.mailbox.is_closed();
-        if waits || self.mailbox.take(&mut self.items) == 0 {
-            return false;
-        }
-        let conn = self.engaged.as_ref().map(Engaged::conn).unwrap_or_default();
-        let mut items = std::mem::take(&mut self.items);
-        for item in items.drain(..) {
-            match item {
-                Item::Burst(burst) => burst.pieces(conn, |piece| self.queue.push(piece)),
-                Item::Reply { request, reply } => {
-                    let next = self.edge.on_reply(request, reply, &mut generator(), self.queue.own());
-                    if let Some(next) = next {
-                        self.submit(next);
-                    }
-                }
-                Item::Whisper { from, target, payload } => {
-                    self.edge.whisper(&from, &target, &payload, self.queue.own());
-                }
-                Item::Established { path, admin } => {
-                    self.edge.established(&path, admin, self.queue.own());
-                    let most = self.bounds.frame;
-                    self.ws.set_config(|config| {
-                        config.max_message_size = Some(most);
-                        config.max_frame_size = Some(most);
-                    });
-                }
-                Item::Close(reason) => {
-                    if reason.cuts_off() {
-                        self.queue.abandon();
-                    }
-                    self.part(&reason);
-                }
-            }
-        }
-        self.queue.settle();
-        // An idle connection keeps no room for items.
-        if items.capacity() <= 8 {
-            self.items = items;
-        }
-        true
-    }
-
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    fn write(&mut self, queue: &mut WriteQueue) -> io::Result<bool> {
+        let Outside { socket, engine, unflushed, .. } = &mut *self.outside;
         let mut progress = false;
-        while !self.queue.is_empty() {
+        while !queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(self.queue.pieces()) {
+            for (slice, piece) in slices.iter_mut().zip(queue.pieces()) {
                 *slice = IoSlice::new(piece);
                 count += 1;
             }
-            let Poll::Ready(written) = self.socket.poll_write(cx, &slices[..count]) else { break };
+            let Poll::Ready(written) = socket.poll_write(self.cx, &slices[..count]) else { break };
             let written = written?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            self.queue.advance(written);
-            self.engine.metrics().bytes_sent(written);
+            queue.advance(written);
+            engine.metrics().bytes_sent(written);
             progress = true;
         }
-        if progress || self.unflushed {
-            self.unflushed = self.socket.poll_flush(cx)?.is_pending();
+        if progress || *unflushed {
+            *unflushed = socket.poll_flush(self.cx)?.is_pending();
         }
         Ok(progress)
     }
 
-    /// Parses and submits messages while the edge wants any.
-    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        // Some answers are made right here: whoever does not read them is read no further.
-        if !self.edge.wants_message() || self.queue.len() >= WRITE {
-            return Ok(false);
-        }
+    fn read(&mut self, pump: &mut Pump) -> io::Result<bool> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let most = self.ws.get_config().max_frame_size.unwrap_or(usize::MAX);
-            let mut unread = std::mem::take(&mut self.unread);
-            self.whole += gate::parsable(&unread[self.whole..], most);
-            if !self.more && self.whole == 0 {
-                let Poll::Ready(read) = self.socket.poll_read(cx, &mut scratch[..]) else {
-                    self.unread = unread;
+            let most = self.outside.ws.get_config().max_frame_size.unwrap_or(usize::MAX);
+            let mut unread = std::mem::take(&mut self.outside.unread);
+            let mut whole = self.outside.whole;
+            whole += gate::parsable(&unread[whole..], most);
+            if !self.outside.more && whole == 0 {
+                let Poll::Ready(read) = self.outside.socket.poll_read(self.cx, &mut scratch[..]) else {
+                    self.outside.unread = unread;
                     return Ok(false);
                 };
                 let read = read?;
                 if read == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                self.engine.metrics().bytes_received(read);
+                self.outside.engine.metrics().bytes_received(read);
                 if unread.is_empty() {
                     let whole = gate::parsable(&scratch[..read], most);
-                    let used = self.parse(&scratch[..whole])?;
-                    self.whole = whole - used;
-                    self.unread.extend_from_slice(&scratch[used..read]);
+                    let used = self.parse(&scratch[..whole], pump)?;
+                    self.outside.whole = whole - used;
+                    self.outside.unread.extend_from_slice(&scratch[used..read]);
                     return Ok(true);
                 }
                 unread.extend_from_slice(&scratch[..read]);
-                self.whole = gate::parsable(&unread, most);
+                whole = gate::parsable(&unread, most);
             }
-            let used = self.parse(&unread[..self.whole])?;
-            self.whole -= used;
+            let used = self.parse(&unread[..whole], pump)?;
+            self.outside.whole = whole - used;
             unread.drain(..used);
             // A quiet connection keeps no room for what it read.
             if !unread.is_empty() {
-                self.unread = unread;
+                self.outside.unread = unread;
             }
             Ok(true)
         })
     }
 
-    /// Feeds `bytes` to tungstenite until they are used up or the edge has enough; says how many were used.
-    fn parse(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn shut_down(&mut self) -> io::Result<bool> {
+        Ok(!self.outside.unflushed && self.outside.socket.poll_shutdown(self.cx)?.is_ready())
+    }
+
+    fn discard(&mut self) -> io::Result<Option<usize>> {
+        SCRATCH.with_borrow_mut(|scratch| match self.outside.socket.poll_read(self.cx, &mut scratch[..]) {
+            Poll::Ready(read) => read.map(Some),
+            Poll::Pending => Ok(None),
+        })
+    }
+
+    fn open(&mut self, proven: Proven) -> ConnId {
+        let engaged = self.outside.engine.open(proven, &self.outside.mailbox);
+        self.outside.engaged.insert(engaged).conn()
+    }
+
+    fn submit(&mut self, input: Input) {
+        self.outside.engine.submit(input);
+    }
+
+    fn leave(&mut self, _: ConnId) {
+        if let Some(engaged) = &mut self.outside.engaged {
+            engaged.leave();
+        }
+    }
+
+    fn established(&mut self) {
+        let most = Some(self.outside.max_frame);
+        self.outside.ws.set_config(|config| {
+            config.max_message_size = most;
+            config.max_frame_size = most;
+        });
+    }
+
+    fn ending(&mut self, reason: &CloseReason, opening: bool) {
+        self.outside.engine.metrics().closed(reason, opening);
+    }
+
+    fn goodbye(&mut self, out: &mut Vec<u8>) {
+        // It is appended to memory, which does not fail; once the peer has closed there is nothing to append.
+        let _ = self.outside.ws.close(&mut Feed { rest: &mut &[][..], answers: out }, None);
+    }
+}
+
+impl<S: Socket> Polled<'_, '_, S> {
+    /// Feeds `bytes` to tungstenite until they are used up or the pump has enough; says how many were used.
+    fn parse(&mut self, bytes: &[u8], pump: &mut Pump) -> io::Result<usize> {
         let mut rest = bytes;
-        self.more = true;
-        while self.state == State::Live && self.edge.wants_message() {
-            let read = self.ws.read(&mut Feed { rest: &mut rest, answers: self.queue.own() });
+        self.outside.more = true;
+        while pump.wants_message() {
+            let read = self.outside.ws.read(&mut Feed { rest: &mut rest, answers: pump.answers() });
             match read {
-                Ok(Message::Binary(message)) => {
-                    let handled = self.edge.on_message(&message, &mut generator(), self.queue.own());
-                    match handled {
-                        Ok(Some(submit)) => self.submit(submit),
-                        Ok(None) => {}
-                        Err(reason) => self.part(&reason),
-                    }
-                }
-                Ok(Message::Close(_)) => self.bye(),
+                Ok(Message::Binary(message)) => pump.message(&message, self),
+                Ok(Message::Close(_)) => pump.peer_closed(self),
                 // Text is not of the protocol; control frames are tungstenite's.
                 Ok(_) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.more = false;
+                    self.outside.more = false;
                     break;
                 }
                 Err(Error::Io(error)) => return Err(error),
-                Err(Error::Capacity(_)) => self.part(&CloseReason::Malformed("frame too large")),
-                Err(Error::ConnectionClosed | Error::AlreadyClosed) => self.bye(),
-                Err(_) => self.part(&CloseReason::Malformed("not a WebSocket message")),
+                Err(Error::Capacity(_)) => pump.end(&CloseReason::Malformed("frame too large"), self),
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => pump.peer_closed(self),
+                Err(_) => pump.end(&CloseReason::Malformed("not a WebSocket message"), self),
             }
         }
-        self.queue.settle();
+        pump.settle();
         Ok(bytes.len() - rest.len())
-    }
-
-    fn submit(&mut self, submit: Submit) {
-        match (submit, &self.engaged) {
-            (Submit::Open(proven), None) => {
-                self.engaged = Some(self.engine.open(proven, &self.mailbox));
-            }
-            (Submit::Request { request, command, token }, Some(engaged)) => {
-                self.engine.submit(Input::Request { conn: engaged.conn(), request, command, token });
-            }
-            _ => {}
-        }
-    }
-
-    /// Queues the reason as the last word.
-    fn part(&mut self, reason: &CloseReason) {
-        if self.state == State::Live {
-            self.engine.metrics().closed(reason, self.edge.is_opening());
-            self.edge.farewell(reason, self.queue.own());
-            self.bye();
-        }
-    }
-
-    /// Queues the WebSocket's own goodbye.
-    fn bye(&mut self) {
-        let _ = self.ws.close(&mut Feed { rest: &mut &[][..], answers: self.queue.own() }, None);
-        self.queue.settle();
-        self.leave();
-        self.state = State::Parting;
-    }
-
-    fn leave(&mut self) {
-        if let Some(engaged) = &mut self.engaged {
-            engaged.leave();
-        }
     }
 }
 

@@ -3,45 +3,28 @@
 //! tungstenite sets as much memory aside as a frame's head announces. Whoever announces much and sends little
 //! must not make it.
 
-/// How long the frame is that starts somewhere.
-#[derive(Debug, PartialEq, Eq)]
-enum Head {
-    /// Its head is not whole.
-    Partial,
-    /// Nothing of it will be waited for.
-    Refused,
-    /// Head and content, in bytes.
-    Frame(usize),
-}
+use conclave_core::wire::websocket::Head;
 
 /// How many of `bytes`, which begin where a frame begins, may be parsed. A frame has at most `most` bytes of content.
 pub(crate) fn parsable(bytes: &[u8], most: usize) -> usize {
     let mut at = 0;
     loop {
         let rest = &bytes[at..];
-        match head(rest, most) {
-            Head::Frame(len) if len <= rest.len() => at += len,
-            Head::Refused => return bytes.len(),
-            Head::Frame(_) | Head::Partial => return at,
+        // A kind that does not exist is refused at its first byte.
+        if rest.len() >= 2 && matches!(rest[0] & 0x0f, 3..=7 | 11..=15) {
+            return bytes.len();
         }
-    }
-}
-
-fn head(bytes: &[u8], most: usize) -> Head {
-    let [first, second, rest @ ..] = bytes else { return Head::Partial };
-    if matches!(first & 0x0f, 3..=7 | 11..=15) {
-        return Head::Refused;
-    }
-    let (len, extended) = match (second & 0x7f, rest) {
-        (126, [a, b, ..]) => (u64::from(u16::from_be_bytes([*a, *b])), 2),
-        (127, [a, b, c, d, e, f, g, h, ..]) => (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 8),
-        (126 | 127, _) => return Head::Partial,
-        (short, _) => (u64::from(short), 0),
-    };
-    let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    match usize::try_from(len) {
-        Ok(len) if len <= most => Head::Frame(2 + extended + mask + len),
-        _ => Head::Refused,
+        let Some(head) = Head::read(rest) else { return at };
+        match usize::try_from(head.content) {
+            Ok(content) if content <= most => {
+                let frame = head.size.saturating_add(content);
+                if frame > rest.len() {
+                    return at;
+                }
+                at += frame;
+            }
+            _ => return bytes.len(),
+        }
     }
 }
 

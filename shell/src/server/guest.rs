@@ -64,7 +64,7 @@ impl Guest {
 
     pub(super) fn leave(&mut self) {
         match std::mem::replace(&mut self.place, Place::Nowhere) {
-            Place::Arriving => self.shared.told(),
+            Place::Arriving => self.shared.named(),
             Place::Of(address) => self.shared.leave(address, self.failed),
             Place::Nowhere => {}
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use conclave_core::admission::NotAdmitted;
 use conclave_core::hub::{Action, Gauges};
 use conclave_core::protocol::{CloseReason, Reply};
-use conclave_store::journal::CommitStats;
+use conclave_store::backend::CommitStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

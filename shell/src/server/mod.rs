@@ -22,8 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use conclave_core::admission::{Admission, AdmissionLimits, NotAdmitted};
+use conclave_core::directory::Directory;
 use conclave_core::hub::Config;
 use conclave_core::time::UnixMillis;
+use conclave_store::backend::{Backend, EventSink};
 use conclave_store::journal::{Journal, OpenError};
 use event_listener::Event;
 use futures_lite::future::or;
@@ -31,7 +33,7 @@ use socket2::{Domain, Socket, Type};
 use tracing::debug;
 
 use self::connection::Bounds;
-use self::engine::{Driver, Engine, Round};
+use self::engine::{Driver, EngineHandle, Round};
 use self::metrics::Metrics;
 use self::runtime::Runtime;
 use self::tls::Tls;
@@ -114,13 +116,19 @@ impl Server {
         options: Options,
     ) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::default());
-        let driver = Driver::start(options.hub, journal, metrics, options.clock)?;
+        let mut directory = Directory::default();
+        journal.load(&mut |record| directory.apply(&record))?;
+        let server_id = journal.server_id().to_owned();
+        let start = |sink: EventSink| -> Result<Box<dyn Backend>, OpenError> {
+            Ok(Box::new(journal.start(move |event| sink(event))?))
+        };
+        let driver = Driver::start(options.hub, directory, metrics, options.clock, start)?;
         let shared = Arc::new(Shared {
-            engine: driver.engine().clone(),
+            engine: driver.handle().clone(),
             clock: options.clock,
             admission: Mutex::new(Admission::new(options.admission)),
             bounds: options.bounds,
-            server_id: driver.server_id().to_owned(),
+            server_id,
             trusted_proxies: options.trusted_proxies,
             metrics_apart: AtomicBool::new(false),
             scrapes: AtomicUsize::new(0),
@@ -190,7 +198,7 @@ impl HubTask {
 
 /// What every connection of a server shares.
 pub struct Shared {
-    pub(crate) engine: Engine,
+    pub(crate) engine: EngineHandle,
     clock: Clock,
     admission: Mutex<Admission>,
     pub(crate) bounds: Bounds,
@@ -202,7 +210,7 @@ pub struct Shared {
 
 impl Shared {
     /// The engine.
-    pub fn engine(&self) -> &Engine {
+    pub fn engine(&self) -> &EngineHandle {
         &self.engine
     }
 
@@ -227,8 +235,8 @@ impl Shared {
         self.noted(peer, admitted)
     }
 
-    pub(crate) fn told(&self) {
-        self.admission().told();
+    pub(crate) fn named(&self) {
+        self.admission().named();
     }
 
     pub(crate) fn enter(&self, address: IpAddr) -> Result<(), NotAdmitted> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use conclave_core::handshake::HANDSHAKE_TIMEOUT;
-use conclave_core::protocol::CloseReason;
 
 use tracing::{Instrument as _, Level, span};
 
@@ -37,7 +36,7 @@ pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(
     let mut connection = Box::new(Connection::new(socket, read, engine, guest.shared.bounds));
     let handshake = Box::pin(until::<R, _>(deadline, drive(&mut connection)).instrument(opening));
     let mut progress = handshake.await.unwrap_or_else(|| {
-        connection.end(CloseReason::HandshakeTimeout);
+        connection.time_out();
         Progress::Parting
     });
     guest.failed = progress != Progress::Established;

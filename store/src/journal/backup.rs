@@ -8,9 +8,10 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::{OpenError, StoreError};
+use super::error::OpenError;
 use super::home::{self, Home};
 use super::schema;
+use crate::backend::StoreError;
 use crate::durable;
 
 /// Whether a restore may overwrite a data directory that holds something.

@@ -12,9 +12,10 @@ use std::thread::{self, JoinHandle};
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, Result};
 
-use super::error::{OpenError, StoreError};
+use super::error::OpenError;
 use super::queue::Queue;
-use super::{Event, EventSink, Options, schema};
+use super::{Options, schema};
+use crate::backend::{Event, EventSink, StoreError};
 
 /// Every so many pages in the log the thread moves them.
 const EVERY: usize = 1000;

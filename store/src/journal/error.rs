@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::backend::StoreError;
+
 /// Why a data directory could not be opened, read, backed up or restored. `Display` says what is wrong,
 /// [`OpenError::advice`] what to do.
 #[derive(Debug, thiserror::Error)]
@@ -139,36 +141,6 @@ impl OpenError {
             },
         }
     }
-}
-
-/// Why the store did not do what it was asked; nothing of it was done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// No space left.
-    #[error("the disk is full: free some space")]
-    Full,
-    /// The database cannot be written to.
-    #[error("the database cannot be written to: make the data directory writable")]
-    ReadOnly,
-    /// Another program holds the database.
-    #[error("another program keeps the database locked: end it")]
-    Busy,
-    /// The database contradicts itself.
-    #[error("the database is damaged ({0}): restore a backup")]
-    Corrupt(String),
-    /// The disk failed.
-    #[error("the disk failed: {0}")]
-    Io(String),
-    /// The records contradict what is stored: a bug in whoever decided them.
-    #[error("the records contradict what is stored: {0}")]
-    Contradiction(String),
-    /// The store was stopped.
-    #[error("the store was stopped")]
-    Closed,
-    /// Anything else.
-    #[error("the database failed: {0}")]
-    Other(String),
 }
 
 impl StoreError {

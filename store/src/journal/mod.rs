@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use conclave_core::record::Record;
+use conclave_core::time::UnixMillis;
 use rusqlite::Connection;
 
 mod apply;
@@ -23,11 +24,13 @@ mod schema;
 mod transaction;
 mod writer;
 
+pub use crate::backend::{CommitStats, Event, Request, StoreError};
 pub use backup::{Replace, backup, restore};
-pub use error::{OpenError, StoreError};
-pub use reader::{History, Request};
-pub use writer::{CommitStats, Writer};
+pub use error::OpenError;
+pub use reader::History;
+pub use writer::Writer;
 
+use crate::backend::{Backend, EventSink, PageCallback};
 use home::Home;
 
 /// How a journal is kept.
@@ -47,26 +50,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { ephemeral: false, max_size: None, readers: 2 }
     }
-}
-
-/// What a running journal tells. It is told on the journal's threads and must not be waited in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A batch is durable, or nothing of it was stored.
-    Persisted {
-        /// The batch's number, as it was given to [`Writer::persist`].
-        batch: u64,
-        /// What it cost, or why it failed.
-        result: Result<CommitStats, StoreError>,
-    },
-    /// All messages older than what [`Writer::purge_older_than`] named are gone.
-    Purged {
-        /// How many there were.
-        rows: u64,
-    },
-    /// Something in the background failed that an operator should know of: a purge that is tried again later,
-    /// rows of history that cannot be read.
-    Warning(StoreError),
 }
 
 /// An open data directory, owned by this process alone.
@@ -123,11 +106,9 @@ impl Journal {
         let readers = reader::Pool::start(&file, &options, &on_event)?;
         let writing = writer::Writing::start(connection, &file, &options, &on_event)?;
         home.hide();
-        Ok(Running { readers, writing, server_id, home })
+        Ok(Running { readers, writing, server_id, home, on_event })
     }
 }
-
-type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// A journal at work. Dropping it does as [`Running::stop`] does.
 pub struct Running {
@@ -136,6 +117,7 @@ pub struct Running {
     writing: writer::Writing,
     server_id: String,
     home: Home,
+    on_event: EventSink,
 }
 
 impl Running {
@@ -161,6 +143,26 @@ impl Running {
 
     /// Commits and answers everything queued, refuses what comes later, and gives the directory up.
     pub fn stop(self) {}
+}
+
+impl Backend for Running {
+    fn persist(&self, batch: u64, records: Vec<Record>) {
+        if let Err(why) = self.writer().persist(batch, records) {
+            (self.on_event)(Event::Persisted { batch, result: Err(why) });
+        }
+    }
+
+    fn read(&self, request: Request, callback: PageCallback) {
+        self.readers.read(request, callback);
+    }
+
+    fn purge_older_than(&self, cutoff: UnixMillis) {
+        self.writer().purge_older_than(cutoff);
+    }
+
+    fn stop(self: Box<Self>) {
+        Self::stop(*self);
+    }
 }
 
 #[cfg(test)]

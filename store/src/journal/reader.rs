@@ -8,14 +8,14 @@ use std::thread::{self, JoinHandle};
 use conclave_core::name::SessionPath;
 use conclave_core::payload::{Envelope, Payload};
 use conclave_core::protocol::Stamped;
-use conclave_core::record::ChannelId;
 use conclave_core::time::UnixMillis;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 
-use super::error::{OpenError, StoreError};
+use super::error::OpenError;
 use super::queue::Queue;
-use super::{Event, EventSink, Options, schema};
+use super::{Options, schema};
+use crate::backend::{Event, EventSink, PageCallback, Request, StoreError};
 
 const PAGE: &str = "SELECT ts, sender, kind, body, key_id FROM messages
                     WHERE channel = ?1 AND ts > ?2 ORDER BY ts";
@@ -23,19 +23,6 @@ const PAGE: &str = "SELECT ts, sender, kind, body, key_id FROM messages
 /// What a message costs on the wire beside its path and payload, at most: three lengths, the stamp, two tags
 /// and two long lengths.
 const ROW_OVERHEAD: usize = 32;
-
-/// Which page to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Of which channel.
-    pub channel: ChannelId,
-    /// Only messages stamped after this.
-    pub since: UnixMillis,
-    /// At most so many messages.
-    pub max_rows: usize,
-    /// At most so many bytes of encoded messages, on any wire; but one message always fits.
-    pub max_bytes: usize,
-}
 
 /// Reads pages of history. Cloning it counts a reference.
 #[derive(Clone)]
@@ -47,16 +34,14 @@ type Page = Result<Vec<Stamped>, StoreError>;
 
 struct Job {
     request: Request,
-    callback: Box<dyn FnOnce(Page) + Send>,
+    callback: PageCallback,
 }
 
 impl History {
     /// Reads a page, oldest message first, and hands it to `callback` on a reading thread, which must not be
     /// blocked. Everything reported as persisted before this call is seen. The queue has no bound of its own.
     pub fn read(&self, request: Request, callback: impl FnOnce(Page) + Send + 'static) {
-        if let Err(job) = self.queue.push(Job { request, callback: Box::new(callback) }) {
-            (job.callback)(Err(StoreError::Closed));
-        }
+        enqueue(&self.queue, request, Box::new(callback));
     }
 
     /// Reads a page and waits for it.
@@ -70,6 +55,12 @@ impl History {
             let _ = sender.send(page);
         });
         receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+fn enqueue(queue: &Queue<Job>, request: Request, callback: PageCallback) {
+    if let Err(job) = queue.push(Job { request, callback }) {
+        (job.callback)(Err(StoreError::Closed));
     }
 }
 
@@ -97,6 +88,10 @@ impl Pool {
             pool.threads.push(thread.map_err(|source| OpenError::io(file, source))?);
         }
         Ok(pool)
+    }
+
+    pub(super) fn read(&self, request: Request, callback: PageCallback) {
+        enqueue(&self.queue, request, callback);
     }
 
     pub(super) fn history(&self) -> History {

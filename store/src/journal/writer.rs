@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use conclave_core::record::Record;
 use conclave_core::time::UnixMillis;
@@ -13,11 +13,12 @@ use tracing::info_span;
 
 use super::apply::Applier;
 use super::checkpoint::Checkpointer;
-use super::error::{OpenError, StoreError};
+use super::error::OpenError;
 use super::purge::{Purge, Step};
 use super::queue::Queue;
 use super::transaction::in_transaction;
-use super::{Event, EventSink, Options, schema};
+use super::{Options, schema};
+use crate::backend::{CommitStats, Event, EventSink, StoreError};
 
 /// Past so many records a transaction is committed even if more wait: nobody waits for ever.
 const GROUP: usize = 4096;
@@ -26,17 +27,6 @@ const GROUP: usize = 4096;
 #[derive(Clone)]
 pub struct Writer {
     queue: Arc<Queue<Task>>,
-}
-
-/// What making a batch durable cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CommitStats {
-    /// The batch's records.
-    pub rows: usize,
-    /// The bytes of the messages among them.
-    pub bytes: usize,
-    /// How long its transaction took. Batches that were waiting together share one.
-    pub duration: Duration,
 }
 
 enum Task {

@@ -1,20 +1,27 @@
-//! The server's end of a connection: the shell's `Connection`, step by step, over a simulated network.
+//! Connections: the core's pumps over a simulated network.
 
+use conclave_core::engine::Arrival;
 use conclave_core::fanout::Item;
-use conclave_core::handshake::HANDSHAKE_TIMEOUT;
-use conclave_core::hub::Input;
+use conclave_core::handshake::{HANDSHAKE_TIMEOUT, Proven};
+use conclave_core::hub::{ConnId, Input};
 use conclave_core::protocol::CloseReason;
-use conclave_core::wire::edge::Submit;
-use conclave_core::wire::websocket;
+use conclave_core::pump::{Carrier, Progress, Pump};
+use conclave_core::wire::websocket::{self, Head};
+use conclave_core::write_queue::WriteQueue;
+use rand_core::CryptoRng;
 
 use super::plan::SECOND;
-use super::wire::{Down, ServerEnd, Wire};
+use super::wire::{Down, Outside, ServerEnd, Wire};
 use super::world::{Event, World};
 
-/// What is taken from the mailbox while this much waits to be written; the shell's is larger.
+/// Bytes that wait to be written beyond which a pump takes no more; the shell's are more.
 pub(super) const WRITE: usize = 16 << 10;
-/// Messages handled before others get their turn.
-const TURN: usize = 256;
+/// The WebSocket's own goodbye: an empty close frame.
+const GOODBYE: [u8; 2] = [0x80 | CLOSE, 0];
+/// Its opcode.
+const CLOSE: u8 = 8;
+/// How long a connection that ends may take to read its last word.
+const LAST_WORD: u64 = 2 * SECOND;
 
 impl World {
     /// A client's dial arrives.
@@ -27,7 +34,7 @@ impl World {
         let mut nonce = [0; 32];
         rand_core::Rng::fill_bytes(&mut self.secrets, &mut nonce);
         let wire = self.wires.len();
-        self.wires.push(Wire::new(client, nonce, self.plan.queue));
+        self.wires.push(Wire::new(wire, client, nonce, WRITE, self.plan.queue));
         self.server.ends.insert(wire);
         self.after(HANDSHAKE_TIMEOUT.as_micros() as u64, Event::HandshakeTimeout(wire));
         let wanted = self.with_client(client, |client, world| client.dialed(world, attempt, wire));
@@ -70,7 +77,7 @@ impl World {
         }
         match &mut end.server {
             Some(server) => {
-                server.arrived.push_back(bytes);
+                server.outside.arrived.push_back(bytes);
                 self.wake(wire);
             }
             None if self.server.process.is_some() => self.send_down(wire, Down::End("connection reset")),
@@ -83,7 +90,7 @@ impl World {
         if !self.wires[wire].cut
             && let Some(server) = &mut self.wires[wire].server
         {
-            server.ended = true;
+            server.outside.ended = true;
             self.wake(wire);
         }
     }
@@ -120,14 +127,14 @@ impl World {
         let client = self.wires[wire].client;
         match what {
             Down::End(why) => {
-                self.wires[wire].open = false;
+                self.hang_up(wire);
                 self.with_client(client, |client, world| client.closed(world, wire, why));
             }
             Down::Bytes(bytes) => {
                 let end = &mut self.wires[wire];
                 end.unread -= bytes.len();
                 let mut buffer = std::mem::take(&mut end.partial);
-                if end.server.as_ref().is_some_and(|server| !server.queue.is_empty()) {
+                if end.server.as_ref().is_some_and(|server| server.pump.unwritten() > 0) {
                     self.wake(wire);
                 }
                 let bytes = if buffer.is_empty() {
@@ -139,7 +146,14 @@ impl World {
                 let mut rest = &bytes[..];
                 while let Some(content) = websocket::content(rest).filter(|it| it.end <= rest.len()) {
                     let (message, next) = (&rest[content.clone()], &rest[content.end..]);
-                    self.with_client(client, |client, world| client.message(world, wire, message));
+                    if std::mem::take(&mut self.wires[wire].parted) {
+                        self.fail(format!("client {client} is sent something after the last word"));
+                    }
+                    if Head::read(rest).is_some_and(|head| head.opcode == CLOSE) {
+                        self.wires[wire].parted = true;
+                    } else {
+                        self.with_client(client, |client, world| client.message(world, wire, message));
+                    }
                     rest = next;
                     if !self.wires[wire].open {
                         return;
@@ -164,151 +178,136 @@ impl World {
     pub(super) fn poll(&mut self, wire: usize) {
         let Some(mut end) = self.wires[wire].server.take() else { return };
         end.woken = false;
-        let lives = self.step(wire, &mut end);
+        let progress = loop {
+            let ServerEnd { pump, outside, .. } = &mut *end;
+            match pump.run(&mut Polled { world: self, wire, outside }) {
+                Progress::Established => {}
+                Progress::Parting => self.after(LAST_WORD, Event::PartingTimeout(wire)),
+                progress => break progress,
+            }
+        };
         let verdict = self.bounded(&end);
         self.demand(verdict);
-        if lives {
-            self.wires[wire].server = Some(end);
-        } else {
-            self.gone(wire, *end);
+        match progress {
+            Progress::Ended => return self.gone(wire),
+            Progress::Again => {
+                end.woken = true;
+                self.after(1, Event::Poll(wire));
+            }
+            Progress::Waiting | Progress::Established | Progress::Parting => {}
         }
+        self.wires[wire].server = Some(end);
     }
 
-    fn gone(&mut self, wire: usize, end: ServerEnd) {
+    /// The server's end of a connection is closed.
+    fn gone(&mut self, wire: usize) {
         self.server.ends.remove(&wire);
-        if let Some(conn) = end.conn {
-            self.leave(conn);
-        }
         self.send_down(wire, Down::End("end of file"));
     }
 
     /// The server gives up a connection.
     pub(super) fn drop_end(&mut self, wire: usize) {
-        if let Some(end) = self.wires[wire].server.take() {
-            self.gone(wire, *end);
+        if let Some(mut end) = self.wires[wire].server.take() {
+            let ServerEnd { pump, outside, .. } = &mut *end;
+            pump.give_up(&mut Polled { world: self, wire, outside });
+            self.gone(wire);
         }
     }
 
     /// The handshake should have ended by now.
     pub(super) fn handshake_timeout(&mut self, wire: usize) {
-        if let Some(mut end) = self.wires[wire].server.take() {
-            if end.edge.is_opening() {
-                self.part(wire, &mut end, &CloseReason::HandshakeTimeout);
-            }
-            self.wires[wire].server = Some(end);
+        if let Some(end) = &mut self.wires[wire].server
+            && end.pump.is_opening()
+        {
+            end.pump.time_out();
             self.wake(wire);
         }
     }
+}
 
-    /// False if the connection has ended.
-    fn step(&mut self, wire: usize, end: &mut ServerEnd) -> bool {
-        for _ in 0..TURN {
-            let mut progress = !end.parting && self.pick_up(wire, end);
-            progress |= self.write(wire, end);
-            if end.parting {
-                if end.queue.is_empty() {
-                    return false;
-                }
-            } else if end.edge.wants_message() {
-                match end.arrived.pop_front() {
-                    Some(message) => {
-                        self.take_message(wire, end, &message);
-                        progress = true;
-                    }
-                    None if end.ended => return false,
-                    None => {}
-                }
-            }
-            if !progress {
-                return true;
-            }
-        }
-        end.woken = true;
-        self.after(1, Event::Poll(wire));
-        true
+/// What a pump works with while its task runs.
+struct Polled<'a> {
+    world: &'a mut World,
+    wire: usize,
+    outside: &'a mut Outside,
+}
+
+/// The peer has gone.
+struct Gone;
+
+impl Carrier for Polled<'_> {
+    type Error = Gone;
+
+    fn generator(&mut self) -> impl CryptoRng {
+        &mut self.world.secrets
     }
 
-    fn take_message(&mut self, wire: usize, end: &mut ServerEnd, message: &[u8]) {
-        let handled = end.edge.on_message(message, &mut self.secrets, end.queue.own());
-        match handled {
-            Ok(Some(submit)) => self.submit_of(wire, end, submit),
-            Ok(None) => {}
-            Err(reason) => self.part(wire, end, &reason),
-        }
-        end.queue.settle();
+    fn take_items(&mut self, room: bool, into: &mut Vec<Item>) -> bool {
+        self.outside.mailbox.take(room, into)
     }
 
-    fn submit_of(&mut self, wire: usize, end: &mut ServerEnd, submit: Submit) {
-        match (submit, end.conn) {
-            (Submit::Open(proven), None) => end.conn = self.engage(wire, proven),
-            (Submit::Request { request, command, token }, Some(conn)) => {
-                self.submit(Input::Request { conn, request, command, token });
-            }
-            _ => {}
+    fn write(&mut self, queue: &mut WriteQueue) -> Result<bool, Gone> {
+        let Self { world, wire, .. } = self;
+        let mut room = world.plan.window.saturating_sub(world.wires[*wire].unread);
+        if room == 0 || queue.is_empty() {
+            return Ok(false);
         }
-    }
-
-    fn pick_up(&mut self, wire: usize, end: &mut ServerEnd) -> bool {
-        let waits = end.queue.len() >= WRITE && !end.mailbox.is_closed();
-        let mut items = Vec::new();
-        if waits || end.mailbox.take(&mut items) == 0 {
-            return false;
+        if room < queue.len() {
+            world.coverage.partial_writes += 1;
         }
-        let conn = end.conn.unwrap_or_default();
-        for item in items {
-            match item {
-                Item::Burst(burst) => burst.pieces(conn, |piece| end.queue.push(piece)),
-                Item::Reply { request, reply } => {
-                    let next = end.edge.on_reply(request, reply, &mut self.secrets, end.queue.own());
-                    if let Some(next) = next {
-                        self.submit_of(wire, end, next);
-                    }
-                }
-                Item::Whisper { from, target, payload } => {
-                    end.edge.whisper(&from, &target, &payload, end.queue.own());
-                }
-                Item::Established { path, admin } => end.edge.established(&path, admin, end.queue.own()),
-                Item::Close(reason) => {
-                    if reason.cuts_off() {
-                        end.queue.abandon();
-                    }
-                    self.part(wire, end, &reason);
-                }
-            }
-        }
-        end.queue.settle();
-        true
-    }
-
-    fn part(&mut self, wire: usize, end: &mut ServerEnd, reason: &CloseReason) {
-        if std::mem::replace(&mut end.parting, true) {
-            return;
-        }
-        end.edge.farewell(reason, end.queue.own());
-        end.queue.settle();
-        if let Some(conn) = end.conn.take() {
-            self.leave(conn);
-        }
-        self.after(3 * SECOND, Event::PartingTimeout(wire));
-    }
-
-    fn write(&mut self, wire: usize, end: &mut ServerEnd) -> bool {
-        let mut room = self.plan.window.saturating_sub(self.wires[wire].unread);
-        if room == 0 || end.queue.is_empty() {
-            return false;
-        }
-        if room < end.queue.len() {
-            self.coverage.partial_writes += 1;
-        }
-        let mut bytes = Vec::with_capacity(room.min(end.queue.len()));
-        for piece in end.queue.pieces() {
+        let mut bytes = Vec::with_capacity(room.min(queue.len()));
+        for piece in queue.pieces() {
             let part = &piece[..piece.len().min(room)];
             bytes.extend_from_slice(part);
             room -= part.len();
         }
-        end.queue.advance(bytes.len());
-        self.wires[wire].unread += bytes.len();
-        self.send_down(wire, Down::Bytes(bytes));
-        true
+        queue.advance(bytes.len());
+        world.wires[*wire].unread += bytes.len();
+        world.send_down(*wire, Down::Bytes(bytes));
+        Ok(true)
+    }
+
+    fn read(&mut self, pump: &mut Pump) -> Result<bool, Gone> {
+        match self.outside.arrived.pop_front() {
+            Some(message) => {
+                pump.message(&message, self);
+                pump.settle();
+                Ok(true)
+            }
+            None if self.outside.ended => Err(Gone),
+            None => Ok(false),
+        }
+    }
+
+    fn shut_down(&mut self) -> Result<bool, Gone> {
+        self.world.send_down(self.wire, Down::End("end of file"));
+        Ok(true)
+    }
+
+    fn discard(&mut self) -> Result<Option<usize>, Gone> {
+        Ok(match self.outside.arrived.pop_front() {
+            Some(message) => Some(message.len()),
+            None => self.outside.ended.then_some(0),
+        })
+    }
+
+    fn open(&mut self, proven: Proven) -> ConnId {
+        self.world.engage(&self.outside.mailbox, proven)
+    }
+
+    fn submit(&mut self, input: Input) {
+        self.world.submit(input);
+    }
+
+    fn leave(&mut self, conn: ConnId) {
+        self.world.arrives(Arrival::Left { conn });
+    }
+
+    fn established(&mut self) {}
+
+    fn ending(&mut self, _: &CloseReason, _: bool) {}
+
+    fn goodbye(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&GOODBYE);
     }
 }

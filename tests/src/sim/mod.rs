@@ -1,8 +1,8 @@
 //! The deterministic simulation: many links and one hub over a seeded network and a seeded disk.
 //!
 //! Everything runs in one thread on virtual time, and a seed decides all of it: the same seed, the same run, byte
-//! for byte. The hub, its fan-out, the edges and the links are the real ones; the network, the disk, the clocks
-//! and the process around them are simulated with all that may go wrong there. Referees watch: `watch` the
+//! for byte. The engine (hub, fan-out, mailboxes), the connections' pumps and the links are the real ones; the network, the
+//! disk, the clocks and the process around them are simulated with all that may go wrong there. Referees watch: `watch` the
 //! hub's every action, `follow` what links hand on, the clients what became of what they asked for. At the end all
 //! is made whole, and whatever was promised must hold.
 

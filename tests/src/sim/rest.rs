@@ -32,8 +32,12 @@ pub(super) fn settle(world: &mut World) {
 
 fn check(world: &mut World) -> Result<(), String> {
     let Some(process) = world.server.process.take() else { return Err("the server does not run".into()) };
-    let verdict = process.watch.compare(world.now(), &process.hub).and_then(|()| process.watch.at_rest());
-    let gauges = process.hub.gauges();
+    let verdict = process
+        .outside
+        .watch
+        .compare(world.now(), process.engine.hub())
+        .and_then(|()| process.outside.watch.at_rest());
+    let gauges = process.engine.hub().gauges();
     world.server.process = Some(process);
     verdict?;
     if gauges.waiting + gauges.gathering > 0 {
@@ -56,7 +60,7 @@ fn check(world: &mut World) -> Result<(), String> {
             return Err(format!("link {number} was not answered {} times", link.unanswered()));
         }
         let Some(process) = &world.server.process else { continue };
-        let Some(conn) = process.watch.conn(path) else {
+        let Some(conn) = process.outside.watch.conn(path) else {
             return Err(format!("link {number} is up, and {path} is not there"));
         };
         for (channel, follow) in &link.follows {
@@ -64,9 +68,9 @@ fn check(world: &mut World) -> Result<(), String> {
                 incomparable += 1;
                 continue;
             }
-            let subscribed = follow
-                .channel
-                .is_some_and(|known| process.watch.subscriptions(conn).any(|subscribed| subscribed == known));
+            let subscribed = follow.channel.is_some_and(|known| {
+                process.outside.watch.subscriptions(conn).any(|subscribed| subscribed == known)
+            });
             if !subscribed {
                 return Err(format!("link {number} follows {channel} and is not subscribed to it"));
             }
@@ -88,7 +92,7 @@ fn renamed(world: &World, name: &ChannelName, channel: Option<conclave_core::rec
         .server
         .process
         .as_ref()
-        .is_some_and(|process| process.watch.model.channel_named(name).map(|(id, _)| id) != channel)
+        .is_some_and(|process| process.outside.watch.model.channel_named(name).map(|(id, _)| id) != channel)
 }
 
 /// Acknowledged posts are in the history exactly once, denied ones are not, and nothing else is.

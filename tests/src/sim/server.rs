@@ -1,22 +1,19 @@
-//! The server's process: the engine's rounds around the hub and its fan-out, as the shell drives them.
+//! The server's process: the core's engine, with a queue of arrivals and a store that the simulation brings.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use conclave_core::fanout::{Fanout, Item, Shell};
+use conclave_core::engine::{Arrival, ConnIds, Engine, Host};
 use conclave_core::handshake::Proven;
 use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read};
 use conclave_core::name::UserName;
-use conclave_core::protocol::CloseReason;
 use conclave_core::record::Record;
-use conclave_shell::server::mailbox::Pushed;
+use conclave_core::time::Now;
 
 use super::plan::{MILLI, SECOND};
 use super::watch::Watch;
-use super::wire::{Down, ServerEnd};
+use super::wire::{Down, Mailbox, ServerEnd};
 use super::world::{Event, World};
 
-/// Inputs of one round.
-const ROUND: usize = 4096;
 /// What may wait for the hub: every connection has its bound, and there are no more than these.
 const MOST_WAITING: usize = 256 * 64;
 
@@ -32,53 +29,25 @@ pub(super) struct Server {
 
 /// A running server.
 pub(super) struct Process {
-    /// The hub.
-    pub hub: Hub,
-    /// Its referee.
-    pub watch: Watch,
-    fanout: Fanout,
-    actions: Vec<Action>,
-    hands: Hands,
-    inbox: VecDeque<Incoming>,
+    /// The hub, its fan-out and the mailboxes.
+    pub engine: Engine<Mailbox>,
+    /// What the engine works with.
+    pub outside: Outside,
     round_due: bool,
     timer: Option<u64>,
-    places: BTreeMap<ConnId, usize>,
-    free: Vec<ConnId>,
-    used: u64,
     /// It shuts down.
     pub draining: bool,
 }
 
-enum Incoming {
-    Open { conn: ConnId, proven: Proven, wire: usize },
-    Input(Input),
-    Left(ConnId),
-}
-
-#[derive(Default)]
-struct Hands {
-    sends: Vec<(ConnId, Item)>,
-    batches: Vec<(BatchId, Vec<Record>)>,
-    reads: Vec<Read>,
-    drained: bool,
-}
-
-impl Shell for Hands {
-    fn send(&mut self, conn: ConnId, item: Item) {
-        self.sends.push((conn, item));
-    }
-
-    fn persist(&mut self, batch: BatchId, records: Vec<Record>) {
-        self.batches.push((batch, records));
-    }
-
-    fn read(&mut self, read: Read) {
-        self.reads.push(read);
-    }
-
-    fn drained(&mut self) {
-        self.drained = true;
-    }
+/// The queue of arrivals, and the hub's referee.
+pub(super) struct Outside {
+    /// The referee.
+    pub watch: Watch,
+    inbox: VecDeque<Arrival<Mailbox>>,
+    conn_ids: ConnIds,
+    /// The connections that have not left, as the referee knows them.
+    connections: BTreeMap<ConnId, Mailbox>,
+    to_wake: BTreeSet<usize>,
 }
 
 impl Server {
@@ -105,26 +74,26 @@ impl World {
             Err(what) => return self.fail(format!("what is durable contradicts itself: {what}")),
         };
         self.server.process = Some(Process {
-            hub: Hub::new(config, self.store.load()),
-            watch,
-            fanout: Fanout::default(),
-            actions: Vec::new(),
-            hands: Hands::default(),
-            inbox: VecDeque::new(),
+            engine: Engine::new(Hub::new(config, self.store.load())),
+            outside: Outside {
+                watch,
+                inbox: VecDeque::new(),
+                conn_ids: ConnIds::default(),
+                connections: BTreeMap::new(),
+                to_wake: BTreeSet::new(),
+            },
             round_due: false,
             timer: None,
-            places: BTreeMap::new(),
-            free: Vec::new(),
-            used: 0,
             draining: false,
         });
         let life = self.server.life;
         self.trace(format_args!("server: life {life} begins"));
     }
 
-    fn incoming(&mut self, incoming: Incoming) {
+    /// Something arrives at the engine.
+    pub(super) fn arrives(&mut self, arrival: Arrival<Mailbox>) {
         let Some(process) = &mut self.server.process else { return };
-        process.inbox.push_back(incoming);
+        process.outside.inbox.push_back(arrival);
         if !std::mem::replace(&mut process.round_due, true) {
             let delay = self.net.below(150);
             self.after(delay, Event::Round(self.server.life));
@@ -132,30 +101,25 @@ impl World {
     }
 
     /// A connection asks the engine to become a session.
-    pub(super) fn engage(&mut self, wire: usize, proven: Proven) -> Option<ConnId> {
-        let process = self.server.process.as_mut()?;
-        let conn = process.free.pop().unwrap_or_else(|| {
-            process.used += 1;
-            ConnId(process.used - 1)
-        });
-        self.incoming(Incoming::Open { conn, proven, wire });
-        Some(conn)
+    pub(super) fn engage(&mut self, mailbox: &Mailbox, proven: Proven) -> ConnId {
+        let conn = match &mut self.server.process {
+            Some(process) => process.outside.conn_ids.take(),
+            // It ends with its process.
+            None => ConnId::default(),
+        };
+        self.arrives(Arrival::Open { conn, proven, mailbox: mailbox.clone() });
+        conn
     }
 
     /// A connection hands the hub an input.
     pub(super) fn submit(&mut self, input: Input) {
-        self.incoming(Incoming::Input(input));
+        self.arrives(Arrival::Input(input));
     }
 
-    /// A connection tells that it has ended.
-    pub(super) fn leave(&mut self, conn: ConnId) {
-        self.incoming(Incoming::Left(conn));
-    }
-
-    /// Something arrives at the engine of this life.
+    /// An input arrives at the engine of this life.
     pub(super) fn arrive(&mut self, life: u32, input: Input) {
         if life == self.server.life {
-            self.incoming(Incoming::Input(input));
+            self.submit(input);
         }
     }
 
@@ -180,39 +144,38 @@ impl World {
         let Some(mut process) = self.server.process.take() else { return };
         process.round_due = false;
         let now = self.now();
-        for _ in 0..ROUND {
-            let Some(incoming) = process.inbox.pop_front() else { break };
-            let input = match incoming {
-                Incoming::Open { conn, proven, wire } => {
-                    process.places.insert(conn, wire);
-                    Input::Open { conn, proven }
-                }
-                Incoming::Input(input) => input,
-                Incoming::Left(conn) => {
-                    process.places.remove(&conn);
-                    process.free.push(ConnId(conn.0.wrapping_add(1 << 32)));
-                    Input::Closed { conn }
-                }
-            };
-            self.hand_in(&mut process, input);
+        let Process { engine, outside, .. } = &mut process;
+        let overflows: u64 = outside.connections.values().map(Mailbox::overflows).sum();
+        let round = engine.round(now, &mut Round { world: self, outside, outcome: None });
+        for wire in std::mem::take(&mut outside.to_wake) {
+            self.wake(wire);
         }
-        if process.hub.next_deadline().is_some_and(|at| at <= now.mono) {
-            self.hand_in(&mut process, Input::Tick);
-            let next = process.hub.next_deadline();
-            if next.is_some_and(|at| at <= now.mono) {
-                self.fail(format!("the hub leaves undone what is due at {next:?}"));
+        let hub = engine.hub();
+        let next = hub.next_deadline().filter(|at| *at <= now.mono);
+        if next.is_some() || hub.has_batch() {
+            self.fail(format!("a round leaves undone what is due, at {next:?}"));
+        }
+        for (conn, mailbox) in outside.connections.iter().filter(|(_, mailbox)| mailbox.overflows() > 0) {
+            if hub.path(*conn).is_some() {
+                let wire = mailbox.wire();
+                self.fail(format!("connection {wire} does not read, and its session lives on"));
             }
         }
-        self.carry_out(&mut process);
-        let next = process.hub.next_deadline();
+        let full: u64 = outside.connections.values().map(Mailbox::overflows).sum();
+        self.coverage.overflows += full.saturating_sub(overflows);
+        if !process.outside.inbox.is_empty() {
+            process.round_due = true;
+            self.after(1, Event::Round(life));
+        }
+        let next = process.engine.next_deadline();
         if let Some(at) = next.map(Self::server_at)
             && process.timer.is_none_or(|timer| timer > at)
         {
             process.timer = Some(at);
             self.on(at, Event::HubTimer(life));
         }
-        if process.hands.drained {
-            let verdict = process.watch.at_rest();
+        if round.drained {
+            let verdict = process.outside.watch.at_rest();
             self.demand(verdict);
             self.trace(format_args!("server: drained"));
             // The process ends a little later: last words are being written.
@@ -223,117 +186,30 @@ impl World {
         self.server.process = Some(process);
     }
 
-    /// The hub takes an input, under its referee's eyes.
-    fn hand_in(&mut self, process: &mut Process, input: Input) {
-        if self.failure.is_some() {
-            return;
-        }
-        let now = self.now();
-        self.coverage.hub_inputs += 1;
-        self.trace(format_args!("hub: {input:?}"));
-        let outcome = match &input {
-            Input::Persisted { .. } => Some(true),
-            Input::PersistFailed { .. } => Some(false),
-            _ => None,
-        };
-        let verdict = process.watch.input(now, &input);
-        self.demand(verdict);
-        let before = process.actions.len();
-        process.hub.handle(now, input, &mut process.actions);
-        if self.trace.is_some() {
-            for action in &process.actions[before..] {
-                self.trace(format_args!("     {action:?}"));
-            }
-        }
-        let done = &process.actions[before..];
-        let verdict = process.watch.actions(now, done, &process.hub, &mut self.coverage);
-        self.demand(verdict);
-        match outcome {
-            Some(true) => self.coverage.commits += 1,
-            Some(false) => self.coverage.failed_commits += 1,
-            None => {}
-        }
-        if outcome == Some(false) || self.coverage.hub_inputs.is_multiple_of(32) {
-            let verdict = process.watch.compare(now, &process.hub);
-            self.demand(verdict);
-            if process.hub.gauges().waiting + process.hub.gauges().gathering > MOST_WAITING {
-                self.fail("the hub gathers without bound".into());
-            }
-        }
-        self.subscriptions_changed(process);
-    }
-
     /// Tells the clients' referees what the hub did to subscriptions.
-    fn subscriptions_changed(&mut self, process: &mut Process) {
-        for (conn, channel, name, stood) in std::mem::take(&mut process.watch.joined) {
-            let Some(wire) = process.places.get(&conn) else { continue };
-            let next = process.watch.model.channels.get(&channel).map_or(0, |it| it.last.seq as usize);
-            let client = self.wires[*wire].client;
+    fn subscriptions_changed(&mut self, outside: &mut Outside) {
+        let Outside { watch, connections, .. } = outside;
+        for (conn, channel, name, stood) in std::mem::take(&mut watch.joined) {
+            let Some(mailbox) = connections.get(&conn) else { continue };
+            let next = watch.model.channels.get(&channel).map_or(0, |it| it.last.seq as usize);
+            let client = self.wires[mailbox.wire()].client;
             if let Some(client) = &mut self.clients[client] {
                 client.subscribed(&name, channel, self.store.rows(channel), next, stood);
             }
         }
-        for (conn, channel) in std::mem::take(&mut process.watch.ended) {
-            let Some(wire) = process.places.get(&conn) else { continue };
-            let client = self.wires[*wire].client;
+        for (conn, channel) in std::mem::take(&mut watch.ended) {
+            let Some(mailbox) = connections.get(&conn) else { continue };
+            let client = self.wires[mailbox.wire()].client;
             if let Some(client) = &mut self.clients[client] {
                 client.unsubscribed(channel);
             }
         }
-        for (channel, name) in std::mem::take(&mut process.watch.renamed) {
+        for (channel, name) in std::mem::take(&mut watch.renamed) {
             let durable = self.store.rows(channel).len();
             for client in self.clients.iter_mut().flatten() {
                 client.renamed(channel, &name, durable);
             }
         }
-    }
-
-    fn carry_out(&mut self, process: &mut Process) {
-        let mut touched = BTreeSet::new();
-        while !process.actions.is_empty() && self.failure.is_none() {
-            process.fanout.carry_out(&mut process.actions, &mut process.hands);
-            let mut overflowed = Vec::new();
-            for (conn, item) in process.hands.sends.drain(..) {
-                let Some(wire) = process.places.get(&conn).copied() else { continue };
-                let Some(end) = self.wires[wire].server.as_mut() else { continue };
-                touched.insert(wire);
-                match end.mailbox.push(item) {
-                    Pushed::Wake | Pushed::Behind | Pushed::Closed => {}
-                    Pushed::Full => {
-                        overflowed.push(conn);
-                        self.coverage.overflows += 1;
-                        let _ = end.mailbox.push(Item::Close(CloseReason::SlowConsumer));
-                    }
-                }
-            }
-            for (batch, records) in std::mem::take(&mut process.hands.batches) {
-                self.commit_later(process, batch, records);
-            }
-            for read in std::mem::take(&mut process.hands.reads) {
-                let delay = self.net.between(self.plan.read) / 2;
-                self.after(delay, Event::Read(self.server.life, read));
-            }
-            for conn in overflowed {
-                self.hand_in(process, Input::Overflowed { conn });
-            }
-        }
-        for wire in touched {
-            self.wake(wire);
-        }
-    }
-
-    fn commit_later(&mut self, process: &mut Process, batch: BatchId, records: Vec<Record>) {
-        if self.at < self.store.full_until && self.net.one_in(2) {
-            // The writer itself is in trouble and takes nothing.
-            let why = "the store takes nothing".into();
-            return self.hand_in(process, Input::PersistFailed { batch, why });
-        }
-        self.store.submit(batch, records);
-        let mut delay = self.net.between(self.plan.commit);
-        if self.at < self.store.slow_until {
-            delay += self.net.below(SECOND);
-        }
-        self.after(delay, Event::Commit(self.server.life));
     }
 
     /// A commit ends: durable from here on, and the engine is told a little later.
@@ -412,7 +288,7 @@ impl World {
     /// Compares the hub with its referee's model.
     pub(super) fn inspect(&mut self) {
         if let Some(process) = self.server.process.take() {
-            let verdict = process.watch.compare(self.now(), &process.hub);
+            let verdict = process.outside.watch.compare(self.now(), process.engine.hub());
             self.demand(verdict);
             self.server.process = Some(process);
         }
@@ -423,7 +299,100 @@ impl World {
         // One item always fits, and one mailbox may be taken while there is room.
         let page = self.plan.limits.page_bytes + self.plan.limits.page_rows * 160;
         let most = self.plan.queue * 2 + super::connection::WRITE + page + (16 << 10);
-        let held = end.mailbox.bytes() + end.queue.len();
+        let held = end.outside.mailbox.bytes() + end.pump.unwritten();
         if held > most { Err(format!("{held} bytes wait for one connection")) } else { Ok(()) }
+    }
+}
+
+/// What the engine works with in a round.
+struct Round<'a> {
+    world: &'a mut World,
+    outside: &'a mut Outside,
+    /// Whether the input that is handled makes a batch durable.
+    outcome: Option<bool>,
+}
+
+impl Host<Mailbox> for Round<'_> {
+    fn next_arrival(&mut self) -> Option<Arrival<Mailbox>> {
+        if self.world.failure.is_some() {
+            return None;
+        }
+        let arrival = self.outside.inbox.pop_front()?;
+        match &arrival {
+            Arrival::Open { conn, mailbox, .. } => {
+                self.outside.connections.insert(*conn, mailbox.clone());
+            }
+            Arrival::Left { conn } => {
+                self.outside.connections.remove(conn);
+            }
+            Arrival::Input(_) => {}
+        }
+        Some(arrival)
+    }
+
+    fn persist(&mut self, batch: BatchId, records: Vec<Record>) {
+        let Self { world, .. } = self;
+        let life = world.server.life;
+        if world.at < world.store.full_until && world.net.one_in(2) {
+            // The writer itself is in trouble and takes nothing.
+            let why = "the store takes nothing".into();
+            return world.after(0, Event::Arrive(life, Input::PersistFailed { batch, why }));
+        }
+        world.store.submit(batch, records);
+        let mut delay = world.net.between(world.plan.commit);
+        if world.at < world.store.slow_until {
+            delay += world.net.below(SECOND);
+        }
+        world.after(delay, Event::Commit(life));
+    }
+
+    fn read(&mut self, read: Read) {
+        let delay = self.world.net.between(self.world.plan.read) / 2;
+        self.world.after(delay, Event::Read(self.world.server.life, read));
+    }
+
+    fn wake(&mut self, mailbox: Mailbox) {
+        self.outside.to_wake.insert(mailbox.wire());
+    }
+
+    fn release(&mut self, conn: ConnId) {
+        self.outside.conn_ids.release(conn);
+    }
+
+    fn before(&mut self, now: Now, _: &Hub, input: &Input) {
+        let Self { world, outside, outcome } = self;
+        world.coverage.hub_inputs += 1;
+        world.trace(format_args!("hub: {input:?}"));
+        *outcome = match input {
+            Input::Persisted { .. } => Some(true),
+            Input::PersistFailed { .. } => Some(false),
+            _ => None,
+        };
+        let verdict = outside.watch.input(now, input);
+        world.demand(verdict);
+    }
+
+    fn after(&mut self, now: Now, hub: &Hub, actions: &[Action]) {
+        let Self { world, outside, outcome } = self;
+        if world.trace.is_some() {
+            for action in actions {
+                world.trace(format_args!("     {action:?}"));
+            }
+        }
+        let verdict = outside.watch.actions(now, actions, hub, &mut world.coverage);
+        world.demand(verdict);
+        match outcome {
+            Some(true) => world.coverage.commits += 1,
+            Some(false) => world.coverage.failed_commits += 1,
+            None => {}
+        }
+        if *outcome == Some(false) || world.coverage.hub_inputs.is_multiple_of(32) {
+            let verdict = outside.watch.compare(now, hub);
+            world.demand(verdict);
+            if hub.gauges().waiting + hub.gauges().gathering > MOST_WAITING {
+                world.fail("the hub gathers without bound".into());
+            }
+        }
+        world.subscriptions_changed(outside);
     }
 }

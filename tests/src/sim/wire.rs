@@ -1,11 +1,13 @@
 //! Connections between clients and the server: ordered, delayed, of limited room, and sometimes broken.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use conclave_core::fanout::WriteQueue;
-use conclave_core::hub::ConnId;
-use conclave_core::wire::edge::Edge;
-use conclave_shell::server::mailbox::Mailbox;
+use conclave_core::engine;
+use conclave_core::fanout::Item;
+use conclave_core::mailbox::{Pushed, Queue};
+use conclave_core::pump::Pump;
 
 /// A connection.
 pub(super) struct Wire {
@@ -29,6 +31,8 @@ pub(super) struct Wire {
     pub held: VecDeque<Down>,
     /// The start of a message whose rest has not come.
     pub partial: Vec<u8>,
+    /// The server's goodbye has come: nothing may follow.
+    pub parted: bool,
 }
 
 /// What arrives at a client.
@@ -40,33 +44,81 @@ pub(super) enum Down {
     End(&'static str),
 }
 
-/// The server's end of a connection, driven as the shell's `Connection` drives its own.
+/// The server's end of a connection: the pump, and what it works with.
 pub(super) struct ServerEnd {
-    pub(super) edge: Edge,
-    pub(super) queue: WriteQueue,
-    pub(super) mailbox: Mailbox,
-    pub(super) arrived: VecDeque<Vec<u8>>,
-    /// The peer has sent its end.
-    pub(super) ended: bool,
-    pub(super) conn: Option<ConnId>,
-    pub(super) parting: bool,
+    pub(super) pump: Pump,
+    pub(super) outside: Outside,
     /// Its task will be run.
     pub(super) woken: bool,
 }
 
+/// What a pump works with.
+pub(super) struct Outside {
+    pub(super) mailbox: Mailbox,
+    pub(super) arrived: VecDeque<Vec<u8>>,
+    /// The peer has sent its end.
+    pub(super) ended: bool,
+}
+
+/// A mailbox, as the engine and the connection hold it.
+#[derive(Clone)]
+pub(super) struct Mailbox(Rc<Inner>);
+
+struct Inner {
+    wire: usize,
+    queue: RefCell<Queue>,
+    overflows: Cell<u64>,
+}
+
+impl Mailbox {
+    fn new(wire: usize, most: usize) -> Self {
+        let (queue, overflows) = (RefCell::new(Queue::new(most)), Cell::default());
+        Self(Rc::new(Inner { wire, queue, overflows }))
+    }
+
+    /// Whose it is.
+    pub(super) fn wire(&self) -> usize {
+        self.0.wire
+    }
+
+    /// Bytes that are queued.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.queue.borrow().bytes()
+    }
+
+    /// How often it was full.
+    pub(super) fn overflows(&self) -> u64 {
+        self.0.overflows.get()
+    }
+
+    pub(super) fn take(&self, room: bool, into: &mut Vec<Item>) -> bool {
+        self.0.queue.borrow_mut().take(room, into)
+    }
+}
+
+impl engine::Mailbox for Mailbox {
+    fn push(&self, item: Item) -> Pushed {
+        let pushed = self.0.queue.borrow_mut().push(item);
+        if pushed == Pushed::Full {
+            self.0.overflows.set(self.0.overflows.get() + 1);
+        }
+        pushed
+    }
+}
+
 impl Wire {
-    /// A connection that was just made.
-    pub(super) fn new(client: usize, nonce: [u8; 32], queue: usize) -> Self {
+    /// A connection that was just made, the `number`th. While `room` bytes wait to be written, its pump takes no more;
+    /// its mailbox holds `most`.
+    pub(super) fn new(number: usize, client: usize, nonce: [u8; 32], room: usize, most: usize) -> Self {
         Self {
             client,
             server: Some(Box::new(ServerEnd {
-                edge: Edge::new(nonce),
-                queue: WriteQueue::default(),
-                mailbox: Mailbox::new(queue),
-                arrived: VecDeque::new(),
-                ended: false,
-                conn: None,
-                parting: false,
+                pump: Pump::new(nonce, room),
+                outside: Outside {
+                    mailbox: Mailbox::new(number, most),
+                    arrived: VecDeque::new(),
+                    ended: false,
+                },
                 woken: false,
             })),
             open: true,
@@ -77,6 +129,7 @@ impl Wire {
             stalled_until: 0,
             held: VecDeque::new(),
             partial: Vec::new(),
+            parted: false,
         }
     }
 }

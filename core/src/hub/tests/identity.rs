@@ -97,7 +97,7 @@ fn a_pinned_name_is_claimed_by_its_key_only() {
     eve.key = key("eve", "m");
     let eve = world.connect(eve);
     assert!(world.closed(eve).unwrap().starts_with("Unauthorized: this name is reserved for another key"));
-    assert!(world.in_flight.is_none() && world.hub.next_deadline().is_none());
+    assert!(world.in_flight.is_none() && !world.hub.has_batch());
     let boss = world.register("boss");
     assert_eq!(world.established(boss), Some(("boss/m/s".into(), true)));
 }

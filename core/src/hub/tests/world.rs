@@ -180,10 +180,13 @@ impl World {
         }
     }
 
-    /// Ticks if the hub asks for it now; true if a batch is in flight.
+    /// Ends the round, after the timeouts that are due; true if a batch is in flight.
     pub(super) fn seal(&mut self) -> bool {
         if self.hub.next_deadline().is_some_and(|at| at <= self.now.mono) {
             self.handle(Input::Tick);
+        }
+        if self.hub.has_batch() {
+            self.handle(Input::RoundEnded);
         }
         self.in_flight.is_some()
     }

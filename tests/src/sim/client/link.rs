@@ -355,7 +355,7 @@ impl LinkClient {
     /// Whether the server knows its key.
     pub(crate) fn is_enrolled(&self, world: &World) -> bool {
         let public = key(self.identity.key).public();
-        world.server.process.as_ref().is_some_and(|process| process.watch.is_enrolled(&public))
+        world.server.process.as_ref().is_some_and(|process| process.outside.watch.is_enrolled(&public))
     }
 
     /// A link is refused only for a reason that lasts.
@@ -396,7 +396,7 @@ impl LinkClient {
             .server
             .process
             .as_ref()
-            .and_then(|process| process.watch.model.channel_named(channel).map(|(id, _)| id));
+            .and_then(|process| process.outside.watch.model.channel_named(channel).map(|(id, _)| id));
         let rows = known.map(|id| world.store.rows(id)).unwrap_or_default();
         match self.chance.below(3) {
             0 => UnixMillis(0),

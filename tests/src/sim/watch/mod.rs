@@ -162,7 +162,7 @@ impl Watch {
                 }
             }
             Input::Shutdown => self.draining = true,
-            Input::HistoryRead { .. } | Input::Overflowed { .. } | Input::Tick => {}
+            Input::HistoryRead { .. } | Input::Overflowed { .. } | Input::Tick | Input::RoundEnded => {}
         }
         Ok(())
     }

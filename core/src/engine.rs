@@ -1,0 +1,265 @@
+//! The engine: the hub's rounds, from what has arrived to what lies in every mailbox.
+//!
+//! A round ([`Engine::round`]) hands the hub what has arrived, ends with one commit for all of it, carries the hub's
+//! actions out, and wakes each connection that it left something for, after everything is in place. What the engine
+//! works with is its [`Host`]: the queue of arrivals, the store, the wakers. A session whose mailbox is full is ended
+//! in the same round.
+
+use alloc::vec::Vec;
+
+use crate::fanout::{Fanout, Item, Outbound};
+use crate::handshake::Proven;
+use crate::hub::{Action, BatchId, ConnId, Hub, Input, Read};
+use crate::mailbox::Pushed;
+use crate::protocol::CloseReason;
+use crate::record::Record;
+use crate::time::{Monotonic, Now};
+
+/// Arrivals of one round: enough to fill a commit, few enough that nobody waits long for the next.
+const ROUND: usize = 4096;
+
+/// A handle on a connection's mailbox; cloning it is cheap.
+pub trait Mailbox: Clone {
+    /// Queues an item, as [`Queue::push`](crate::mailbox::Queue::push) does.
+    fn push(&self, item: Item) -> Pushed;
+}
+
+/// What arrives at an engine.
+#[derive(Clone, Debug)]
+pub enum Arrival<M> {
+    /// A connection has proven who it is and wants to become a session.
+    Open {
+        /// Its number, from [`ConnIds::take`].
+        conn: ConnId,
+        /// What its handshake proved.
+        proven: Proven,
+        /// Where its items go.
+        mailbox: M,
+    },
+    /// A connection that was opened has ended; it arrives once.
+    Left {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Anything else, for the hub.
+    Input(Input),
+}
+
+/// What an engine works with.
+pub trait Host<M> {
+    /// The next arrival, if there is one.
+    fn next_arrival(&mut self) -> Option<Arrival<M>>;
+
+    /// Makes records durable. The outcome arrives later, as [`Input::Persisted`] or [`Input::PersistFailed`].
+    fn persist(&mut self, batch: BatchId, records: Vec<Record>);
+
+    /// Reads a page of history, which arrives later as [`Input::HistoryRead`].
+    fn read(&mut self, read: Read);
+
+    /// Wakes a connection.
+    fn wake(&mut self, mailbox: M);
+
+    /// Takes back the number of a connection that left: see [`ConnIds::release`].
+    fn release(&mut self, conn: ConnId);
+
+    /// Observes an input before the hub handles it.
+    fn before(&mut self, now: Now, hub: &Hub, input: &Input);
+
+    /// Observes the actions that one input led to, before they are carried out.
+    fn after(&mut self, now: Now, hub: &Hub, actions: &[Action]);
+}
+
+/// What became of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// How much had arrived.
+    pub arrivals: usize,
+    /// The hub is drained: every accepted post is answered, every session has its end in its mailbox.
+    pub drained: bool,
+}
+
+/// The hub, its fan-out and the mailboxes of its connections.
+pub struct Engine<M> {
+    hub: Hub,
+    fanout: Fanout,
+    actions: Vec<Action>,
+    mailboxes: Mailboxes<M>,
+    drained: bool,
+}
+
+impl<M: Mailbox> Engine<M> {
+    /// An engine around a hub.
+    pub fn new(hub: Hub) -> Self {
+        Self {
+            hub,
+            fanout: Fanout::default(),
+            actions: Vec::new(),
+            mailboxes: Mailboxes { slots: Vec::new(), to_wake: Vec::new(), overflowed: Vec::new() },
+            drained: false,
+        }
+    }
+
+    /// The hub, to be looked at.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// When a round is due though nothing has arrived.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        self.hub.next_deadline()
+    }
+
+    /// Handles what has arrived.
+    pub fn round(&mut self, now: Now, host: &mut impl Host<M>) -> Round {
+        let mut arrivals = 0;
+        while arrivals < ROUND
+            && let Some(arrival) = host.next_arrival()
+        {
+            arrivals += 1;
+            let input = match arrival {
+                Arrival::Open { conn, proven, mailbox } => {
+                    self.mailboxes.place(conn, mailbox);
+                    Input::Open { conn, proven }
+                }
+                Arrival::Input(input) => input,
+                Arrival::Left { conn } => {
+                    self.mailboxes.remove(conn);
+                    host.release(conn);
+                    Input::Closed { conn }
+                }
+            };
+            self.handle(now, input, host);
+        }
+        if self.hub.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.handle(now, Input::Tick, host);
+        }
+        if self.hub.has_batch() {
+            self.handle(now, Input::RoundEnded, host);
+        }
+        self.carry_out(now, host);
+        for mailbox in self.mailboxes.to_wake.drain(..) {
+            host.wake(mailbox);
+        }
+        Round { arrivals, drained: self.drained }
+    }
+
+    fn handle(&mut self, now: Now, input: Input, host: &mut impl Host<M>) {
+        host.before(now, &self.hub, &input);
+        let done = self.actions.len();
+        self.hub.handle(now, input, &mut self.actions);
+        host.after(now, &self.hub, &self.actions[done..]);
+    }
+
+    /// Carries out the hub's actions, and what carrying them out led to.
+    fn carry_out(&mut self, now: Now, host: &mut impl Host<M>) {
+        while !self.actions.is_empty() {
+            let mailboxes = &mut self.mailboxes;
+            let mut delivery = Delivery { mailboxes, host, drained: &mut self.drained };
+            self.fanout.carry_out(&mut self.actions, &mut delivery);
+            let mut overflowed = core::mem::take(&mut self.mailboxes.overflowed);
+            for conn in overflowed.drain(..) {
+                self.handle(now, Input::Overflowed { conn }, host);
+            }
+            // Its room is kept.
+            self.mailboxes.overflowed = overflowed;
+        }
+    }
+}
+
+/// The mailboxes of the connections that have not left.
+struct Mailboxes<M> {
+    slots: Vec<Option<(ConnId, M)>>,
+    to_wake: Vec<M>,
+    overflowed: Vec<ConnId>,
+}
+
+impl<M: Mailbox> Mailboxes<M> {
+    fn place(&mut self, conn: ConnId, mailbox: M) {
+        let slot = slot(conn);
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        self.slots[slot] = Some((conn, mailbox));
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        if let Some(place) = self.slots.get_mut(slot(conn)) {
+            *place = None;
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, item: Item) {
+        let Some(Some((placed, mailbox))) = self.slots.get(slot(conn)) else { return };
+        if *placed != conn {
+            return;
+        }
+        match mailbox.push(item) {
+            Pushed::Wake => self.to_wake.push(mailbox.clone()),
+            Pushed::Behind | Pushed::Closed => {}
+            Pushed::Full => {
+                self.overflowed.push(conn);
+                // Nothing may follow what was dropped.
+                mailbox.push(Item::Close(CloseReason::SlowConsumer));
+                self.to_wake.push(mailbox.clone());
+            }
+        }
+    }
+}
+
+/// Where the fan-out delivers to.
+struct Delivery<'a, M, H> {
+    mailboxes: &'a mut Mailboxes<M>,
+    host: &'a mut H,
+    drained: &'a mut bool,
+}
+
+impl<M: Mailbox, H: Host<M>> Outbound for Delivery<'_, M, H> {
+    fn send(&mut self, conn: ConnId, item: Item) {
+        self.mailboxes.send(conn, item);
+    }
+
+    fn persist(&mut self, batch: BatchId, records: Vec<Record>) {
+        self.host.persist(batch, records);
+    }
+
+    fn read(&mut self, read: Read) {
+        self.host.read(read);
+    }
+
+    fn drained(&mut self) {
+        *self.drained = true;
+    }
+}
+
+/// Numbers for connections: the place of its mailbox, and how often that place was used before, so that what comes
+/// late for a connection never reaches its successor.
+#[derive(Debug, Default)]
+pub struct ConnIds {
+    free: Vec<ConnId>,
+    used: u32,
+}
+
+/// Added to a number for its place's next connection.
+const NEXT_USE: u64 = 1 << 32;
+
+fn slot(conn: ConnId) -> usize {
+    (conn.0 % NEXT_USE) as usize
+}
+
+impl ConnIds {
+    /// A number for a new connection.
+    pub fn take(&mut self) -> ConnId {
+        self.free.pop().unwrap_or_else(|| {
+            self.used += 1;
+            ConnId(u64::from(self.used - 1))
+        })
+    }
+
+    /// Takes back the number of a connection that left.
+    pub fn release(&mut self, conn: ConnId) {
+        self.free.push(ConnId(conn.0.wrapping_add(NEXT_USE)));
+    }
+}
+
+#[cfg(test)]
+mod tests;
