@@ -34,7 +34,6 @@ mod commit;
 mod decide;
 mod limit;
 mod live;
-mod refuse;
 #[cfg(test)]
 mod tests;
 
