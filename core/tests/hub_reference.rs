@@ -3,13 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use conclave_core::name::{ChannelName, MachineName, UserName};
+use conclave_core::payload::Payload;
+use conclave_core::protocol::{Admin, Command, Token, Visibility};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 mod reference;
 
-use reference::{Answer, Bench, Operation};
+use reference::{Answer, Bench, Operation, key};
 
 /// The steps of a world; `rates` says whether it has rates.
 #[derive(Clone, Debug)]
@@ -65,6 +68,55 @@ prop_state_machine! {
 
     #[test]
     fn the_hub_keeps_its_rules(sequential 1..250 => HubTest);
+}
+
+/// Random steps seldom meet each of these.
+#[test]
+fn whatever_would_store_something_waits_for_the_change_before_it() {
+    let channel = |name: &str| ChannelName::new(name).unwrap();
+    let user = |name: &str| UserName::new(name).unwrap();
+    let text = || Payload::Plain("hi".into());
+    let create = |name: &str| {
+        Command::Admin(Admin::CreateChannel { name: channel(name), visibility: Visibility::Private })
+    };
+    let invite = || Command::Admin(Admin::InviteCreate { channel: channel("x"), uses: None, lifetime: None });
+    let join = |token: Option<&str>| Command::Join { channel: channel("x"), token: token.map(Token::new) };
+    // Sessions stand in the order of their paths.
+    let (ann, bob, root) = (0, 1, 2);
+    let admin = |admin| (ann, Command::Admin(admin));
+    let stored = [
+        (bob, join(Some("t000"))),
+        (ann, Command::Post { channel: channel("x"), payload: text() }),
+        (ann, create("y")),
+        (ann, invite()),
+        admin(Admin::InviteRevoke { token: Token::new("t000") }),
+        admin(Admin::RenameChannel { name: channel("x"), new_name: channel("y") }),
+        admin(Admin::SetVisibility { name: channel("x"), visibility: Visibility::Public }),
+        admin(Admin::DeleteChannel { name: channel("x") }),
+        admin(Admin::AclAdd { channel: channel("x"), user: user("bob") }),
+        admin(Admin::Ban { channel: channel("x"), user: user("bob") }),
+        admin(Admin::MachineAdd { name: MachineName::new("n").unwrap(), key: key(1, 1) }),
+        (root, Command::Admin(Admin::UserRemove { user: user("bob") })),
+    ];
+    for (session, command) in stored {
+        let ask = |session, command| Operation::Request { session, command };
+        let commit = [Operation::Tick, Operation::Persisted];
+        let mut steps = Operation::prelude();
+        for command in [create("x"), invite(), join(None)] {
+            steps.push(ask(ann, command));
+            steps.extend(commit.clone());
+        }
+        steps.push(ask(root, create("z")));
+        let mut bench = Bench::new(reference::config(false));
+        steps.iter().for_each(|step| bench.step(step).unwrap());
+        let asked = ask(session, command);
+        bench.step(&asked).unwrap();
+        assert!(bench.model.has_to_wait, "{asked:?}");
+        for step in commit.iter().cycle().take(4) {
+            bench.step(step).unwrap_or_else(|why| panic!("{asked:?}: {why}"));
+        }
+        assert!(!bench.model.wants_tick(), "{asked:?}");
+    }
 }
 
 /// A test that could not fail would pass as well: the steps must reach what the rules are about.

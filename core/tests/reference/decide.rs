@@ -49,6 +49,7 @@ impl Model {
         self.decide(&asker, command, token);
         if self.gathered.len() > stored {
             *self = waits;
+            self.has_to_wait = true;
         } else if concerns_storage(command) {
             self.otherwise = Some(Box::new(waits));
         }

@@ -157,6 +157,8 @@ pub struct Model {
     pub told: Told,
     /// The other outcome that the rules allow for the last step: its request waits.
     pub otherwise: Option<Box<Model>>,
+    /// Whether the last step requested something that has to wait.
+    pub has_to_wait: bool,
     users: Vec<User>,
     channels: Vec<Channel>,
     sessions: Vec<Session>,
@@ -216,6 +218,7 @@ impl Model {
             now: Now { mono: Monotonic(5_000), wall: UnixMillis(1_700_000_000_000) },
             told: Told::new(),
             otherwise: None,
+            has_to_wait: false,
             users: Vec::new(),
             channels: Vec::new(),
             sessions: Vec::new(),
@@ -237,6 +240,7 @@ impl Model {
     pub fn step(&mut self, operation: &Operation) {
         self.told.clear();
         self.otherwise = None;
+        self.has_to_wait = false;
         match operation {
             Operation::Pass { millis } => {
                 self.now.mono.0 += u64::from(*millis);
@@ -399,17 +403,16 @@ impl Model {
 
     /// Ends a connection that did not become a session.
     fn refuse(&mut self, conn: Conn, why: Refusal) {
-        self.tell(conn, Seen::Refused(why));
-        self.forget(conn);
+        self.last_word(conn, Seen::Refused(why));
     }
 
     /// Ends a connection with a reason.
     fn end(&mut self, conn: Conn, why: &'static str) {
-        self.tell(conn, Seen::Closed(why));
-        self.forget(conn);
+        self.last_word(conn, Seen::Closed(why));
     }
 
-    fn forget(&mut self, conn: Conn) {
+    fn last_word(&mut self, conn: Conn, seen: Seen) {
+        self.tell(conn, seen);
         self.sessions.retain(|one| one.conn != conn);
         self.open.retain(|one| *one != conn);
     }
