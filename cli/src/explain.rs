@@ -1,9 +1,8 @@
-//! What a person is told when a server said no, or nothing.
+//! Error messages for refusals and failed connections: what happened, and what to type next.
 
 use conclave_core::handshake::HandshakeError;
 use conclave_core::key::PublicKey;
-use conclave_core::link::{may_pass, own_words};
-use conclave_core::protocol::{Admin, Command, Refusal};
+use conclave_core::protocol::{Admin, Code, Command, Refusal};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
 use conclave_store::config::{Server, ServerUrl};
@@ -17,70 +16,78 @@ pub(crate) fn opening(
     key: &PublicKey,
     error: &SessionError,
 ) -> Failure {
-    match error {
-        // A full house is no verdict on the key.
-        SessionError::Handshake(HandshakeError::Refused(Refusal::Unauthorized(text)))
-            if text.starts_with("at most") =>
-        {
-            Failure::new(
-                format!("{url} takes no more sessions of this user: {text}"),
-                "end one of them, an agent or a tail, or wait until one has ended",
-            )
+    let text = match error {
+        SessionError::Handshake(HandshakeError::Refused(refusal)) => match refusal.code() {
+            Code::QuotaExceeded => {
+                return Failure::new(
+                    format!("{url} takes no more sessions of this user: {refusal}"),
+                    "end one of them, an agent or a tail, or wait until one has ended",
+                );
+            }
+            Code::RateLimited | Code::Unavailable | Code::Internal => return busy(url, refusal),
+            Code::InvalidArgument | Code::NotFound => return general(url, error),
+            Code::PermissionDenied
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::Unauthenticated => refusal.to_string(),
+        },
+        SessionError::Handshake(HandshakeError::Ended { end, text }) if end.may_reconnect() => {
+            return busy(url, text);
         }
-        SessionError::Handshake(HandshakeError::Refused(refusal)) if may_pass(refusal) => busy(url, refusal),
-        SessionError::Handshake(HandshakeError::Refused(Refusal::Unauthorized(text))) => {
-            let what = format!("{url} does not let this machine's key in: {text}");
-            let next = match known {
-                Some(known) => format!(
-                    "if {} was removed there, type this on another machine of {}: conclave machine add --name {} --pubkey {key}",
-                    known.machine,
-                    known.username,
-                    shell_word(known.machine.as_str())
-                ),
-                None => format!(
-                    "claim a name: conclave register --server {url} --username NAME; or on a machine that is enrolled: conclave machine add --name NAME --pubkey {key}"
-                ),
-            };
-            Failure::new(what, next)
-        }
-        other => general(url, other),
-    }
+        SessionError::Handshake(HandshakeError::Ended { text, .. }) => text.clone(),
+        other => return general(url, other),
+    };
+    let what = format!("{url} does not let this machine's key in: {text}");
+    let next = match known {
+        Some(known) => format!(
+            "if {} was removed there, type this on another machine of {}: conclave machine add --name {} --pubkey {key}",
+            known.machine,
+            known.username,
+            shell_word(known.machine.as_str())
+        ),
+        None => format!(
+            "claim a name: conclave register --server {url} --username NAME; or on a machine that is enrolled: conclave machine add --name NAME --pubkey {key}"
+        ),
+    };
+    Failure::new(what, next)
 }
 
 /// Why a name was not claimed.
 pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &SessionError) -> Failure {
-    match error {
-        SessionError::Handshake(HandshakeError::Refused(refusal)) if may_pass(refusal) => busy(url, refusal),
-        SessionError::Handshake(HandshakeError::Refused(refusal @ Refusal::Malformed(_))) => Failure::new(
-            format!("{url} does not take what this version says: {refusal}"),
-            "compare the versions: `conclave --version` here and on the server",
-        ),
-        SessionError::Handshake(HandshakeError::Refused(refusal)) => {
-            let text = refusal.to_string();
-            let own = own_words(&text);
-            let yours = format!(
-                "if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
-            );
-            let next = if own.contains("enrolled already") {
-                format!(
-                    "this machine has a name there: conclave status --server {url} shows it; for another one, make \
-                     another key with --config-dir DIR"
-                )
-            } else if own.contains("operator") {
-                format!("ask the server's operator; {yours}")
-            } else {
-                format!("choose another name; {yours}")
-            };
-            Failure::new(format!("{url} does not register '{user}': {text}"), next)
+    let refusal = match error {
+        SessionError::Handshake(HandshakeError::Refused(refusal)) => refusal,
+        SessionError::Handshake(HandshakeError::Ended { end, text }) if end.may_reconnect() => {
+            return busy(url, text);
         }
-        other => general(url, other),
-    }
+        other => return general(url, other),
+    };
+    let yours = format!(
+        "if '{user}' is yours, type this on a machine of yours: conclave machine add --name NAME --pubkey {key}"
+    );
+    let next = match refusal.code() {
+        _ if refusal.may_succeed_later() => return busy(url, refusal),
+        Code::InvalidArgument => {
+            return Failure::new(
+                format!("{url} does not take what this version says: {refusal}"),
+                "compare the versions: `conclave --version` here and on the server",
+            );
+        }
+        Code::FailedPrecondition => format!(
+            "this machine has a name there: conclave status --server {url} shows it; for another one, make another \
+             key with --config-dir DIR"
+        ),
+        _ if matches!(refusal, Refusal::RegistrationClosed | Refusal::UsersFull) => {
+            format!("ask the server's operator; {yours}")
+        }
+        _ => format!("choose another name; {yours}"),
+    };
+    Failure::new(format!("{url} does not register '{user}': {refusal}"), next)
 }
 
-/// What says no to everybody, for a while.
-fn busy(url: &ServerUrl, refusal: &Refusal) -> Failure {
+/// The server refuses everybody for a while.
+fn busy(url: &ServerUrl, why: impl std::fmt::Display) -> Failure {
     Failure::new(
-        format!("{url} lets nobody in for now: {refusal}"),
+        format!("{url} lets nobody in for now: {why}"),
         "wait a little, then type it again; if it stays so, tell the server's operator",
     )
 }
@@ -88,18 +95,8 @@ fn busy(url: &ServerUrl, refusal: &Refusal) -> Failure {
 /// Why a request was not carried out.
 pub(crate) fn request(url: &ServerUrl, command: &Command, error: &SessionError) -> Failure {
     match error {
-        SessionError::Refused(refusal) => Failure::new(words(refusal), advice(url, command, refusal)),
+        SessionError::Refused(refusal) => Failure::new(refusal.to_string(), advice(url, command, refusal)),
         other => general(url, other),
-    }
-}
-
-/// A refusal's own words; some servers only name what they did not find.
-fn words(refusal: &Refusal) -> String {
-    let text = refusal.to_string();
-    let says_so = ["no ", "not "].iter().any(|word| text.contains(word));
-    match refusal {
-        Refusal::NotFound(_) if !says_so => format!("not found: {text}"),
-        _ => text,
     }
 }
 
@@ -109,7 +106,9 @@ fn general(url: &ServerUrl, error: &SessionError) -> Failure {
         SessionError::Handshake(HandshakeError::VersionMismatch { .. }) => {
             "compare the versions: `conclave --version` here and on the server".into()
         }
-        SessionError::Handshake(HandshakeError::Refused(_)) => format!("conclave doctor --server {url}"),
+        SessionError::Handshake(HandshakeError::Refused(_) | HandshakeError::Ended { .. }) => {
+            format!("conclave doctor --server {url}")
+        }
         SessionError::Handshake(_) | SessionError::Unexpected(_) => {
             "check that the URL is a conclave server's: conclave doctor".into()
         }
@@ -126,16 +125,14 @@ fn general(url: &ServerUrl, error: &SessionError) -> Failure {
 /// What to type after a refusal.
 fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
     let channels = || format!("see which there are: conclave channel list --server {url}");
-    match (refusal, command) {
-        (Refusal::Internal(_), _) => "try again; if it stays so, tell the server's operator".into(),
-        (Refusal::Malformed(_), _) => "check the names and the size of what is sent".into(),
-        (Refusal::Unauthorized(text), _) if text.starts_with("rate limit") => {
-            "wait a little, then type it again".into()
-        }
-        (Refusal::Unauthorized(text), _) if text.starts_with("at most") => {
+    match (refusal.code(), command) {
+        (Code::Internal, _) => "try again; if it stays so, tell the server's operator".into(),
+        (Code::InvalidArgument, _) => "check the names and the size of what is sent".into(),
+        (Code::RateLimited | Code::Unavailable, _) => "wait a little, then type it again".into(),
+        (Code::QuotaExceeded, _) => {
             "end or delete what is not needed any more; the server's operator sets the limit (--limit)".into()
         }
-        (Refusal::NotFound(text), Command::Admin(_)) if text.starts_with("no user") => {
+        (_, Command::Admin(_)) if matches!(refusal, Refusal::NoUser(_)) => {
             format!("check the name; see who is online: conclave who --server {url}")
         }
         (_, Command::Whisper { .. }) => format!("see who is online: conclave who --server {url}"),
@@ -150,16 +147,16 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         (_, Command::Join { .. }) => {
             "check the token, or ask for a new one: each has its uses and its time".into()
         }
-        (Refusal::NotFound(_), Command::Admin(Admin::MachineRemove { .. })) => {
+        (Code::NotFound, Command::Admin(Admin::MachineRemove { .. })) => {
             format!("see which there are: conclave machine list --server {url}")
         }
         (_, Command::Admin(Admin::MachineAdd { .. } | Admin::MachineRemove { .. })) => {
             format!("see what is enrolled: conclave machine list --server {url}")
         }
-        (Refusal::NotFound(_), Command::Admin(Admin::Kick { channel, .. })) => {
+        (Code::NotFound, Command::Admin(Admin::Kick { channel, .. })) => {
             format!("see who is there: conclave who {} --server {url}", shell_word(channel.as_str()))
         }
-        (Refusal::NotFound(_), _) => channels(),
+        (Code::NotFound, _) => channels(),
         (_, Command::Admin(Admin::UserRemove { .. })) => "ask a server admin".into(),
         (_, Command::Admin(Admin::CreateChannel { .. } | Admin::RenameChannel { .. })) => {
             format!("choose another name; {}", channels())

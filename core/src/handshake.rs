@@ -1,10 +1,11 @@
 //! What a handshake decides, whichever version of the wire it was held in.
 
+use alloc::string::{String, ToString as _};
 use core::time::Duration;
 
 use crate::key::PublicKey;
 use crate::name::{Handle, MachineName, SessionPath, UserName};
-use crate::protocol::Refusal;
+use crate::protocol::{End, Refusal};
 use crate::text::visible;
 
 /// How long a handshake may take.
@@ -54,8 +55,16 @@ pub enum HandshakeError {
         theirs: u32,
     },
     /// The server refused the session. The text is the server's.
-    #[error("the server refused the session: {}", visible(&alloc::string::ToString::to_string(.0)))]
+    #[error("the server refused the session: {}", visible(&.0.to_string()))]
     Refused(Refusal),
+    /// The server ended the connection before there was a session.
+    #[error("the server refused the session: {}", visible(text))]
+    Ended {
+        /// Why.
+        end: End,
+        /// The server's text.
+        text: String,
+    },
     /// The server's challenge is not 32 bytes long.
     #[error("the server sent a challenge of {0} bytes instead of 32")]
     Challenge(usize),

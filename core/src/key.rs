@@ -11,7 +11,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroize as _;
 
 /// Why bytes are not a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("a key is 32 bytes, URL-safe base64 without padding, and a point of Ed25519 that is not weak")]
 pub struct InvalidKey;
 

@@ -12,7 +12,7 @@ use crate::text::is_unsafe;
 pub const MAX_NAME_LEN: usize = 128;
 
 /// Why a text is not a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum InvalidName {
     /// It has no characters.
     #[error("a name cannot be empty")]
@@ -118,7 +118,21 @@ names! {
     Handle;
     /// The name of a channel, unique on a server.
     ChannelName;
+    /// A name of any kind, where the kind does not matter or is not known.
+    Name;
 }
+
+macro_rules! any_name {
+    ($($name:ident),*) => {$(
+        impl From<$name> for Name {
+            fn from(name: $name) -> Self {
+                Self(name.0)
+            }
+        }
+    )*};
+}
+
+any_name!(UserName, MachineName, ChannelName);
 
 /// Who takes part: `user/machine/session`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

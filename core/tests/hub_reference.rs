@@ -3,37 +3,37 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use conclave_core::name::{ChannelName, MachineName, UserName};
+use conclave_core::payload::Payload;
+use conclave_core::protocol::{Admin, Command, Token, Visibility};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 
 mod reference;
 
-use reference::{Bench, Model, Operation};
+use reference::{Answer, Bench, Operation, key};
 
-struct Rules;
+/// The steps of a world; `rates` says whether it has rates.
+#[derive(Clone, Debug)]
+struct Steps {
+    rates: bool,
+}
 
-impl ReferenceStateMachine for Rules {
-    type State = Model;
+impl ReferenceStateMachine for Steps {
+    type State = Steps;
     type Transition = Operation;
 
-    fn init_state() -> BoxedStrategy<Model> {
-        any::<bool>()
-            .prop_map(|rates| {
-                let mut model = Model::new(reference::config(rates));
-                Operation::prelude().iter().for_each(|step| model.step(step));
-                model
-            })
-            .boxed()
+    fn init_state() -> BoxedStrategy<Steps> {
+        any::<bool>().prop_map(|rates| Steps { rates }).boxed()
     }
 
-    fn transitions(_: &Model) -> BoxedStrategy<Operation> {
+    fn transitions(_: &Steps) -> BoxedStrategy<Operation> {
         any::<[u8; 10]>().prop_map(|bytes| Operation::read(&mut &bytes[..])).boxed()
     }
 
-    fn apply(mut model: Model, operation: &Operation) -> Model {
-        model.step(operation);
-        model
+    fn apply(steps: Steps, _: &Operation) -> Steps {
+        steps
     }
 }
 
@@ -41,26 +41,24 @@ struct HubTest;
 
 impl StateMachineTest for HubTest {
     type SystemUnderTest = Bench;
-    type Reference = Rules;
+    type Reference = Steps;
 
-    fn init_test(model: &Model) -> Bench {
-        let mut bench = Bench::new(model.config.clone());
-        let mut model = Model::new(model.config.clone());
+    fn init_test(steps: &Steps) -> Bench {
+        let mut bench = Bench::new(reference::config(steps.rates));
         for step in Operation::prelude() {
-            model.step(&step);
-            bench.step(&step, &model).unwrap();
+            bench.step(&step).unwrap();
         }
         bench
     }
 
-    fn apply(mut bench: Bench, model: &Model, operation: Operation) -> Bench {
-        if let Err(why) = bench.step(&operation, model) {
+    fn apply(mut bench: Bench, _: &Steps, operation: Operation) -> Bench {
+        if let Err(why) = bench.step(&operation) {
             panic!("{operation:?}: {why}");
         }
         bench
     }
 
-    fn teardown(bench: Bench, _: Model) {
+    fn teardown(bench: Bench, _: Steps) {
         bench.check_fold().unwrap();
     }
 }
@@ -72,6 +70,55 @@ prop_state_machine! {
     fn the_hub_keeps_its_rules(sequential 1..250 => HubTest);
 }
 
+/// Random steps seldom meet each of these.
+#[test]
+fn whatever_would_store_something_waits_for_the_change_before_it() {
+    let channel = |name: &str| ChannelName::new(name).unwrap();
+    let user = |name: &str| UserName::new(name).unwrap();
+    let text = || Payload::Plain("hi".into());
+    let create = |name: &str| {
+        Command::Admin(Admin::CreateChannel { name: channel(name), visibility: Visibility::Private })
+    };
+    let invite = || Command::Admin(Admin::InviteCreate { channel: channel("x"), uses: None, lifetime: None });
+    let join = |token: Option<&str>| Command::Join { channel: channel("x"), token: token.map(Token::new) };
+    // Sessions stand in the order of their paths.
+    let (ann, bob, root) = (0, 1, 2);
+    let admin = |admin| (ann, Command::Admin(admin));
+    let stored = [
+        (bob, join(Some("t000"))),
+        (ann, Command::Post { channel: channel("x"), payload: text() }),
+        (ann, create("y")),
+        (ann, invite()),
+        admin(Admin::InviteRevoke { token: Token::new("t000") }),
+        admin(Admin::RenameChannel { name: channel("x"), new_name: channel("y") }),
+        admin(Admin::SetVisibility { name: channel("x"), visibility: Visibility::Public }),
+        admin(Admin::DeleteChannel { name: channel("x") }),
+        admin(Admin::AclAdd { channel: channel("x"), user: user("bob") }),
+        admin(Admin::Ban { channel: channel("x"), user: user("bob") }),
+        admin(Admin::MachineAdd { name: MachineName::new("n").unwrap(), key: key(1, 1) }),
+        (root, Command::Admin(Admin::UserRemove { user: user("bob") })),
+    ];
+    for (session, command) in stored {
+        let ask = |session, command| Operation::Request { session, command };
+        let commit = [Operation::Tick, Operation::Persisted];
+        let mut steps = Operation::prelude();
+        for command in [create("x"), invite(), join(None)] {
+            steps.push(ask(ann, command));
+            steps.extend(commit.clone());
+        }
+        steps.push(ask(root, create("z")));
+        let mut bench = Bench::new(reference::config(false));
+        steps.iter().for_each(|step| bench.step(step).unwrap());
+        let asked = ask(session, command);
+        bench.step(&asked).unwrap();
+        assert!(bench.model.has_to_wait, "{asked:?}");
+        for step in commit.iter().cycle().take(4) {
+            bench.step(step).unwrap_or_else(|why| panic!("{asked:?}: {why}"));
+        }
+        assert!(!bench.model.wants_tick(), "{asked:?}");
+    }
+}
+
 /// A test that could not fail would pass as well: the steps must reach what the rules are about.
 #[test]
 fn random_steps_reach_every_kind_of_answer() {
@@ -79,8 +126,7 @@ fn random_steps_reach_every_kind_of_answer() {
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
     let mut reached = std::collections::BTreeMap::<String, usize>::new();
     for world in 0..150 {
-        let config = reference::config(world % 3 == 0);
-        let (mut model, mut bench) = (Model::new(config.clone()), Bench::new(config));
+        let mut bench = Bench::new(reference::config(world % 3 == 0));
         let mut bytes = vec![0; 2_000];
         generator.fill_bytes(&mut bytes);
         let mut rest = &bytes[..];
@@ -94,18 +140,19 @@ fn random_steps_reach_every_kind_of_answer() {
                 let text = format!("{command:?}");
                 let kind =
                     text.trim_start_matches("Admin(").split([' ', '(', ')']).next().unwrap().to_owned();
-                asked.insert(model.requests(), kind);
+                asked.insert(bench.model.requests(), kind);
             }
-            model.step(&step);
-            bench.step(&step, &model).unwrap();
-            for seen in model.told.values().flatten() {
+            bench.step(&step).unwrap();
+            for seen in bench.model.told.values().flatten() {
                 let what = match seen {
                     reference::Seen::Reply(request, answer) => {
-                        let text = format!("{answer:?}");
-                        let text = text.split_inclusive(')').next().unwrap();
-                        let outcome = if text.starts_with("Refused") { text } else { "granted" };
+                        let outcome = match answer {
+                            Answer::Refused(refusal) => refusal.kind(),
+                            _ => "granted",
+                        };
                         format!("{} {outcome}", asked[request])
                     }
+                    reference::Seen::Refused(_) => "closed refused".into(),
                     reference::Seen::Closed(why) => format!("closed {why}"),
                     reference::Seen::Post { .. } => "post".into(),
                     reference::Seen::Whisper { .. } => "whisper".into(),
@@ -114,6 +161,8 @@ fn random_steps_reach_every_kind_of_answer() {
                 *reached.entry(what).or_default() += 1;
             }
         }
+        *reached.entry("answered before a pending change".into()).or_default() += bench.answered_at_once;
+        *reached.entry("waited for a change without need".into()).or_default() += bench.waited;
     }
     let commands = [
         "AclAdd",
@@ -141,7 +190,7 @@ fn random_steps_reach_every_kind_of_answer() {
         "Who",
     ];
     let granted = commands.map(|command| format!("{command} granted"));
-    let refused = commands.map(|command| format!("{command} Refused(Unauthorized)"));
+    let refused = commands.map(|command| format!("{command} unauthorized"));
     let stored = [
         "AclAdd",
         "Ban",
@@ -152,11 +201,21 @@ fn random_steps_reach_every_kind_of_answer() {
         "Post",
         "UserRemove",
     ];
-    let failed = stored.map(|command| format!("{command} Refused(Internal)"));
+    let failed = stored.map(|command| format!("{command} internal"));
     let ends = ["refused", "shutdown", "slow_consumer", "superseded", "user_removed", "key_revoked", "idle"];
     let ends = ends.map(|why| format!("closed {why}"));
-    let others = ["established", "post", "whisper"].map(String::from);
+    let others = [
+        "established",
+        "post",
+        "whisper",
+        "answered before a pending change",
+        "waited for a change without need",
+    ]
+    .map(String::from);
     for what in granted.iter().chain(&refused).chain(&failed).chain(&ends).chain(&others) {
-        assert!(reached.contains_key(what), "'{what}' is never reached, only {reached:#?}");
+        assert!(
+            reached.get(what).is_some_and(|times| *times > 0),
+            "'{what}' is never reached, only {reached:#?}"
+        );
     }
 }

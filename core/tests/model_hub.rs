@@ -12,7 +12,7 @@ use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, Re
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Visibility};
+use conclave_core::protocol::{Admin, CloseReason, Code, Command, KickTarget, Reply, Visibility};
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use conclave_core::time::{Monotonic, Now, UnixMillis};
 use stateright::{Checker, Model, Property};
@@ -227,13 +227,13 @@ impl World {
             Reply::Joined(name) if conn != ANN && name.as_str() == PRIVATE => {
                 self.breaks("an outsider does not come in");
             }
-            Reply::Refused(Refusal::Internal(_)) => {
+            Reply::Refused(refusal) if refusal.code() == Code::Internal => {
                 happened.note(Happening::Failed);
                 if self.posts.contains(&request.0) {
                     self.breaks("what failed is not stored");
                 }
             }
-            Reply::Refused(Refusal::NotFound(_)) => happened.note(Happening::NotThere),
+            Reply::Refused(refusal) if refusal.code() == Code::NotFound => happened.note(Happening::NotThere),
             _ => {}
         }
     }

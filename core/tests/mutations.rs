@@ -91,13 +91,13 @@ const MUTATIONS: &[Mutation] = &[
         "administration tells of hidden channels",
         "hub/admin.rs",
         "let (id, channel) = self.visible(asker, name)?;",
-        "let found = self.directory.channel_named(name.as_str());\n        let (id, channel) = found.ok_or_else(|| refuse::no_channel(name))?;",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, channel) = found.ok_or_else(|| Refusal::NoChannel(name.clone()))?;",
     ),
     mutation(
         "a post tells of hidden channels",
         "hub/decide.rs",
         "let (id, _) = self.visible(asker, name)?;\n        if",
-        "let found = self.directory.channel_named(name.as_str());\n        let (id, _) = found.ok_or_else(|| refuse::no_channel(name))?;\n        if",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, _) = found.ok_or_else(|| Refusal::NoChannel(name.clone()))?;\n        if",
     ),
     mutation(
         "the last use of an invite is used twice",
@@ -192,8 +192,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "a page of history reaches who was kicked",
         "hub/decide.rs",
-        "_ if !subscribed => {",
-        "_ if !subscribed && false => {",
+        "_ if !subscribed => Refusal",
+        "_ if !subscribed && false => Refusal",
     ),
     mutation(
         "one session too many is let in",
@@ -222,8 +222,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "another key than the registered one is proven",
         "wire/v1/handshake/server.rs",
-        "Some((_, registered)) if registered != key.as_bytes() => {",
-        "Some((_, registered)) if registered.is_empty() => {",
+        "Some((_, registered)) if registered != key.as_bytes() =>",
+        "Some((_, registered)) if registered.is_empty() =>",
     ),
     mutation(
         "a signature of another nonce proves",

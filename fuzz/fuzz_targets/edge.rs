@@ -47,7 +47,7 @@ fuzz_target!(|input: &[u8]| {
             let reply = match content.len() % 3 {
                 0 => Reply::Sent,
                 1 => Reply::Done(Opaque("x".into())),
-                _ => Reply::Refused(Refusal::NotFound("x".into())),
+                _ => Reply::Refused(Refusal::NotServerAdmin),
             };
             edge.on_reply(request, reply, &mut generator, &mut out)
         } else if edge.wants_message() {

@@ -75,13 +75,13 @@ const BITES: &[Bite] = &[
         "administration tells of hidden channels",
         "hub/admin.rs",
         "let (id, channel) = self.visible(asker, name)?;",
-        "let found = self.directory.channel_named(name.as_str());\n        let (id, channel) = found.ok_or_else(|| refuse::no_channel(name))?;",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, channel) = found.ok_or_else(|| Refusal::NoChannel(name.clone()))?;",
     ),
     (
         "a post tells of hidden channels",
         "hub/decide.rs",
         "let (id, _) = self.visible(asker, name)?;\n        if",
-        "let found = self.directory.channel_named(name.as_str());\n        let (id, _) = found.ok_or_else(|| refuse::no_channel(name))?;\n        if",
+        "let found = self.directory.channel_named(name.as_str());\n        let (id, _) = found.ok_or_else(|| Refusal::NoChannel(name.clone()))?;\n        if",
     ),
     (
         "the last use of an invite is used twice",
@@ -134,8 +134,8 @@ const BITES: &[Bite] = &[
     (
         "a page of history reaches who was kicked",
         "hub/decide.rs",
-        "_ if !subscribed => {",
-        "_ if !subscribed && false => {",
+        "_ if !subscribed => Refusal",
+        "_ if !subscribed && false => Refusal",
     ),
     (
         "replies leave in the order of their answers",

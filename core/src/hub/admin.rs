@@ -1,17 +1,17 @@
 //! Administration: what changes channels, members, users and machines.
 //!
-//! Every operation on a channel first asks whether the asker may see it: who may not is told what anyone is
-//! told of a channel that does not exist.
+//! Every operation on a channel first asks whether the asker may see it: callers without access
+//! get the same error as for a missing channel.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Hub;
 use super::commit::{Change, FollowUp};
 use super::decide::{Asker, done};
-use super::refuse;
 use crate::directory::Channel;
 use crate::name::{ChannelName, UserName};
-use crate::protocol::{Admin, InviteInfo, KickTarget, Refusal, Reply, Token};
+use crate::protocol::{Admin, InviteInfo, KickTarget, Limit, Refusal, Reply, Token};
 use crate::record::{ChannelId, Record, Stamp, UserId};
 use crate::time::{Now, UnixMillis};
 
@@ -30,7 +30,7 @@ impl Hub {
                 let most = self.config.limits.channels_per_user;
                 let created = self.directory.user(asker.user).map_or(0, |user| user.created as usize);
                 if created >= most {
-                    return Err(refuse::full("channels of a user", most));
+                    return Err(Refusal::Full { limit: Limit::UserChannels, most });
                 }
                 let (channel, creator, at) = (self.directory.next_channel(), asker.user, now.wall);
                 let last = Stamp::default();
@@ -71,7 +71,7 @@ impl Hub {
                 if !found.members.contains(&id) {
                     let most = self.config.limits.members_per_channel;
                     if found.members.len() >= most {
-                        return Err(refuse::full("members of a channel", most));
+                        return Err(Refusal::Full { limit: Limit::ChannelMembers, most });
                     }
                     records.push(Record::MemberAdded { channel, user: id });
                 }
@@ -81,7 +81,7 @@ impl Hub {
                 let (channel, found) = self.administered(asker, &name)?;
                 let id = self.user_id(&user)?;
                 if id == found.creator {
-                    return Err(refuse::unauthorized("the creator of a channel stays its member"));
+                    return Err(Refusal::CreatorStays);
                 }
                 if !found.members.contains(&id) {
                     self.unsubscribe_user(id, channel);
@@ -93,14 +93,14 @@ impl Hub {
                 let (channel, found) = self.administered(asker, &name)?;
                 let id = self.user_id(&user)?;
                 if id == found.creator || self.is_admin(&user) {
-                    return Err(refuse::unauthorized("an admin of a channel cannot be banned from it"));
+                    return Err(Refusal::AdminBan);
                 }
                 if found.banned.contains(&id) {
                     return Ok(Some(done(user)));
                 }
                 let most = self.config.limits.bans_per_channel;
                 if found.banned.len() >= most {
-                    return Err(refuse::full("bans of a channel", most));
+                    return Err(Refusal::Full { limit: Limit::ChannelBans, most });
                 }
                 let mut records = Vec::new();
                 if found.members.contains(&id) {
@@ -133,7 +133,7 @@ impl Hub {
             Admin::InviteCreate { channel: name, uses, lifetime } => {
                 let (channel, found) = self.administered(asker, &name)?;
                 if uses == Some(0) {
-                    return Err(refuse::malformed("an invite is for at least one use"));
+                    return Err(Refusal::InviteWithoutUses);
                 }
                 let expires = lifetime.map(|lifetime| expiry(now.wall, lifetime)).transpose()?;
                 let mut records: Vec<Record> = found
@@ -144,10 +144,10 @@ impl Hub {
                     .collect();
                 let most = self.config.limits.invites_per_channel;
                 if found.invites.len() - records.len() >= most {
-                    return Err(refuse::full("invites to a channel", most));
+                    return Err(Refusal::Full { limit: Limit::ChannelInvites, most });
                 }
                 let Some(token) = fresh.filter(|token| self.directory.invite(token).is_none()) else {
-                    return Err(Refusal::Internal("the server has no fresh token: try again".into()));
+                    return Err(Refusal::NoFreshToken);
                 };
                 let answer = Reply::Invite(token.clone());
                 records.push(Record::InviteCreated { channel, token, uses, expires, at: now.wall });
@@ -167,7 +167,7 @@ impl Hub {
             }
             Admin::UserRemove { user } => {
                 if !asker.admin {
-                    return Err(refuse::not_server_admin());
+                    return Err(Refusal::NotServerAdmin);
                 }
                 let id = self.user_id(&user)?;
                 let created = self.directory.user(id).into_iter().flat_map(|user| &user.channels).copied();
@@ -180,16 +180,16 @@ impl Hub {
             }
             Admin::MachineAdd { name, key } => {
                 if self.directory.machine_with(&key).is_some() {
-                    return Err(refuse::unauthorized("this key is enrolled already"));
+                    return Err(Refusal::KeyTaken);
                 }
                 let most = self.config.limits.machines_per_user;
                 let machines =
                     self.directory.user(asker.user).map(|user| &*user.machines).unwrap_or_default();
                 if machines.iter().any(|machine| machine.name == name) {
-                    return Err(refuse::name_taken(name));
+                    return Err(Refusal::NameTaken(name.into()));
                 }
                 if machines.len() >= most {
-                    return Err(refuse::full("machines of a user", most));
+                    return Err(Refusal::Full { limit: Limit::UserMachines, most });
                 }
                 let (machine, user, at) = (self.directory.next_machine(), asker.user, now.wall);
                 let answer = done(&name);
@@ -199,11 +199,10 @@ impl Hub {
                 let machines =
                     self.directory.user(asker.user).map(|user| &*user.machines).unwrap_or_default();
                 let Some(machine) = machines.iter().find(|machine| machine.name == name) else {
-                    return Err(Refusal::NotFound(alloc::format!("no machine '{name}' of yours")));
+                    return Err(Refusal::NoMachine(name));
                 };
                 if machines.len() == 1 {
-                    let why = "this is your last machine: add another first, or you could not come back";
-                    return Err(refuse::unauthorized(why));
+                    return Err(Refusal::LastMachine);
                 }
                 let (user, machine) = (asker.user, machine.id);
                 (alloc::vec![Record::MachineRemoved { user, machine }], done(name))
@@ -230,7 +229,8 @@ impl Hub {
             },
         };
         if ended == 0 {
-            return Err(Refusal::NotFound(alloc::format!("'{target}' is not in '{name}'")));
+            let target = Box::new(target.clone());
+            return Err(Refusal::NotInChannel { target, channel: name.clone() });
         }
         Ok(done(target))
     }
@@ -238,20 +238,27 @@ impl Hub {
     /// The channel of this name, if the asker administers it.
     fn administered(&self, asker: &Asker, name: &ChannelName) -> Result<(ChannelId, &Channel), Refusal> {
         let (id, channel) = self.visible(asker, name)?;
-        if asker.administers(channel) { Ok((id, channel)) } else { Err(refuse::not_channel_admin(name)) }
+        if asker.administers(channel) {
+            Ok((id, channel))
+        } else {
+            Err(Refusal::NotChannelAdmin(name.clone()))
+        }
     }
 
     /// A name in use is refused even if the asker may not see what uses it: names are unique on the server, so
     /// this alone cannot be kept silent.
     fn name_free(&self, name: &ChannelName) -> Result<(), Refusal> {
         match self.directory.channel_named(name.as_str()) {
-            Some(_) => Err(refuse::name_taken(name)),
+            Some(_) => Err(Refusal::NameTaken(name.clone().into())),
             None => Ok(()),
         }
     }
 
     fn user_id(&self, name: &UserName) -> Result<UserId, Refusal> {
-        self.directory.user_named(name.as_str()).map(|(id, _)| id).ok_or_else(|| refuse::no_user(name))
+        self.directory
+            .user_named(name.as_str())
+            .map(|(id, _)| id)
+            .ok_or_else(|| Refusal::NoUser(name.clone()))
     }
 
     fn names<'a>(&self, users: impl Iterator<Item = &'a UserId>) -> Vec<UserName> {
@@ -281,5 +288,5 @@ fn expiry(wall: UnixMillis, lifetime: core::time::Duration) -> Result<UnixMillis
         .and_then(|lifetime| wall.0.checked_add(lifetime))
         .map(UnixMillis)
         .filter(|at| *at <= UnixMillis::MAX)
-        .ok_or_else(|| refuse::malformed("an invite cannot live that long: leave its lifetime out"))
+        .ok_or(Refusal::InviteLifetime)
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Action, BatchId, ConnId, Hub, RequestId, refuse, reply};
+use super::{Action, BatchId, ConnId, Hub, RequestId, reply};
 use crate::handshake::Proven;
 use crate::name::{Handle, MachineName, SessionPath};
 use crate::payload::Payload;
@@ -141,7 +141,7 @@ impl Hub {
                 }
             }
             Err(why) => {
-                let refusal = refuse::not_stored(&why);
+                let refusal = Refusal::NotStored { why };
                 for (post, _) in in_flight.posts {
                     reply(actions, post.conn, post.request, refusal.clone());
                 }

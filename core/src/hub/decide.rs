@@ -1,17 +1,20 @@
 //! What a session may do, and what comes of it: everything but administration.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::commit::{Change, FollowUp, Post, Waiting};
 use super::limit::{Cost, longer_wait};
-use super::{Action, ConnId, Hub, Lifecycle, Read, RequestId, refuse, reply};
+use super::{Action, ConnId, Hub, Lifecycle, Read, RequestId, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Admin, ChannelInfo, Command, MachineInfo, Refusal, Reply, Stamped, Token, Visibility};
+use crate::protocol::{
+    Admin, ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
+};
 use crate::record::{ChannelId, Record, UserId};
 use crate::time::{Now, UnixMillis};
 
@@ -49,10 +52,10 @@ impl Hub {
         actions: &mut Vec<Action>,
     ) {
         if self.state != Lifecycle::Running {
-            return reply(actions, conn, request, refuse::unauthorized("server shutting down"));
+            return reply(actions, conn, request, Refusal::ShuttingDown);
         }
         if let Err(wait) = self.take_tokens(now, conn, &command) {
-            return reply(actions, conn, request, refuse::too_fast(wait));
+            return reply(actions, conn, request, Refusal::TooFast { wait });
         }
         // Posts of one connection keep their order even if an earlier one had to wait.
         if self.change_pending() && may_need_record(&command) {
@@ -108,14 +111,14 @@ impl Hub {
                     actions.push(Action::Whisper { conn: to, from: asker.path.clone(), target, payload });
                     Ok(Some(Reply::Sent))
                 }
-                None => Err(refuse::offline(target)),
+                None => Err(Refusal::Offline(Box::new(target))),
             },
             Command::ListChannels => Ok(Some(Reply::Channels(self.list_channels(&asker)))),
             Command::ListMachines => Ok(Some(Reply::Machines(self.list_machines(user)))),
             Command::ListUsers if asker.admin => {
                 Ok(Some(Reply::Users(self.directory.user_names().cloned().collect())))
             }
-            Command::ListUsers => Err(refuse::not_server_admin()),
+            Command::ListUsers => Err(Refusal::NotServerAdmin),
             Command::ReadSince { channel, since } => self.read_since(&asker, &channel, since, actions),
             Command::Ping => Ok(Some(Reply::Pong)),
             Command::Admin(admin) => self.administrate(now, &asker, admin, token),
@@ -143,14 +146,17 @@ impl Hub {
             self.subscribe(asker.conn, id)?;
             return Ok(Some(Reply::Joined(name.clone())));
         }
-        let Some(token) = token else { return Err(refuse::no_channel(name)) };
+        let Some(token) = token else { return Err(Refusal::NoChannel(name.clone())) };
         let limits = &self.config.limits;
         if channel.members.len() >= limits.members_per_channel {
-            return Err(refuse::full("members of a channel", limits.members_per_channel));
+            return Err(Refusal::Full { limit: Limit::ChannelMembers, most: limits.members_per_channel });
         }
         let subscribed = self.sessions.get(&asker.conn).map_or(0, |session| session.subscriptions.len());
         if subscribed >= limits.subscriptions_per_session {
-            return Err(refuse::full("channels at once for a session", limits.subscriptions_per_session));
+            return Err(Refusal::Full {
+                limit: Limit::SessionChannels,
+                most: limits.subscriptions_per_session,
+            });
         }
         let records = alloc::vec![
             Record::InviteUsed { channel: id, token },
@@ -179,7 +185,7 @@ impl Hub {
                 self.sees(asker, *id, channel)
                     || (invited == Some(*id) && !channel.banned.contains(&asker.user))
             })
-            .ok_or_else(|| refuse::no_channel(name))
+            .ok_or_else(|| Refusal::NoChannel(name.clone()))
     }
 
     fn who(&self, asker: &Asker, channel: Option<ChannelName>) -> Result<Reply, Refusal> {
@@ -271,13 +277,9 @@ impl Hub {
         let Some(session) = self.sessions.get(&read.conn) else { return };
         let subscribed = session.subscriptions.contains(&read.channel);
         let answer = match page {
-            _ if !subscribed => {
-                refuse::unauthorized("the subscription ended while its history was read").into()
-            }
+            _ if !subscribed => Refusal::SubscriptionEnded.into(),
             Ok(messages) => Reply::History { channel: read.name, messages },
-            Err(why) => {
-                Refusal::Internal(alloc::format!("the server could not read its history: {why}")).into()
-            }
+            Err(why) => Refusal::HistoryUnreadable { why }.into(),
         };
         reply(actions, read.conn, read.request, answer);
     }
@@ -300,13 +302,15 @@ impl Hub {
         name: &ChannelName,
     ) -> Result<(ChannelId, &Channel), Refusal> {
         let found = self.directory.channel_named(name.as_str());
-        found.filter(|(id, channel)| self.sees(asker, *id, channel)).ok_or_else(|| refuse::no_channel(name))
+        found
+            .filter(|(id, channel)| self.sees(asker, *id, channel))
+            .ok_or_else(|| Refusal::NoChannel(name.clone()))
     }
 
     /// The channel of this name, if the asker's session is in it.
     fn subscribed(&self, asker: &Asker, name: &ChannelName) -> Result<ChannelId, Refusal> {
         let (id, _) = self.visible(asker, name)?;
-        if self.is_subscribed(asker.conn, id) { Ok(id) } else { Err(refuse::not_subscribed(name)) }
+        if self.is_subscribed(asker.conn, id) { Ok(id) } else { Err(Refusal::NotSubscribed(name.clone())) }
     }
 }
 

@@ -7,19 +7,15 @@ use core::time::Duration;
 
 use super::commit::{Change, FollowUp, Waiting};
 use super::limit::Buckets;
-use super::{Action, ConnId, Hub, Lifecycle, Registration, refuse};
+use super::{Action, ConnId, Hub, Lifecycle, Registration};
 use crate::handshake::Proven;
 use crate::name::{Handle, MachineName, SessionPath};
-use crate::protocol::{CloseReason, Refusal};
+use crate::protocol::{CloseReason, Limit, Refusal};
 use crate::record::{ChannelId, MachineId, Record, UserId};
 use crate::time::{Monotonic, Now};
 
 /// How long a user without sessions keeps its buckets: a reconnect does not refill them.
 const COOLING: Duration = Duration::from_secs(60);
-
-/// The same whichever name is asked for.
-const REGISTRATION_CLOSED: &str = "registration is closed on this server: ask its operator to open it for you, or, \
-                                   if you are a user here, add this machine from one that is enrolled";
 
 /// A live, authenticated connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,13 +51,7 @@ impl Hub {
                     let machine = (machine.id, machine.name.clone());
                     self.establish(now, conn, user, machine, session, actions);
                 }
-                None => refuse_open(
-                    actions,
-                    conn,
-                    refuse::unauthorized(
-                        "this machine's key is not enrolled here: register a user, or have a machine of yours add it",
-                    ),
-                ),
+                None => refuse_open(actions, conn, Refusal::UnknownKey),
             }
             return;
         };
@@ -73,22 +63,20 @@ impl Hub {
         let closed = self.config.registration == Registration::Closed;
         let named = self.config.admins.contains_key(&claim.user);
         if closed && !named && self.directory.machine_with(&key).is_none() {
-            return refuse_open(actions, conn, refuse::unauthorized(REGISTRATION_CLOSED));
+            return refuse_open(actions, conn, Refusal::RegistrationClosed);
         }
         let pinned = self.config.admins.get(&claim.user).copied().flatten();
         if self.directory.user_named(claim.user.as_str()).is_some() {
-            return refuse_open(actions, conn, refuse::name_taken(&claim.user));
+            return refuse_open(actions, conn, Refusal::NameTaken(claim.user.into()));
         }
         if pinned.is_some_and(|pin| pin != key) {
-            return refuse_open(actions, conn, refuse::unauthorized("this name is reserved for another key"));
+            return refuse_open(actions, conn, Refusal::NameReserved);
         }
         if self.directory.user_count() >= self.config.limits.users && !named {
-            let why = "no more users can register here: ask this server's operator";
-            return refuse_open(actions, conn, refuse::unauthorized(why));
+            return refuse_open(actions, conn, Refusal::UsersFull);
         }
         if self.directory.machine_with(&key).is_some() {
-            let why = "this machine's key is enrolled already: connect without registering";
-            return refuse_open(actions, conn, refuse::unauthorized(why));
+            return refuse_open(actions, conn, Refusal::AlreadyRegistered);
         }
         let (user, machine, at) = (self.directory.next_user(), self.directory.next_machine(), now.wall);
         let records = alloc::vec![
@@ -118,7 +106,7 @@ impl Hub {
         let most = self.config.limits.sessions_per_user;
         let live = self.users.entry(user).or_default();
         if live.conns.len() >= most {
-            return refuse_open(actions, conn, refuse::full("live sessions of a user", most));
+            return refuse_open(actions, conn, Refusal::Full { limit: Limit::UserSessions, most });
         }
         live.conns.push(conn);
         self.paths.insert(path.clone(), conn);
@@ -206,7 +194,7 @@ impl Hub {
             return Ok(());
         }
         if session.subscriptions.len() >= most {
-            return Err(refuse::full("channels at once for a session", most));
+            return Err(Refusal::Full { limit: Limit::SessionChannels, most });
         }
         session.subscriptions.insert(channel);
         let list = Arc::make_mut(self.subscribers.entry(channel).or_default());

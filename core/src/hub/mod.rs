@@ -35,7 +35,6 @@ mod commit;
 mod decide;
 mod limit;
 mod live;
-mod refuse;
 #[cfg(test)]
 mod tests;
 

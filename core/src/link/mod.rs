@@ -27,7 +27,6 @@ use core::time::Duration;
 pub use self::api::{Action, Config, DownReason, Input, Refused};
 pub use self::channel::JoinFrom;
 pub use self::identity::ServerRegistry;
-pub use self::refusal::{is_last_word, may_pass, own_words};
 pub use self::requests::{RequestError, RequestId};
 
 use self::backoff::{Backoff, Jitter};

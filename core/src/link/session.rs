@@ -1,13 +1,13 @@
 //! A link while its session lives: frames in, signs of life, channels.
 
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::refusal::{Ending, ending};
 use super::requests::Asker;
 use super::{Action, Context, DownReason, Link, State};
 use crate::name::{ChannelName, SessionPath};
-use crate::protocol::{Command, Refusal, Reply};
+use crate::protocol::{Command, End, Refusal, Reply};
 use crate::time::{Monotonic, Now};
 use crate::wire::v1::Frame;
 use crate::wire::v1::client::{ServerError, ServerEvent, server_event};
@@ -66,18 +66,21 @@ impl Link {
                 self.violation(now, "a mismatch of versions in a live session", actions);
             }
             Ok(ServerEvent::Error(ServerError::Refused(refusal))) => self.refused(now, refusal, actions),
+            Ok(ServerEvent::Error(ServerError::Ended { end: End::Superseded, text })) => {
+                self.superseded(now, &text, actions);
+            }
+            Ok(ServerEvent::Error(ServerError::Ended { text, .. })) => {
+                self.hang_up(now, DownReason::Ended(text), actions);
+            }
         }
     }
 
-    /// An error is the next answer, or the end.
+    /// A refusal answers the oldest request; without one, it is an end that this program does not know.
     fn refused(&mut self, now: Now, refusal: Refusal, actions: &mut Vec<Action>) {
-        let text = alloc::string::ToString::to_string(&refusal);
-        match ending(&text) {
-            Some(Ending::Superseded) => self.superseded(now, &text, actions),
-            Some(Ending::Other) => self.hang_up(now, DownReason::Ended(text), actions),
-            None if self.requests.oldest().is_none() => self.hang_up(now, DownReason::Ended(text), actions),
-            None => self.reply(now, Reply::Refused(refusal), actions),
+        if self.requests.oldest().is_none() {
+            return self.hang_up(now, DownReason::Ended(refusal.to_string()), actions);
         }
+        self.reply(now, Reply::Refused(refusal), actions);
     }
 
     fn reply(&mut self, now: Now, reply: Reply, actions: &mut Vec<Action>) {

@@ -6,7 +6,6 @@ use core::time::Duration;
 
 use super::backoff::Backoff;
 use super::channel::{Channel, HashKey, JoinFrom, OutOfOrder};
-use super::refusal::may_pass;
 use super::{Action, Context};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
@@ -233,7 +232,7 @@ impl Subscriptions {
             subscription.channel.dropped(here.now);
             return self.touch(&name, here.now.mono);
         }
-        if !may_pass(&reason) {
+        if !reason.may_succeed_later() {
             return self.lose(name, reason, here);
         }
         if subscription.state == State::Again {
@@ -293,7 +292,7 @@ impl Subscriptions {
     ) {
         self.reads = self.reads.saturating_sub(1);
         let Some(subscription) = self.current(&name, generation) else { return };
-        if !may_pass(&reason) && subscription.state != State::Again {
+        if !reason.may_succeed_later() && subscription.state != State::Again {
             // Whoever may not read is not subscribed any more: kicked, banned, or the channel is gone.
             return self.lose(name, reason, here);
         }

@@ -1,23 +1,27 @@
 //! What an administrator's request leads to, by the rules.
 
-use conclave_core::name::{ChannelName, UserName};
-use conclave_core::protocol::{Admin, KickTarget};
+use conclave_core::name::{ChannelName, Name, UserName};
+use conclave_core::protocol::{Admin, KickTarget, Limit, Refusal};
 use conclave_core::time::UnixMillis;
 
 use super::decide::{Judged, Verdict};
-use super::{Answer, Asker, Channel, Kind, Model};
+use super::{Answer, Asker, Channel, Model};
 
 impl Model {
     pub(super) fn administer(&mut self, asker: &Asker, admin: &Admin) -> Judged {
         let limits = self.config.limits.clone();
         let wall = self.now.wall.0;
         let done = |what: &dyn ToString| Ok(Verdict::Answer(Answer::Done(what.to_string())));
-        let no = Err(Kind::Unauthorized);
+        let full = |limit, most| Err(Refusal::Full { limit, most });
+        let taken = |name: Name| Err(Refusal::NameTaken(name));
         match admin {
             Admin::CreateChannel { name, .. } => {
                 let created = self.channels.iter().filter(|one| one.creator == asker.user).count();
-                if self.taken(name) || created >= limits.channels_per_user {
-                    return no;
+                if self.taken(name) {
+                    return taken(name.clone().into());
+                }
+                if created >= limits.channels_per_user {
+                    return full(Limit::UserChannels, limits.channels_per_user);
                 }
             }
             Admin::DeleteChannel { name } => {
@@ -29,7 +33,7 @@ impl Model {
                     return done(new_name);
                 }
                 if self.taken(new_name) {
-                    return no;
+                    return taken(new_name.clone().into());
                 }
             }
             Admin::SetVisibility { name, visibility } => {
@@ -43,14 +47,14 @@ impl Model {
                     return done(user);
                 }
                 if found.members.len() >= limits.members_per_channel {
-                    return no;
+                    return full(Limit::ChannelMembers, limits.members_per_channel);
                 }
             }
             Admin::AclRemove { channel, user } => {
                 let found = self.administered(asker, channel)?;
                 let (id, channel) = (self.user(user)?, found.id);
                 if found.creator == id {
-                    return no;
+                    return Err(Refusal::CreatorStays);
                 }
                 if !found.members.contains(&id) {
                     self.remove_from(id, channel);
@@ -61,13 +65,13 @@ impl Model {
                 let found = self.administered(asker, channel)?;
                 let id = self.user(user)?;
                 if found.creator == id || self.is_admin(user.as_str()) {
-                    return no;
+                    return Err(Refusal::AdminBan);
                 }
                 if found.banned.contains(&id) {
                     return done(user);
                 }
                 if found.banned.len() >= limits.bans_per_channel {
-                    return no;
+                    return full(Limit::ChannelBans, limits.bans_per_channel);
                 }
             }
             Admin::Unban { channel, user } => {
@@ -89,7 +93,8 @@ impl Model {
                     kicked += 1;
                 }
                 if kicked == 0 {
-                    return Err(Kind::NotFound);
+                    let target = Box::new(target.clone());
+                    return Err(Refusal::NotInChannel { target, channel: channel.clone() });
                 }
                 return done(target);
             }
@@ -114,12 +119,15 @@ impl Model {
                 let most = i128::from(UnixMillis::MAX.0);
                 let endless =
                     lifetime.is_some_and(|lifetime| i128::from(wall) + lifetime.as_millis() as i128 > most);
-                if *uses == Some(0) || endless {
-                    return Err(Kind::Malformed);
+                if *uses == Some(0) {
+                    return Err(Refusal::InviteWithoutUses);
+                }
+                if endless {
+                    return Err(Refusal::InviteLifetime);
                 }
                 if found.invites.iter().filter(|one| one.is_valid(wall)).count() >= limits.invites_per_channel
                 {
-                    return no;
+                    return full(Limit::ChannelInvites, limits.invites_per_channel);
                 }
             }
             Admin::InviteRevoke { token } => {
@@ -131,7 +139,7 @@ impl Model {
             }
             Admin::UserRemove { user } => {
                 if !self.is_admin(&asker.name) {
-                    return no;
+                    return Err(Refusal::NotServerAdmin);
                 }
                 self.user(user)?;
             }
@@ -140,17 +148,23 @@ impl Model {
                     self.users.iter().any(|user| user.machines.iter().any(|(_, other)| other == key));
                 let own = &self.users.iter().find(|user| user.id == asker.user).unwrap().machines;
                 let named = own.iter().any(|(other, _)| other == name.as_str());
-                if enrolled || named || own.len() >= limits.machines_per_user {
-                    return no;
+                if enrolled {
+                    return Err(Refusal::KeyTaken);
+                }
+                if named {
+                    return taken(name.clone().into());
+                }
+                if own.len() >= limits.machines_per_user {
+                    return full(Limit::UserMachines, limits.machines_per_user);
                 }
             }
             Admin::MachineRemove { name } => {
                 let own = &self.users.iter().find(|user| user.id == asker.user).unwrap().machines;
                 if !own.iter().any(|(other, _)| other == name.as_str()) {
-                    return Err(Kind::NotFound);
+                    return Err(Refusal::NoMachine(name.clone()));
                 }
                 if own.len() == 1 {
-                    return no;
+                    return Err(Refusal::LastMachine);
                 }
             }
         }
@@ -172,13 +186,14 @@ impl Model {
         self.is_admin(&asker.name) || channel.creator == asker.user
     }
 
-    fn administered(&self, asker: &Asker, name: &ChannelName) -> Result<&Channel, Kind> {
+    fn administered(&self, asker: &Asker, name: &ChannelName) -> Result<&Channel, Refusal> {
         let found = self.visible(asker, name)?;
-        if self.administers(asker, found) { Ok(found) } else { Err(Kind::Unauthorized) }
+        if self.administers(asker, found) { Ok(found) } else { Err(Refusal::NotChannelAdmin(name.clone())) }
     }
 
-    pub(super) fn user(&self, name: &UserName) -> Result<u64, Kind> {
-        self.users.iter().find(|user| user.name == name.as_str()).map(|user| user.id).ok_or(Kind::NotFound)
+    pub(super) fn user(&self, name: &UserName) -> Result<u64, Refusal> {
+        let found = self.users.iter().find(|user| user.name == name.as_str());
+        found.map(|user| user.id).ok_or_else(|| Refusal::NoUser(name.clone()))
     }
 
     fn names(&self, ids: &[u64]) -> Vec<String> {

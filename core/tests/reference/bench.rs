@@ -7,10 +7,10 @@ use conclave_core::handshake::{Claim, Proven};
 use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read, RequestId};
 use conclave_core::name::{Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{Admin, CloseReason, Command, Refusal, Reply, Stamped, Token};
+use conclave_core::protocol::{Admin, CloseReason, Command, Reply, Stamped, Token};
 use conclave_core::record::{ChannelId, Record, Stamp};
 
-use super::{Answer, Conn, Kind, Model, Operation, Seen, Told, key, name};
+use super::{Answer, Conn, FULL, Model, Operation, Seen, Told, UNREADABLE, key, name};
 
 macro_rules! hold {
     ($what:expr, $($message:tt)+) => {
@@ -20,14 +20,19 @@ macro_rules! hold {
     };
 }
 
-/// A hub with its store.
+/// A hub with its store, and the model that it is compared with.
 #[derive(Clone, Debug)]
 pub struct Bench {
     pub hub: Hub,
+    pub model: Model,
     /// What the store would give a restarted hub.
     pub stored: Directory,
     pub records: Vec<Record>,
     pub drained: bool,
+    /// How often the hub answered although a change was pending, and how often it let a request wait that it could have
+    /// answered.
+    pub answered_at_once: usize,
+    pub waited: usize,
     now: conclave_core::time::Now,
     flight: Option<(BatchId, Vec<Record>)>,
     reads: VecDeque<Read>,
@@ -42,12 +47,16 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(config: Config) -> Self {
+        let model = Model::new(config.clone());
         Self {
-            now: Model::new(config.clone()).now,
+            now: model.now,
+            model,
             hub: Hub::new(config, Directory::default()),
             stored: Directory::default(),
             records: Vec::new(),
             drained: false,
+            answered_at_once: 0,
+            waited: 0,
             flight: None,
             reads: VecDeque::new(),
             last: BTreeMap::new(),
@@ -59,14 +68,25 @@ impl Bench {
         }
     }
 
-    /// Does one step and compares with the model that has done it.
+    /// Does one step with the hub and with the model, and compares them.
     ///
     /// # Errors
     /// What does not hold.
-    pub fn step(&mut self, operation: &Operation, model: &Model) -> Result<(), String> {
+    pub fn step(&mut self, operation: &Operation) -> Result<(), String> {
         self.told.clear();
         self.carry_out(operation)?;
         self.hub.check()?;
+        self.model.step(operation);
+        // Only one of the two outcomes has an answer already.
+        if let Some(waits) = self.model.otherwise.take() {
+            if self.told == self.model.told {
+                self.answered_at_once += 1;
+            } else {
+                self.waited += 1;
+                self.model = *waits;
+            }
+        }
+        let model = &self.model;
         hold!(self.told == model.told, "told\n {:?}\nexpected\n {:?}", self.told, model.told);
         hold!(self.drained == model.is_drained(), "drained: {}", self.drained);
         hold!(*self.hub.directory() == self.stored, "the directory is not what is stored");
@@ -146,11 +166,11 @@ impl Bench {
             }
             Operation::Failed => {
                 let Some((batch, _)) = self.flight.take() else { return Ok(()) };
-                Input::PersistFailed { batch, why: "full".into() }
+                Input::PersistFailed { batch, why: FULL.into() }
             }
             Operation::Read { fails } => {
                 let Some(read) = self.reads.pop_front() else { return Ok(()) };
-                let page = if *fails { Err("unreadable".into()) } else { Ok(self.page(&read)) };
+                let page = if *fails { Err(UNREADABLE.into()) } else { Ok(self.page(&read)) };
                 Input::HistoryRead { read, page }
             }
             Operation::Shutdown => Input::Shutdown,
@@ -217,10 +237,14 @@ impl Bench {
             }
             Action::Close { conn, reason } => {
                 hold!(self.open.contains(&conn.0), "{conn:?} is ended after its end");
-                self.tell(conn, Seen::Closed(reason.label()));
+                self.tell(
+                    conn,
+                    match reason {
+                        CloseReason::Refused(refusal) => Seen::Refused(refusal),
+                        other => Seen::Closed(other.label()),
+                    },
+                );
                 self.open.retain(|one| *one != conn.0);
-                let stored = !matches!(reason, CloseReason::Refused(Refusal::Malformed(_)));
-                hold!(stored, "nothing here is malformed");
             }
             Action::Persist { batch, records } => {
                 hold!(self.flight.is_none(), "two batches are in flight");
@@ -307,11 +331,6 @@ fn answer(reply: Reply) -> Answer {
             messages.into_iter().map(|one| (one.from.to_string(), one.ts.0, text(&one.payload))).collect(),
         ),
         Reply::Pong => Answer::Pong,
-        Reply::Refused(refusal) => Answer::Refused(match refusal {
-            Refusal::Malformed(_) => Kind::Malformed,
-            Refusal::Unauthorized(_) => Kind::Unauthorized,
-            Refusal::NotFound(_) => Kind::NotFound,
-            Refusal::Internal(_) => Kind::Internal,
-        }),
+        Reply::Refused(refusal) => Answer::Refused(refusal),
     }
 }

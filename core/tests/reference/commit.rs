@@ -1,8 +1,8 @@
 //! What becomes durable, and what it changes then.
 
-use conclave_core::protocol::{Admin, Command};
+use conclave_core::protocol::{Admin, Command, Limit, Refusal};
 
-use super::{Answer, Asker, Channel, Invite, Kind, Model, Pending, Posted, Seen, User, Waiting};
+use super::{Answer, Asker, Channel, FULL, Invite, Model, Pending, Posted, Seen, User, Waiting};
 
 impl Model {
     /// Whether a change is accepted and not durable: there is one at a time.
@@ -87,9 +87,11 @@ impl Model {
         for pending in self.flight.take().unwrap() {
             match pending {
                 Pending::Post { asker, .. } | Pending::Change { asker, .. } => {
-                    self.answer(&asker, Answer::Refused(Kind::Internal));
+                    self.answer(&asker, Answer::Refused(Refusal::NotStored { why: FULL.into() }));
                 }
-                Pending::Register { conn: Some(conn), .. } => self.end(conn, "refused"),
+                Pending::Register { conn: Some(conn), .. } => {
+                    self.refuse(conn, Refusal::NotStored { why: FULL.into() });
+                }
                 Pending::Register { conn: None, .. } => {}
             }
         }
@@ -248,7 +250,8 @@ impl Model {
         let most = self.config.limits.subscriptions_per_session;
         let Some(session) = self.sessions.iter().find(|one| one.conn == asker.conn) else { return };
         if session.channels.len() >= most && !session.channels.contains(&id) {
-            return self.answer(asker, Answer::Refused(Kind::Unauthorized));
+            return self
+                .answer(asker, Answer::Refused(Refusal::Full { limit: Limit::SessionChannels, most }));
         }
         if !session.channels.contains(&id) {
             self.subscribe(asker.conn, id);

@@ -2,9 +2,9 @@
 
 use conclave_core::name::ChannelName;
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{Admin, Command, Visibility};
+use conclave_core::protocol::{Admin, Command, Limit, Refusal, Visibility};
 
-use super::{Answer, Asker, Channel, Conn, Kind, Model, Pending, Read, Seen, State, Waiting};
+use super::{Answer, Asker, Channel, Conn, Model, Pending, Read, Seen, State, UNREADABLE, Waiting};
 
 /// What is known of a request when it is decided.
 pub(super) enum Verdict {
@@ -15,7 +15,7 @@ pub(super) enum Verdict {
     Later,
 }
 
-pub(super) type Judged = Result<Verdict, Kind>;
+pub(super) type Judged = Result<Verdict, Refusal>;
 
 impl Model {
     pub(super) fn request(&mut self, conn: Conn, command: &Command) {
@@ -30,14 +30,29 @@ impl Model {
         session.heard = now;
         let (user, path) = (session.user, session.path.clone());
         let asker = Asker { conn, request, user, name: path.user.to_string(), path };
-        if self.state != State::Running || !self.afford(conn, command) {
-            return self.answer(&asker, Answer::Refused(Kind::Unauthorized));
+        if self.state != State::Running {
+            return self.answer(&asker, Answer::Refused(Refusal::ShuttingDown));
         }
-        if self.change_pending() && may_change(command) {
-            self.line.push(Waiting::Request { asker, command: command.clone(), token });
-            return;
+        if let Err(refusal) = self.afford(conn, command) {
+            return self.answer(&asker, Answer::Refused(refusal));
         }
+        if !self.change_pending() {
+            return self.decide(&asker, command, token);
+        }
+        let mut waits = self.clone();
+        waits.line.push(Waiting::Request {
+            asker: asker.clone(),
+            command: command.clone(),
+            token: token.clone(),
+        });
+        let stored = self.gathered.len();
         self.decide(&asker, command, token);
+        if self.gathered.len() > stored {
+            *self = waits;
+            self.has_to_wait = true;
+        } else if concerns_storage(command) {
+            self.otherwise = Some(Box::new(waits));
+        }
     }
 
     pub(super) fn decide(&mut self, asker: &Asker, command: &Command, token: String) {
@@ -49,7 +64,7 @@ impl Model {
             other => self.judge(asker, other),
         };
         match judged {
-            Err(kind) => self.answer(asker, Answer::Refused(kind)),
+            Err(refusal) => self.answer(asker, Answer::Refused(refusal)),
             Ok(Verdict::Answer(answer)) => self.answer(asker, answer),
             Ok(Verdict::Change) => {
                 let (asker, command, wall) = (asker.clone(), command.clone(), self.now.wall.0);
@@ -90,7 +105,8 @@ impl Model {
                 return Ok(Verdict::Later);
             }
             Command::Whisper { target, payload } => {
-                let to = self.sessions.iter().find(|one| one.path == *target).ok_or(Kind::NotFound)?.conn;
+                let to = self.sessions.iter().find(|one| one.path == *target);
+                let to = to.ok_or_else(|| Refusal::Offline(Box::new(target.clone())))?.conn;
                 let (from, target) = (asker.path.to_string(), target.to_string());
                 self.tell(to, Seen::Whisper { from, target, text: text(payload) });
                 Answer::Sent
@@ -116,7 +132,7 @@ impl Model {
             }
             Command::ListUsers => {
                 if !self.is_admin(&asker.name) {
-                    return Err(Kind::Unauthorized);
+                    return Err(Refusal::NotServerAdmin);
                 }
                 let mut names: Vec<_> = self.users.iter().map(|user| user.name.clone()).collect();
                 names.sort();
@@ -140,28 +156,31 @@ impl Model {
 
     fn join(&mut self, asker: &Asker, name: &ChannelName, token: Option<&str>) -> Judged {
         let wall = self.now.wall.0;
-        let channel = self.channels.iter().find(|one| one.name == name.as_str()).ok_or(Kind::NotFound)?;
+        let unseen = || Refusal::NoChannel(name.clone());
+        let channel = self.channels.iter().find(|one| one.name == name.as_str()).ok_or_else(unseen)?;
         let invited =
             channel.invites.iter().any(|one| Some(one.token.as_str()) == token && one.is_valid(wall));
-        let free = self.sessions.iter().find(|one| one.conn == asker.conn).unwrap().channels.len()
-            < self.config.limits.subscriptions_per_session;
+        let most = self.config.limits.subscriptions_per_session;
+        let free = self.sessions.iter().find(|one| one.conn == asker.conn).unwrap().channels.len() < most;
+        let busy = Refusal::Full { limit: Limit::SessionChannels, most };
         let id = channel.id;
         if self.sees(asker, channel) {
             if !self.is_in(asker.conn, id) {
                 if !free {
-                    return Err(Kind::Unauthorized);
+                    return Err(busy);
                 }
                 self.subscribe(asker.conn, id);
             }
             return Ok(Verdict::Answer(Answer::Joined(name.to_string())));
         }
         if !invited || channel.banned.contains(&asker.user) {
-            return Err(Kind::NotFound);
+            return Err(unseen());
         }
-        if channel.members.len() >= self.config.limits.members_per_channel || !free {
-            return Err(Kind::Unauthorized);
+        let most = self.config.limits.members_per_channel;
+        if channel.members.len() >= most {
+            return Err(Refusal::Full { limit: Limit::ChannelMembers, most });
         }
-        Ok(Verdict::Change)
+        if free { Ok(Verdict::Change) } else { Err(busy) }
     }
 
     /// Answers with a page, if the session is still there and in the channel.
@@ -172,8 +191,8 @@ impl Model {
         }
         let found = self.channels.iter().find(|one| one.id == channel).filter(|_| self.is_in(conn, channel));
         let answer = match found {
-            None => Answer::Refused(Kind::Unauthorized),
-            Some(_) if fails => Answer::Refused(Kind::Internal),
+            None => Answer::Refused(Refusal::SubscriptionEnded),
+            Some(_) if fails => Answer::Refused(Refusal::HistoryUnreadable { why: UNREADABLE.into() }),
             Some(channel) => {
                 let rows = channel.posts.iter().filter(|post| post.ts > since);
                 let rows = rows.take(self.config.limits.page_rows);
@@ -211,14 +230,14 @@ impl Model {
             || (channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))
     }
 
-    pub(super) fn visible(&self, asker: &Asker, name: &ChannelName) -> Result<&Channel, Kind> {
+    pub(super) fn visible(&self, asker: &Asker, name: &ChannelName) -> Result<&Channel, Refusal> {
         let found = self.channels.iter().find(|one| one.name == name.as_str());
-        found.filter(|one| self.sees(asker, one)).ok_or(Kind::NotFound)
+        found.filter(|one| self.sees(asker, one)).ok_or_else(|| Refusal::NoChannel(name.clone()))
     }
 
-    fn subscribed(&self, asker: &Asker, name: &ChannelName) -> Result<u64, Kind> {
+    fn subscribed(&self, asker: &Asker, name: &ChannelName) -> Result<u64, Refusal> {
         let id = self.visible(asker, name)?.id;
-        if self.is_in(asker.conn, id) { Ok(id) } else { Err(Kind::Unauthorized) }
+        if self.is_in(asker.conn, id) { Ok(id) } else { Err(Refusal::NotSubscribed(name.clone())) }
     }
 }
 
@@ -235,15 +254,7 @@ fn text(payload: &Payload) -> String {
     }
 }
 
-/// Whether a request may have to be stored; all others are answered from what is durable, whatever is under way.
-fn may_change(command: &Command) -> bool {
-    match command {
-        Command::Post { .. } => true,
-        Command::Join { token, .. } => token.is_some(),
-        Command::Admin(admin) => !matches!(
-            admin,
-            Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. }
-        ),
-        _ => false,
-    }
+/// Whether a request is about what is stored. Every other one is about live sessions, or reads: it never waits.
+fn concerns_storage(command: &Command) -> bool {
+    matches!(command, Command::Post { .. } | Command::Join { .. } | Command::Admin(_))
 }

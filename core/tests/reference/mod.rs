@@ -1,5 +1,10 @@
 //! A plain model of the hub: vectors that are searched from the front, no index, no record, no cleverness. It is
-//! written from the rules, not from the hub, and it is what the hub is compared with.
+//! written from the rules, not from the hub, and the hub is compared with it.
+//!
+//! When a request waits follows from the order that users can observe: posts and changes are stored in the order in
+//! which they were requested. So a request that would store something, judged by what is durable, waits until the change
+//! before it is durable. A request that would store nothing may be answered from the state before that change or from the
+//! state after it. The model keeps both outcomes, and continues with the one that the hub chose.
 
 #![allow(dead_code, unreachable_pub, reason = "shared by tests and fuzz targets, each of which uses a part")]
 #![allow(clippy::unwrap_used, reason = "what is looked for is there, or the test fails")]
@@ -17,7 +22,7 @@ use std::time::Duration;
 use conclave_core::hub::{Config, Limits, Rate, Rates};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{SessionPath, UserName};
-use conclave_core::protocol::{Command, Visibility};
+use conclave_core::protocol::{Command, Limit, Refusal, Visibility};
 use conclave_core::time::{Monotonic, Now, UnixMillis};
 
 pub use bench::Bench;
@@ -34,6 +39,7 @@ pub enum Seen {
     Reply(u64, Answer),
     Post { channel: String, from: String, text: String },
     Whisper { from: String, target: String, text: String },
+    Refused(Refusal),
     Closed(&'static str),
 }
 
@@ -50,16 +56,12 @@ pub enum Answer {
     Invite(String),
     History(String, Vec<(String, i64, String)>),
     Pong,
-    Refused(Kind),
+    Refused(Refusal),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Malformed,
-    Unauthorized,
-    NotFound,
-    Internal,
-}
+/// What the store says when a batch fails, and when a page cannot be read.
+const FULL: &str = "full";
+const UNREADABLE: &str = "unreadable";
 
 /// What each connection was told in one step, in order.
 pub type Told = BTreeMap<Conn, Vec<Seen>>;
@@ -153,6 +155,10 @@ pub struct Model {
     pub now: Now,
     /// What the last step told.
     pub told: Told,
+    /// The other outcome that the rules allow for the last step: its request waits.
+    pub otherwise: Option<Box<Model>>,
+    /// Whether the last step requested something that has to wait.
+    pub has_to_wait: bool,
     users: Vec<User>,
     channels: Vec<Channel>,
     sessions: Vec<Session>,
@@ -211,6 +217,8 @@ impl Model {
             config,
             now: Now { mono: Monotonic(5_000), wall: UnixMillis(1_700_000_000_000) },
             told: Told::new(),
+            otherwise: None,
+            has_to_wait: false,
             users: Vec::new(),
             channels: Vec::new(),
             sessions: Vec::new(),
@@ -231,6 +239,8 @@ impl Model {
     /// Does one step; what it told is then in `told`.
     pub fn step(&mut self, operation: &Operation) {
         self.told.clear();
+        self.otherwise = None;
+        self.has_to_wait = false;
         match operation {
             Operation::Pass { millis } => {
                 self.now.mono.0 += u64::from(*millis);
@@ -391,9 +401,18 @@ impl Model {
         })
     }
 
+    /// Ends a connection that did not become a session.
+    fn refuse(&mut self, conn: Conn, why: Refusal) {
+        self.last_word(conn, Seen::Refused(why));
+    }
+
     /// Ends a connection with a reason.
     fn end(&mut self, conn: Conn, why: &'static str) {
-        self.tell(conn, Seen::Closed(why));
+        self.last_word(conn, Seen::Closed(why));
+    }
+
+    fn last_word(&mut self, conn: Conn, seen: Seen) {
+        self.tell(conn, seen);
         self.sessions.retain(|one| one.conn != conn);
         self.open.retain(|one| *one != conn);
     }
@@ -435,7 +454,7 @@ impl Model {
         }
         let owner = self.users.iter().find(|user| user.machines.iter().any(|(_, other)| *other == key));
         if !registers {
-            let Some(owner) = owner else { return self.end(conn, "refused") };
+            let Some(owner) = owner else { return self.refuse(conn, Refusal::UnknownKey) };
             let machine = owner.machines.iter().find(|(_, other)| *other == key).unwrap().0.clone();
             return self.establish(conn, owner.id, &machine, handle);
         }
@@ -447,8 +466,15 @@ impl Model {
         let taken = self.users.iter().any(|other| other.name == user);
         let pinned =
             self.config.admins.iter().find(|(name, _)| name.as_str() == user).and_then(|(_, key)| *key);
-        if taken || owner.is_some() || pinned.is_some_and(|pin| pin != key) {
-            return self.end(conn, "refused");
+        if taken {
+            let name = UserName::new(&user).unwrap();
+            return self.refuse(conn, Refusal::NameTaken(name.into()));
+        }
+        if pinned.is_some_and(|pin| pin != key) {
+            return self.refuse(conn, Refusal::NameReserved);
+        }
+        if owner.is_some() {
+            return self.refuse(conn, Refusal::AlreadyRegistered);
         }
         self.gathered.push(Pending::Register { conn: Some(conn), user, machine, handle, key });
     }
@@ -459,9 +485,9 @@ impl Model {
         if let Some(older) = self.sessions.iter().find(|one| one.path == path).map(|one| one.conn) {
             self.end(older, "superseded");
         }
-        if self.sessions.iter().filter(|one| one.user == user).count() >= self.config.limits.sessions_per_user
-        {
-            return self.end(conn, "refused");
+        let most = self.config.limits.sessions_per_user;
+        if self.sessions.iter().filter(|one| one.user == user).count() >= most {
+            return self.refuse(conn, Refusal::Full { limit: Limit::UserSessions, most });
         }
         let heard = self.now.mono.0;
         self.tell(conn, Seen::Established(path.to_string(), self.is_admin(&name)));

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use conclave_core::handshake::{Claim, Established, HandshakeError};
 use conclave_core::key::SecretKey;
-use conclave_core::link::is_last_word;
 use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
@@ -160,8 +159,8 @@ impl Session {
             loop {
                 match self.event(true).await? {
                     ServerEvent::Reply(reply) => return Ok(reply),
-                    ServerEvent::Error(ServerError::Refused(refusal)) if is_last_word(&refusal) => {
-                        return Err(ended(Some(refusal.to_string()), true));
+                    ServerEvent::Error(ServerError::Ended { text, .. }) => {
+                        return Err(ended(Some(text), true));
                     }
                     ServerEvent::Error(ServerError::Refused(refusal)) => {
                         return Err(SessionError::Refused(refusal));
@@ -194,6 +193,9 @@ impl Session {
                     }
                     ServerEvent::Error(ServerError::Refused(refusal)) => {
                         return Err(ended(Some(refusal.to_string()), false));
+                    }
+                    ServerEvent::Error(ServerError::Ended { text, .. }) => {
+                        return Err(ended(Some(text), false));
                     }
                     _ => {}
                 }

@@ -76,7 +76,7 @@ fn a_link_comes_up_and_is_answered_in_order<S: ServerShell, C: ClientShell>() {
         panic!("{replied:?}")
     };
     assert_eq!(channels.len(), 1);
-    assert!(matches!(refused, Reply::Refused(Refusal::NotFound(_))));
+    assert!(matches!(refused, Reply::Refused(Refusal::NoChannel(_))));
     assert_eq!(sessions.len(), 2);
 }
 
@@ -177,7 +177,7 @@ fn a_link_is_told_that_its_channel_is_lost<S: ServerShell, C: ClientShell>() {
             _ => None,
         })
     };
-    assert!(matches!(lost(&link), (channel, Refusal::NotFound(_)) if channel == "c"));
+    assert!(matches!(lost(&link), (channel, Refusal::NoChannel(_)) if channel == "c"));
     ann.admin(AdminOp::AclAdd { channel: "c", user: "bob" });
     link.join("c", JoinFrom::Live);
     caught_up(&link);

@@ -118,7 +118,7 @@ fn what_an_answer_did_not_show_is_not_seen() {
     let (_, id, _) = request(&scene.call(catch_up()).1).unwrap();
     let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(first) });
     let (_, id, _) = request(&actions).unwrap();
-    let refusal = Refusal::Unauthorized("rate limit: try again in 20 ms".into());
+    let refusal = Refusal::TooFast { wait: core::time::Duration::from_millis(20) };
     assert!(answer(&scene.link(A, LinkEvent::Reply { id, result: Ok(Reply::Refused(refusal)) })).is_err());
     let (_, _, command) = request(&scene.call(catch_up()).1).unwrap();
     assert_eq!(command, Command::ReadSince { channel: channel("ops"), since: UnixMillis(0) });

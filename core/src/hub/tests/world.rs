@@ -14,7 +14,7 @@ use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Admin, CloseReason, Command, KickTarget, Refusal, Reply, Stamped, Token, Visibility};
+use crate::protocol::{Admin, CloseReason, Command, KickTarget, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, Record, Stamp};
 use crate::time::{Monotonic, Now, UnixMillis};
 
@@ -408,11 +408,15 @@ fn show(reply: &Reply) -> String {
             list(&format!("history of {channel}:"), messages, |message| text(&message.payload).into())
         }
         Reply::Pong => "pong".into(),
-        Reply::Refused(refusal) => match refusal {
-            Refusal::Malformed(why) => format!("Malformed: {why}"),
-            Refusal::Unauthorized(why) => format!("Unauthorized: {why}"),
-            Refusal::NotFound(why) => format!("NotFound: {why}"),
-            Refusal::Internal(why) => format!("Internal: {why}"),
-        },
+        Reply::Refused(refusal) => {
+            let kind = match refusal.kind() {
+                "malformed" => "Malformed",
+                "unauthorized" => "Unauthorized",
+                "not_found" => "NotFound",
+                "internal" => "Internal",
+                other => panic!("no kind: {other}"),
+            };
+            format!("{kind}: {refusal}")
+        }
     }
 }

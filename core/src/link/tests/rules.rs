@@ -8,7 +8,7 @@ use super::super::*;
 use super::scripted::{Scripted, kinds, replied};
 use crate::name::ChannelName;
 use crate::payload::Payload;
-use crate::protocol::{Refusal, Reply};
+use crate::protocol::{Code, Refusal, Reply};
 use crate::wire::v1::{Frame, ProtocolError};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -176,7 +176,7 @@ fn replies_are_matched_in_order_with_many_under_way() {
     }
     for id in 0..100 {
         if id % 3 == 0 {
-            let refused = Refusal::Unauthorized(String::from("not in 'ops'"));
+            let refused = Refusal::Other { code: Code::PermissionDenied, text: String::from("not in 'ops'") };
             assert_eq!(replied(&pair.refuse("not in 'ops'")), [(id, Ok(Reply::Refused(refused)))]);
         } else {
             assert_eq!(replied(&pair.say(&Frame::Ack { detail: None })), [(id, Ok(Reply::Sent))]);

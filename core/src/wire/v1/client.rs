@@ -9,18 +9,18 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{AdminOp, Frame, Path, ProtocolError};
+pub use super::refusal::{MAX_ERROR_TEXT, server_error};
+use super::{AdminOp, Frame, Path};
 use crate::key::{PublicKey, from_base64};
 use crate::name::{ChannelName, Handle, InvalidName, MAX_NAME_LEN, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Admin, ChannelInfo, Command, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token};
+use crate::protocol::{
+    Admin, ChannelInfo, Command, End, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token,
+};
 use crate::text::is_unsafe;
 use crate::time::UnixMillis;
 use crate::wire::v1;
-
-/// The most of a server's error text that is kept, in bytes.
-pub const MAX_ERROR_TEXT: usize = 1024;
 
 /// What a server says once the session is established.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,21 +50,27 @@ pub enum ServerEvent {
         /// True for an admin.
         admin: bool,
     },
-    /// The answer to the oldest unanswered request, or the reason why the connection ends: v1 does not tell
-    /// which. The text is the server's, and not to be trusted.
+    /// The answer to the oldest unanswered request, or the reason why the connection ends.
     Error(ServerError),
 }
 
-/// An error as a server tells it.
+/// An error frame as a client understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerError {
     /// The server speaks another version.
     Version {
-        /// The server's.
+        /// The server's version.
         theirs: u32,
     },
-    /// It was refused, or the connection ends.
+    /// The oldest unanswered request is refused; without one, the connection ends.
     Refused(Refusal),
+    /// The connection ends. Whatever is unanswered may have been done or not.
+    Ended {
+        /// Why.
+        end: End,
+        /// The server's text, not to be trusted.
+        text: String,
+    },
 }
 
 /// A frame that no server sends at this point; it carries the frame's name.
@@ -199,18 +205,6 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
         other => return Err(Unexpected(other.kind())),
     };
     Ok(ServerEvent::Reply(reply))
-}
-
-/// A server's error in the domain's words, its text cut to [`MAX_ERROR_TEXT`].
-pub fn server_error(error: ProtocolError<'_>) -> ServerError {
-    let cut = |text: &str| String::from(&text[..text.floor_char_boundary(MAX_ERROR_TEXT)]);
-    ServerError::Refused(match error {
-        ProtocolError::VersionMismatch { ours, .. } => return ServerError::Version { theirs: ours },
-        ProtocolError::MalformedFrame(text) => Refusal::Malformed(cut(text)),
-        ProtocolError::Unauthorized(text) => Refusal::Unauthorized(cut(text)),
-        ProtocolError::NotFound(text) => Refusal::NotFound(cut(text)),
-        ProtocolError::Internal(text) => Refusal::Internal(cut(text)),
-    })
 }
 
 /// A path as a server tells it, whatever its names are.

@@ -16,11 +16,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand_core::CryptoRng;
 
 use super::handshake::{Handshake, Step};
+use super::refusal::error;
 use super::{AdminOp, Frame, ProtocolError};
 use crate::handshake::MAX_HANDSHAKE_FRAME;
 use crate::hub::RequestId;
 use crate::key::PublicKey;
-use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, MachineName, SessionPath, UserName};
 use crate::payload::Payload;
 use crate::protocol::{Admin, CloseReason, Command, Refusal, Reply, Token};
 use crate::time::UnixMillis;
@@ -181,7 +182,7 @@ impl Edge {
                 ProtocolError::VersionMismatch { ours: v1::VERSION, theirs: *theirs }
             }
             CloseReason::Malformed(_) => ProtocolError::MalformedFrame(&text),
-            CloseReason::Refused(refusal) => error(refusal),
+            CloseReason::Refused(refusal) => error(refusal.code(), &text),
             _ => ProtocolError::Unauthorized(&text),
         };
         send(out, &Frame::Error(error));
@@ -311,7 +312,10 @@ fn send_reply(out: &mut Vec<u8>, reply: &Reply) {
             send(out, &Frame::History { channel: channel.as_str(), messages });
         }
         Reply::Pong => send(out, &Frame::Pong),
-        Reply::Refused(refusal) => send(out, &Frame::Error(error(refusal))),
+        Reply::Refused(refusal) => {
+            let text = alloc::format!("{refusal}");
+            send(out, &Frame::Error(error(refusal.code(), &text)));
+        }
     }
 }
 
@@ -327,15 +331,6 @@ fn fitting<T>(list: &[T], size: impl Fn(&T) -> usize) -> &[T] {
     &list[..fits.count()]
 }
 
-fn error(refusal: &Refusal) -> ProtocolError<'_> {
-    match refusal {
-        Refusal::Malformed(text) => ProtocolError::MalformedFrame(text),
-        Refusal::Unauthorized(text) => ProtocolError::Unauthorized(text),
-        Refusal::NotFound(text) => ProtocolError::NotFound(text),
-        Refusal::Internal(text) => ProtocolError::Internal(text),
-    }
-}
-
 /// A session's frame in the hub's words. An inner error is answered; the outer ends the connection.
 fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
     let translated = match frame {
@@ -347,7 +342,7 @@ fn command(frame: &Frame<'_>) -> Result<Translated, CloseReason> {
             channel.map(ChannelName::new).transpose().map(|channel| Command::Who { channel })
         }
         Frame::ChannelMsg { payload, .. } | Frame::Whisper { payload, .. } if size(payload) > MAX_PAYLOAD => {
-            return Ok(Err(Refusal::Malformed(alloc::format!("a message has at most {MAX_PAYLOAD} bytes"))));
+            return Ok(Err(Refusal::MessageTooLarge { most: MAX_PAYLOAD }));
         }
         Frame::ChannelMsg { channel, payload, .. } => {
             ChannelName::new(channel).map(|channel| Command::Post { channel, payload: payload.into() })
@@ -407,10 +402,9 @@ fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
         AdminOp::Ban { channel: name, user: who } => Admin::Ban { channel: channel(name)?, user: user(who)? },
         AdminOp::UserRemove { username } => Admin::UserRemove { user: user(username)? },
         AdminOp::MachineRemove { name } => Admin::MachineRemove { name: MachineName::new(name)? },
-        AdminOp::MachineAdd { name, pubkey } => Admin::MachineAdd {
-            name: MachineName::new(name)?,
-            key: PublicKey::new(pubkey).map_err(|why| Refusal::Malformed(alloc::format!("{why}")))?,
-        },
+        AdminOp::MachineAdd { name, pubkey } => {
+            Admin::MachineAdd { name: MachineName::new(name)?, key: PublicKey::new(pubkey)? }
+        }
         AdminOp::AclList { channel: name } => Admin::AclList { channel: channel(name)? },
         AdminOp::Unban { channel: name, user: who } => {
             Admin::Unban { channel: channel(name)?, user: user(who)? }
@@ -418,12 +412,6 @@ fn admin(operation: &AdminOp<'_>) -> Result<Admin, Refusal> {
         AdminOp::BanList { channel: name } => Admin::BanList { channel: channel(name)? },
         AdminOp::InviteList { channel: name } => Admin::InviteList { channel: channel(name)? },
     })
-}
-
-impl From<InvalidName> for Refusal {
-    fn from(why: InvalidName) -> Self {
-        Self::Malformed(alloc::format!("{why}"))
-    }
 }
 
 #[cfg(test)]

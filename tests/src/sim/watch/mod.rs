@@ -530,7 +530,7 @@ fn posted(asked: &Asked, reply: &Reply) -> Verdict {
     match (reply, asked.fate) {
         (Reply::Sent, Fate::Durable) => Ok(()),
         (Reply::Sent, fate) => Err(format!("a post was acknowledged that is {fate:?}")),
-        (Reply::Refused(Refusal::Internal(_)), Fate::Failed) => Ok(()),
+        (Reply::Refused(Refusal::NotStored { .. }), Fate::Failed) => Ok(()),
         (Reply::Refused(_), Fate::Open) => Ok(()),
         (Reply::Refused(_), fate) => Err(format!("a post was refused that is {fate:?}")),
         _ => Err("a post was answered with something else".into()),

@@ -2,8 +2,9 @@ use super::*;
 use alloc::vec;
 use proptest::prelude::*;
 
-use crate::protocol::KickTarget;
+use crate::protocol::{Code, KickTarget};
 use crate::wire::MAX_FRAME;
+use crate::wire::v1::ProtocolError;
 
 fn frame_of(command: &Command) -> Vec<u8> {
     let mut out = Vec::new();
@@ -127,7 +128,9 @@ fn frames_of_a_client_or_of_the_handshake_are_no_events() {
 #[test]
 fn a_long_error_text_is_cut_between_characters() {
     let text = "é".repeat(MAX_ERROR_TEXT);
-    let ServerError::Refused(Refusal::Internal(kept)) = server_error(ProtocolError::Internal(&text)) else {
+    let ServerError::Refused(Refusal::Other { code: Code::Internal, text: kept }) =
+        server_error(ProtocolError::Internal(&text))
+    else {
         panic!("an internal error")
     };
     assert_eq!(kept.len(), MAX_ERROR_TEXT);

@@ -11,8 +11,7 @@ use rand_core::{TryCryptoRng, TryRng};
 use super::*;
 use crate::key::SecretKey;
 use crate::opaque::Opaque;
-use crate::protocol::Visibility;
-use crate::protocol::{ChannelInfo, InviteInfo, MachineInfo, Stamped};
+use crate::protocol::{ChannelInfo, Code, InviteInfo, MachineInfo, Stamped, Visibility};
 
 const NONCE: [u8; 32] = [5; 32];
 const NOBODY: v1::Path<'_> = v1::Path { user: "", machine: "", session: "" };
@@ -111,7 +110,7 @@ fn post(text: &str) -> Frame<'_> {
 }
 
 fn refused() -> Reply {
-    Reply::Refused(Refusal::NotFound("gone".into()))
+    Reply::Refused(Refusal::NoUser(UserName::new("gone").unwrap()))
 }
 
 #[test]
@@ -122,7 +121,7 @@ fn posts_answered_out_of_order_are_told_in_order() {
     peer.answer(requests[1], Reply::Sent);
     assert!(peer.sent().is_empty());
     peer.answer(requests[0], Reply::Sent);
-    assert_eq!(peer.sent(), ["Ack None", "Ack None", "NotFound(\"gone\")"]);
+    assert_eq!(peer.sent(), ["Ack None", "Ack None", "NotFound(\"no user 'gone'\")"]);
 }
 
 #[test]
@@ -247,7 +246,10 @@ fn every_end_carries_its_reason_in_an_error_frame() {
         (CloseReason::SlowConsumer, "Unauthorized(\"slow consumer"),
         (CloseReason::Shutdown, "Unauthorized(\"server shutting down"),
         (CloseReason::HandshakeTimeout, "Unauthorized(\"handshake timed out"),
-        (CloseReason::Refused(Refusal::Internal("x".into())), "Internal(\"x"),
+        (
+            CloseReason::Refused(Refusal::NotStored { why: "x".into() }),
+            "Internal(\"the server could not store",
+        ),
         (CloseReason::Version { theirs: 7 }, "VersionMismatch { ours: 1, theirs: 7 }"),
         (CloseReason::Malformed("x"), "MalformedFrame(\"x"),
     ] {
@@ -330,7 +332,10 @@ fn each_reply_is_its_frame() {
             },
         ),
         (Reply::Pong, Frame::Pong),
-        (Reply::Refused(Refusal::Unauthorized("no".into())), Frame::Error(ProtocolError::Unauthorized("no"))),
+        (
+            Reply::Refused(Refusal::Other { code: Code::PermissionDenied, text: "no".into() }),
+            Frame::Error(ProtocolError::Unauthorized("no")),
+        ),
     ];
     for (reply, frame) in replies {
         let (mut sent, mut expected) = (Vec::new(), Vec::new());

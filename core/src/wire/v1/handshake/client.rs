@@ -57,6 +57,7 @@ impl ClientHandshake {
             (_, Frame::Error(error)) => ClientStep::Failed(match client::server_error(error) {
                 ServerError::Version { theirs } => HandshakeError::VersionMismatch { ours: VERSION, theirs },
                 ServerError::Refused(refusal) => HandshakeError::Refused(refusal),
+                ServerError::Ended { end, text } => HandshakeError::Ended { end, text },
             }),
             (State::Challenge { key, claim }, Frame::Challenge { nonce }) => {
                 answer(&key, claim.as_ref(), nonce)
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
     use crate::key::verify;
     use crate::name::{MachineName, UserName};
-    use crate::protocol::Refusal;
+    use crate::protocol::{Code, Refusal};
     use crate::wire::v1::{Path, ProtocolError};
     use alloc::string::{String, ToString as _};
     use proptest::prelude::*;
@@ -159,7 +160,10 @@ mod tests {
         let error = fail(begin(None), &Frame::Error(unauthorized));
         assert_eq!(
             error,
-            HandshakeError::Refused(Refusal::Unauthorized(String::from("unknown key\u{1b}[2J")))
+            HandshakeError::Refused(Refusal::Other {
+                code: Code::PermissionDenied,
+                text: String::from("unknown key\u{1b}[2J")
+            })
         );
         assert!(!error.to_string().contains('\u{1b}'), "a peer's text drives no terminal");
         let version = ProtocolError::VersionMismatch { ours: 9, theirs: 1 };

@@ -3,12 +3,11 @@
 //! It runs on the connection's own task, since a signature costs tens of microseconds; the hub sees only who
 //! has been proven.
 
-use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use crate::handshake::{Claim, Proven};
 use crate::key;
-use crate::name::{Handle, InvalidName, MachineName, UserName};
+use crate::name::{Handle, MachineName, UserName};
 use crate::protocol::{CloseReason, Refusal};
 use crate::wire::v1::{Frame, VERSION};
 
@@ -59,7 +58,7 @@ impl Handshake {
                 Ok(session) => {
                     Step::Challenge(Self { nonce: self.nonce, state: State::Proof { session, claim: None } })
                 }
-                Err(why) => invalid(why),
+                Err(why) => refused(why.into()),
             },
             (State::Proof { session, claim: None }, Frame::Register { username, machine, pubkey }) => {
                 match (UserName::new(username), MachineName::new(machine)) {
@@ -71,18 +70,16 @@ impl Handshake {
                             claim: Some((Claim { user, machine }, pubkey.to_vec())),
                         },
                     }),
-                    (Err(why), _) | (_, Err(why)) => invalid(why),
-                    _ => refused("a key has 32 bytes"),
+                    (Err(why), _) | (_, Err(why)) => refused(why.into()),
+                    _ => refused(Refusal::KeyLength),
                 }
             }
             (State::Proof { session, claim }, Frame::Auth { pubkey, signature }) => {
                 let Some(key) = key::verify(pubkey, &self.nonce, signature) else {
-                    return refused("the signature does not prove this key");
+                    return refused(Refusal::BadSignature);
                 };
                 match claim {
-                    Some((_, registered)) if registered != key.as_bytes() => {
-                        refused("the proven key is not the one to be registered")
-                    }
+                    Some((_, registered)) if registered != key.as_bytes() => refused(Refusal::OtherKey),
                     claim => Step::Proven(Proven { key, session, claim: claim.map(|(claim, _)| claim) }),
                 }
             }
@@ -95,12 +92,8 @@ impl Handshake {
     }
 }
 
-fn invalid(why: InvalidName) -> Step {
-    Step::Failed(CloseReason::Refused(Refusal::Malformed(why.to_string())))
-}
-
-fn refused(why: &str) -> Step {
-    Step::Failed(CloseReason::Refused(Refusal::Unauthorized(why.to_string())))
+fn refused(why: Refusal) -> Step {
+    Step::Failed(CloseReason::Refused(why))
 }
 
 #[cfg(test)]
@@ -159,7 +152,7 @@ mod tests {
         };
         let signature = other.sign(&NONCE);
         let step = next.on_frame(&Frame::Auth { pubkey: other.public().as_bytes(), signature: &signature });
-        assert!(matches!(step, Step::Failed(CloseReason::Refused(Refusal::Unauthorized(_)))));
+        assert_eq!(step, Step::Failed(CloseReason::Refused(Refusal::OtherKey)));
     }
 
     #[test]

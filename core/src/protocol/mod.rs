@@ -1,5 +1,8 @@
-//! The domain's own words: what a session asks, what it is answered, what it is told. No wire version shows
-//! here; `wire` translates.
+//! The domain's vocabulary: commands, replies, refusals and the reasons for which a connection ends. Nothing here depends
+//! on a version of the wire; `wire` translates.
+
+mod close;
+mod refusal;
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -13,6 +16,9 @@ use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::time::UnixMillis;
+
+pub use self::close::{CloseReason, End};
+pub use self::refusal::{Code, Limit, Refusal};
 
 /// Who is shown a channel, and who may join it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -400,107 +406,4 @@ pub struct Stamped {
     pub ts: UnixMillis,
     /// What it says.
     pub payload: Payload,
-}
-
-/// Why a command was refused. The kind tells a program, the text a person: what is wrong and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// The request itself is malformed.
-    #[error("{0}")]
-    Malformed(String),
-    /// Not allowed, or not now.
-    #[error("{0}")]
-    Unauthorized(String),
-    /// There is no such thing, or none that the asker may see.
-    #[error("{0}")]
-    NotFound(String),
-    /// The server could not do it; nothing was changed.
-    #[error("{0}")]
-    Internal(String),
-}
-
-impl Refusal {
-    /// A short, fixed word for metrics and logs.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "malformed",
-            Self::Unauthorized(_) => "unauthorized",
-            Self::NotFound(_) => "not_found",
-            Self::Internal(_) => "internal",
-        }
-    }
-}
-
-/// Why the server ends a connection. `Display` is what the client is told.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum CloseReason {
-    /// The same path connected anew.
-    #[error("session superseded by a newer connection with the same path")]
-    Superseded,
-    /// The machine was removed.
-    #[error("machine key revoked")]
-    KeyRevoked {
-        /// The session asked for it itself.
-        own: bool,
-    },
-    /// The user was removed.
-    #[error("user removed")]
-    UserRemoved {
-        /// The session asked for it itself.
-        own: bool,
-    },
-    /// Nothing was heard for too long.
-    #[error("idle timeout: nothing was heard from this session for {} seconds", limit.as_secs())]
-    Idle {
-        /// How long that is.
-        limit: Duration,
-    },
-    /// The session does not read what it is sent.
-    #[error("slow consumer: this session reads more slowly than it is sent to")]
-    SlowConsumer,
-    /// The server stops.
-    #[error("server shutting down")]
-    Shutdown,
-    /// The handshake took too long.
-    #[error("handshake timed out")]
-    HandshakeTimeout,
-    /// The session was not let in.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// The peer speaks another version.
-    #[error("protocol version {theirs} is not spoken here")]
-    Version {
-        /// What the peer said.
-        theirs: u32,
-    },
-    /// The peer sent what is no message, or not in its place.
-    #[error("{0}")]
-    Malformed(&'static str),
-}
-
-impl CloseReason {
-    /// Whether what still waits for the peer is dropped: who does not read is not waited for, and who was removed is
-    /// told nothing more, unless it asked for that itself: then it hears that it was done.
-    pub fn cuts_off(&self) -> bool {
-        matches!(
-            self,
-            Self::SlowConsumer | Self::KeyRevoked { own: false } | Self::UserRemoved { own: false }
-        )
-    }
-
-    /// A short, fixed word for metrics and logs.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Superseded => "superseded",
-            Self::KeyRevoked { .. } => "key_revoked",
-            Self::UserRemoved { .. } => "user_removed",
-            Self::Idle { .. } => "idle",
-            Self::SlowConsumer => "slow_consumer",
-            Self::Shutdown => "shutdown",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Refused(_) => "refused",
-            Self::Version { .. } => "version",
-            Self::Malformed(_) => "malformed",
-        }
-    }
 }
