@@ -6,7 +6,7 @@ use crate::protocol::Refusal;
 
 /// What an error with nothing but its text says about the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// Another session took the path.
     Superseded,
     /// Any other end.
@@ -15,7 +15,7 @@ pub(super) enum Ending {
 
 /// Whether an error ends the connection, whatever is unanswered. Compared with the whole text where it is fixed:
 /// a refusal may begin with a name that somebody chose.
-pub(super) fn ending(text: &str) -> Option<Ending> {
+pub(crate) fn ending(text: &str) -> Option<Ending> {
     if text.starts_with("session superseded") {
         return Some(Ending::Superseded);
     }
@@ -23,12 +23,6 @@ pub(super) fn ending(text: &str) -> Option<Ending> {
     let begun = ["idle timeout", "slow consumer:"];
     (fixed.contains(&text) || text == "slow consumer" || begun.iter().any(|begin| text.starts_with(begin)))
         .then_some(Ending::Other)
-}
-
-/// Whether a refusal is the server's last word instead of an answer: v1 words both alike. What was asked before it may
-/// have been done or not.
-pub fn is_last_word(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::Unauthorized(text) if ending(text).is_some())
 }
 
 /// The words of a refusal that are the server's own for sure: those after the name that it quotes, which somebody

@@ -5,16 +5,14 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::backoff::Backoff;
-use super::channel::{Channel, HashKey, JoinFrom, OutOfOrder};
+use super::by_content::{Channel, HashKey, OutOfOrder, Reads};
 use super::refusal::may_pass;
-use super::{Action, Context};
+use super::{Action, Context, JoinFrom};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Refusal, Stamped, Token};
 use crate::time::{Monotonic, Now, UnixMillis};
 
-/// Pages that may be under way at once: each may have a megabyte.
-const MAX_READS: usize = 4;
 /// Stray channels that are told of, for each connection.
 const MAX_STRAYS: usize = 16;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -31,8 +29,7 @@ pub(super) struct Subscriptions {
     strays: BTreeSet<ChannelName>,
     timers: BTreeSet<(Monotonic, ChannelName)>,
     to_join: VecDeque<ChannelName>,
-    to_read: VecDeque<ChannelName>,
-    reads: usize,
+    reads: Reads,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +43,7 @@ struct Subscription {
     channel: Channel,
     /// Its entry in `timers`.
     due: Option<Monotonic>,
-    /// It stands in `to_read`.
+    /// It waits among the reads.
     queued: bool,
 }
 
@@ -70,8 +67,7 @@ impl Subscriptions {
             strays: BTreeSet::new(),
             timers: BTreeSet::new(),
             to_join: VecDeque::new(),
-            to_read: VecDeque::new(),
-            reads: 0,
+            reads: Reads::default(),
         }
     }
 
@@ -136,8 +132,7 @@ impl Subscriptions {
         self.strays.clear();
         self.timers.clear();
         self.to_join.clear();
-        self.to_read.clear();
-        self.reads = 0;
+        self.reads.clear();
         for (name, subscription) in &mut self.channels {
             subscription.state = State::Off(Monotonic::default());
             subscription.wait.reset();
@@ -252,13 +247,12 @@ impl Subscriptions {
 
     /// The next page to ask for.
     pub(super) fn next_read(&mut self, now: Monotonic) -> Option<(ChannelName, UnixMillis, u64)> {
-        while self.reads < MAX_READS {
-            let name = self.to_read.pop_front()?;
+        while let Some(name) = self.reads.next() {
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
             subscription.queued = false;
             let generation = subscription.generation;
             if let Some(since) = subscription.channel.next_read(now) {
-                self.reads += 1;
+                self.reads.begin();
                 return Some((name, since, generation));
             }
         }
@@ -272,7 +266,7 @@ impl Subscriptions {
         messages: Vec<Stamped>,
         here: &mut Context<'_>,
     ) -> Result<(), OutOfOrder> {
-        self.reads = self.reads.saturating_sub(1);
+        self.reads.end();
         let Some(subscription) = self.current(name, generation) else { return Ok(()) };
         subscription.wait.reset();
         let before = subscription.channel.caught_up();
@@ -291,7 +285,7 @@ impl Subscriptions {
         reason: Refusal,
         here: &mut Context<'_>,
     ) {
-        self.reads = self.reads.saturating_sub(1);
+        self.reads.end();
         let Some(subscription) = self.current(&name, generation) else { return };
         if !may_pass(&reason) && subscription.state != State::Again {
             // Whoever may not read is not subscribed any more: kicked, banned, or the channel is gone.
@@ -347,7 +341,7 @@ impl Subscriptions {
         }
         if !subscription.queued && subscription.channel.wants_read(now) {
             subscription.queued = true;
-            self.to_read.push_back(name.clone());
+            self.reads.add(name.clone());
         }
     }
 
@@ -357,7 +351,7 @@ impl Subscriptions {
             self.timers.remove(&(due, name.clone()));
         }
         if gone.queued {
-            self.to_read.retain(|queued| queued != name);
+            self.reads.remove(name);
         }
         Some(gone)
     }

@@ -33,6 +33,7 @@ mod align;
 mod buffer;
 mod page;
 mod probe;
+mod reads;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -42,19 +43,11 @@ use self::align::{Alignment, Delivered, REMEMBERED, Seen};
 use self::buffer::Buffer;
 pub(super) use self::buffer::HashKey;
 use self::probe::{Probe, RECENT};
-use super::{Action, Context};
+pub(super) use self::reads::Reads;
+use super::{Action, Context, JoinFrom};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::time::{Monotonic, Now, UnixMillis};
-
-/// From where on a channel is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinFrom {
-    /// From the subscription on.
-    Live,
-    /// From after this stamp of the server's: history first.
-    Since(UnixMillis),
-}
 
 /// A message to hand on.
 #[derive(Clone, Debug, PartialEq, Eq)]
