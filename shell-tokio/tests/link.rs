@@ -12,7 +12,9 @@ use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
-use conclave_shell_tokio::client::{Credentials, DialError, DialOptions, LinkDriver, Session, SessionError};
+use conclave_shell_tokio::client::{
+    self, Credentials, DialError, DialOptions, LinkDriver, Session, SessionError,
+};
 use conclave_shell_tokio::server::{self, Options, Server, Stop, listen};
 use conclave_store::config::ServerUrl;
 use conclave_store::journal::{self, Journal};
@@ -46,7 +48,7 @@ fn credentials(seed: u8, handle: &str, user: Option<&str>) -> Credentials {
 fn link(url: &ServerUrl, seed: u8, handle: &str) -> LinkDriver {
     let handle = Handle::new(handle).unwrap();
     let config = Config { handle, defaulted: false, key: key(seed), seed: [9; 32] };
-    LinkDriver::new(url.clone(), config, DialOptions::default())
+    client::link(url.clone(), config, DialOptions::default())
 }
 
 fn channel(name: &str) -> ChannelName {

@@ -3,6 +3,7 @@
 //! [`Bridge::handle`] takes what the client, the links, the clock and the human's configuration bring, and appends
 //! what a shell must do. [`Bridge::next_deadline`] says when to bring [`Input::Tick`].
 
+mod bridged_link;
 mod call;
 mod calls;
 mod card;
@@ -26,6 +27,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use bridged_link::{BridgedLink, Step};
 pub use call::{CallId, Failure, LinkStatus, MAX_TEXT, Outcome, Status, ToolCall};
 pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
 pub use frame::{Framed, Place, beginning, body, escape, preamble};

@@ -140,6 +140,11 @@ impl Link {
         self.subscriptions.names()
     }
 
+    /// Whether the server has taken the subscription to a channel since it is followed.
+    pub fn has_joined(&self, channel: &ChannelName) -> bool {
+        self.subscriptions.has_joined(channel)
+    }
+
     /// The bytes of deliveries that wait for the history.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {

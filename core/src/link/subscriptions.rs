@@ -39,6 +39,8 @@ struct Subscription {
     /// The token came after what was asked last.
     unasked: bool,
     state: State,
+    /// The server has taken it at least once.
+    joined: bool,
     wait: Backoff,
     channel: Channel,
     /// Its entry in `timers`.
@@ -75,6 +77,10 @@ impl Subscriptions {
         self.channels.keys()
     }
 
+    pub(super) fn has_joined(&self, name: &ChannelName) -> bool {
+        self.channels.get(name).is_some_and(|subscription| subscription.joined)
+    }
+
     pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
         if let Some(subscription) = self.channels.get_mut(&name) {
             // Worth something as long as the first answer is still to come.
@@ -95,6 +101,7 @@ impl Subscriptions {
             token,
             unasked: false,
             state: State::Off(Monotonic::default()),
+            joined: false,
             wait: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             channel: Channel::new(name.clone(), from, now, self.key.clone()),
             due: None,
@@ -198,6 +205,7 @@ impl Subscriptions {
 
     pub(super) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
         let Some(subscription) = self.current(&name, generation) else { return };
+        subscription.joined = true;
         subscription.token = None;
         subscription.unasked = false;
         match core::mem::replace(&mut subscription.state, State::On) {

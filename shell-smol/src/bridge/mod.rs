@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use conclave_core::bridge::{Bridge, Server};
-use conclave_core::link::{Config, RequestId};
+use conclave_core::link::{Config, RequestId, ServerRegistry};
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::Command;
 use conclave_core::time::Monotonic;
@@ -21,15 +21,13 @@ use smol::{LocalExecutor, Timer};
 
 use crate::dial::Dialer;
 use crate::event::Event;
-use crate::link::LinkDriver;
+use crate::link::{LinkDriver, Smol};
 use crate::mcp::{Output, Session};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
 use crate::{Error, Options, log, stdio};
 
 mod link;
-
-use link::{BridgedLink, Registry};
 
 /// How long calls under way may still take when the input has ended.
 const GRACE: Duration = Duration::from_secs(2);
@@ -82,9 +80,8 @@ fn start_links<'a>(
     let key = keystore::load(&options.dir)?;
     let secure = servers.iter().any(|(_, url)| url.is_secure());
     let tls = if secure { Some(trust(options.ca.as_deref())?) } else { None };
-    let registry =
-        Registry { names: servers.iter().map(|(server, _)| server.clone()).collect(), ..Registry::default() };
-    let registry = Rc::new(RefCell::new(registry));
+    let registry = Rc::new(RefCell::new(ServerRegistry::default()));
+    let names: Rc<[Server]> = servers.iter().map(|(server, _)| server.clone()).collect();
     for (number, (server, url)) in servers.iter().enumerate() {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
@@ -96,14 +93,25 @@ fn start_links<'a>(
         };
         let (requests, asked) = unbounded();
         let dialer = Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) };
-        let claims = Rc::clone(&registry);
-        let admit = Box::new(move |id: &str| claims.borrow_mut().claim(number, id));
-        let driver = LinkDriver::with(dialer, config, clock, admit);
-        let link = BridgedLink::new(number, server.clone(), driver, Rc::clone(&registry), events.clone());
-        executor.spawn(link.run(asked)).detach();
+        let (registry, names) = (Rc::clone(&registry), Rc::clone(&names));
+        let admit = Box::new(move |id: &str| {
+            let mut registry = registry.borrow_mut();
+            registry.claim(number, id).map_err(|first| {
+                registry.release(number);
+                same_server(names.get(first))
+            })
+        });
+        let driver = LinkDriver::new(Smol { dialer, admit }, config, clock);
+        executor.spawn(link::run(server.clone(), driver, asked, events.clone())).detach();
         links.insert(server.clone(), requests);
     }
     Ok(links)
+}
+
+/// Why a second link to a server ends.
+fn same_server(first: Option<&Server>) -> String {
+    let first = first.map_or(String::new(), Server::to_string);
+    format!("it is the same server as {first}; remove one of the two (conclave server remove)")
 }
 
 /// The working directory's name, as far as it can be one.
