@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
-use super::LinkEvent;
+use super::api::LinkEvent;
 use crate::link::{Action, Input, JoinFrom, Link, RequestError, RequestId};
 use crate::name::ChannelName;
 use crate::opaque::Opaque;

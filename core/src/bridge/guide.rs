@@ -3,7 +3,8 @@
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use super::{Kind, Level, Offered, TOOLS, advice};
+use super::levels::{Level, advice};
+use super::tools::{Kind, Offered, TOOLS};
 
 /// The short form, for the start of a session: clients cut it at 2 KB.
 pub const INSTRUCTIONS: &str = "\

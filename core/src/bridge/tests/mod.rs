@@ -4,14 +4,22 @@ mod cards;
 mod history;
 mod random;
 
+use super::frame::PAGE_BYTES;
+use super::machine::{DECLINED_FOR, FIRST_CONNECT, QUESTION_LIFETIME, perm_command};
 use super::*;
-use crate::name::UserName;
+use crate::link::RequestId;
+use crate::name::{ChannelName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Admin, Refusal, Reply, Stamped};
-use crate::time::Since;
-use alloc::string::ToString as _;
+use crate::protocol::{Admin, Command, Refusal, Reply, Stamped};
+use crate::time::{Monotonic, Now, Since, UnixMillis};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 const A: &str = "wss://a.example";
 const B: &str = "wss://b.example";

@@ -88,6 +88,7 @@ impl Stranger {
             return false;
         }
         self.wire = Some(wire);
+        self.client = None;
         self.questions.clear();
         self.hidden = None;
         if self.kind == Kind::Vandal && self.chance.one_in(3) {
