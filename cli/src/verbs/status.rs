@@ -90,7 +90,7 @@ fn look_at(
             let options = options.clone();
             let known = config.server(&url).cloned();
             running.spawn(async move {
-                let state = look(&url, known.as_ref(), credentials, &options).await;
+                let state = server_state(&url, known.as_ref(), credentials, &options).await;
                 (nth, Look { url, known, state })
             });
         }
@@ -101,7 +101,7 @@ fn look_at(
     Ok(looks.into_iter().map(|(_, look)| look).collect())
 }
 
-async fn look(
+async fn server_state(
     url: &ServerUrl,
     known: Option<&Server>,
     credentials: Credentials,

@@ -32,7 +32,7 @@ pub struct Settings {
 
 /// What is fixed for the life of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct Config {
     /// The servers, one link each.
     pub servers: Vec<Server>,
     /// The loop guard's budget.
@@ -41,7 +41,7 @@ pub struct Options {
     pub inbox: usize,
 }
 
-impl Options {
+impl Config {
     /// These servers, a budget of 8 and 16 messages, an inbox of 4 MiB.
     pub fn new(servers: Vec<Server>) -> Self {
         Self { servers, budget: Budget::default(), inbox: 4 << 20 }
@@ -51,7 +51,7 @@ impl Options {
 /// What happens to a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The client is ready: from now on it is told things.
+    /// The client is ready for pushes.
     Ready {
         /// Whether the client can ask its human (elicitation).
         asks: bool,

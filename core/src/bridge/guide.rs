@@ -1,4 +1,4 @@
-//! What an agent is told about conclave: at the start in short, and in full as a guide made from the tool table.
+//! The instructions for an agent: a short text for the start of a session, and a full guide made from the tool table.
 
 use alloc::string::String;
 use core::fmt::Write as _;

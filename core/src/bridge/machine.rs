@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::state::{HeldCall, LinkState, Pending, Question, Waiter};
-use super::api::{Action, Input, Options, QuestionId, Settings};
+use super::api::{Action, Config, Input, QuestionId, Settings};
 use super::card::{Approver, Cards};
 use super::failure::Failure;
 use super::guard::Guard;
@@ -73,17 +73,17 @@ const MAX_PENDING: usize = 256;
 
 impl Bridge {
     /// A bridge whose links are not up yet.
-    pub fn new(options: Options, settings: Settings) -> Self {
+    pub fn new(config: Config, settings: Settings) -> Self {
         let link = |server| (server, LinkState::new());
         Self {
-            links: options.servers.into_iter().map(link).collect(),
+            links: config.servers.into_iter().map(link).collect(),
             levels: Levels::new(settings.permissions),
             approvers: settings.approvers,
             unreachable_approvers: Vec::new(),
             ready: false,
             asks: false,
-            inbox: Inbox::new(options.inbox),
-            guard: Guard::new(options.budget),
+            inbox: Inbox::new(config.inbox),
+            guard: Guard::new(config.budget),
             cards: Cards::default(),
             waiters: Vec::new(),
             held: Vec::new(),

@@ -1,4 +1,4 @@
-//! The followed channels of a link: who is to be asked for, read, or waited for.
+//! The followed channels of a link: which subscriptions are to be requested, which channels read.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use crate::payload::Payload;
 use crate::protocol::{Refusal, Stamped, Token};
 use crate::time::{Monotonic, Now, UnixMillis};
 
-/// Stray channels that are told of, for each connection.
+/// Stray channels that are reported, for each connection.
 const MAX_STRAYS: usize = 16;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -111,13 +111,13 @@ impl Subscriptions {
         self.touch(&name, now.mono);
     }
 
-    /// True if the server has to be told.
+    /// True if the server must be sent a request to leave.
     pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
         self.strays.remove(name);
         self.forget(name).is_some_and(|gone| !matches!(gone.state, State::Off(_)))
     }
 
-    /// The server is being told.
+    /// That request is sent.
     pub(super) fn leaving(&mut self, name: ChannelName) {
         *self.leaving.entry(name).or_default() += 1;
     }
@@ -312,8 +312,8 @@ impl Subscriptions {
         here: &mut Context<'_>,
     ) {
         let Some(subscription) = self.channels.get_mut(&name) else {
-            let told = self.leaving.contains_key(&name) || self.strays.contains(&name);
-            if !told && self.strays.len() < MAX_STRAYS {
+            let known = self.leaving.contains_key(&name) || self.strays.contains(&name);
+            if !known && self.strays.len() < MAX_STRAYS {
                 self.strays.insert(name.clone());
                 here.actions.push(Action::Stray { channel: name });
             }

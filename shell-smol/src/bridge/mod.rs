@@ -1,4 +1,4 @@
-//! The loop: lines, link events, settings and deadlines go into the session; what comes out is carried out.
+//! The loop: lines, link events, settings and deadlines go into the MCP server; its outputs are carried out.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use smol::{LocalExecutor, Timer};
 use crate::dial::Dialer;
 use crate::event::Event;
 use crate::link::{LinkDriver, Smol};
-use crate::mcp::{Output, Session};
+use crate::mcp::{McpServer, Output};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
 use crate::{Error, Options, log, stdio};
@@ -58,10 +58,10 @@ pub(crate) fn run(
     }
     let out = stdio::start(input, output, events.clone())?;
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
-    let bridge = Bridge::new(conclave_core::bridge::Options::new(names), settings);
+    let bridge = Bridge::new(conclave_core::bridge::Config::new(names), settings);
     executor.spawn(watch(file, (known, config), options.clone(), servers, events)).detach();
-    let session = Session::new(bridge, relays);
-    smol::block_on(executor.run(drive(session, clock, &happened, &links, &out)));
+    let mcp = McpServer::new(bridge, relays);
+    smol::block_on(executor.run(drive(mcp, clock, &happened, &links, &out)));
     out.finish();
     Ok(())
 }
@@ -121,11 +121,11 @@ fn default_handle() -> Result<Handle, Error> {
     Handle::new(&sanitize(&name, "agent")).map_err(|error| Error::Io(std::io::Error::other(error)))
 }
 
-async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {
+async fn drive(mut mcp: McpServer, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {
     let mut outputs = Vec::new();
     let mut end: Option<Monotonic> = None;
-    while end.is_none_or(|end| session.is_busy() && clock.now().mono < end) {
-        let deadline = session.next_deadline().into_iter().chain(end).min();
+    while end.is_none_or(|end| mcp.is_busy() && clock.now().mono < end) {
+        let deadline = mcp.next_deadline().into_iter().chain(end).min();
         let next = async { happened.recv().await.ok() };
         let event = match deadline {
             None => next.await,
@@ -139,11 +139,11 @@ async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, l
         };
         let now = clock.now();
         match event {
-            Some(Event::Line(line)) => session.line(now, &line, &mut outputs),
-            Some(Event::Link(server, event)) => session.link(now, server, event, &mut outputs),
-            Some(Event::Settings(settings, again)) => session.configure(now, settings, again, &mut outputs),
+            Some(Event::Line(line)) => mcp.line(now, &line, &mut outputs),
+            Some(Event::Link(server, event)) => mcp.link(now, server, event, &mut outputs),
+            Some(Event::Settings(settings, again)) => mcp.configure(now, settings, again, &mut outputs),
             Some(Event::Ended) => end = Some(end.unwrap_or(now.mono + GRACE)),
-            None => session.tick(now, &mut outputs),
+            None => mcp.tick(now, &mut outputs),
         }
         for output in outputs.drain(..) {
             match output {

@@ -1,4 +1,4 @@
-//! The tool calls: each checked against its own target, at the moment it is made.
+//! Tool calls: each is checked against its own target when it is made.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -23,7 +23,7 @@ use crate::payload::Payload;
 use crate::protocol::{Admin, Command};
 use crate::time::{Now, UnixMillis};
 
-/// How long `wait_for_message` waits unless told, and at most.
+/// How long `wait_for_message` waits by default, and at most.
 const WAIT: Duration = Duration::from_secs(45);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 

@@ -1,4 +1,7 @@
-//! No gaps: one joined channel, followed across any number of drops.
+//! No gaps, without positions: one joined channel, followed across any number of drops.
+//!
+//! Only for version 1 of the wire, whose deliveries carry no position: this folder can be deleted with it. The rest of the
+//! link uses it in `subscriptions.rs` alone, as a [`Channel`] for each subscription and [`Reads`] for all of them.
 //!
 //! History carries stamps, live deliveries do not, and the same text may be posted twice. What holds on every
 //! connection: a message is durable before it is delivered, so a read that is asked for after a delivery covers
