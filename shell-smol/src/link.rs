@@ -26,11 +26,13 @@ pub fn link(url: ServerUrl, ca: Option<&Path>, config: Config) -> Result<LinkDri
     Ok(LinkDriver::new(smol, config, Clock::default()))
 }
 
+/// See [`Runtime::admit`].
+pub(crate) type Admit = Box<dyn FnMut(&str) -> Result<(), String>>;
+
 /// What a link needs of smol.
 pub struct Smol {
     pub(crate) dialer: Dialer,
-    /// See [`Runtime::admit`].
-    pub(crate) admit: Box<dyn FnMut(&str) -> Result<(), String>>,
+    pub(crate) admit: Admit,
 }
 
 impl Runtime for Smol {
