@@ -5,7 +5,7 @@ use std::time::Duration;
 use conclave_core::handshake::Claim;
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::{Command, Reply};
-use conclave_shell_tokio::client::{DialOptions, Identity, Session, SessionError, dial as dial_url};
+use conclave_shell_tokio::client::{Credentials, DialOptions, Session, SessionError, dial as dial_url};
 use conclave_store::config::{Change, Config, Server, ServerUrl};
 use tokio::runtime::Runtime;
 
@@ -29,8 +29,8 @@ impl<'a> Connection<'a> {
         let url = context.server(net.server.as_deref())?;
         let key = context.key()?;
         let public = key.public();
-        let identity = Identity { key, handle: own_handle(ONE_SHOT)?, claim: None };
-        let connection = Self::with(context, url, identity, &net.dial);
+        let credentials = Credentials { key, handle: own_handle(ONE_SHOT)?, claim: None };
+        let connection = Self::with(context, url, credentials, &net.dial);
         let connection = connection?.map_err(|(url, error)| {
             explain::opening(&url, context.config().unwrap_or_default().server(&url), &public, &error)
         })?;
@@ -45,20 +45,20 @@ impl<'a> Connection<'a> {
         claim: Option<Claim>,
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
-        let identity = Identity { key: context.key()?, handle: own_handle(ONE_SHOT)?, claim };
-        Self::with(context, url, identity, dial)
+        let credentials = Credentials { key: context.key()?, handle: own_handle(ONE_SHOT)?, claim };
+        Self::with(context, url, credentials, dial)
     }
 
     fn with(
         context: &'a Context,
         url: ServerUrl,
-        identity: Identity,
+        credentials: Credentials,
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
         let runtime = runtime()?;
         let options = options(dial);
         context.output.detail(format_args!("connecting to {url}"));
-        match runtime.block_on(Session::open(&url, identity, &options)) {
+        match runtime.block_on(Session::open(&url, credentials, &options)) {
             Ok(session) => {
                 context.output.detail(format_args!("established as {}", line(&session.path().to_string())));
                 Ok(Ok(Self { context, runtime: Some(runtime), session: Some(session), url }))

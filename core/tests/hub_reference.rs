@@ -100,7 +100,7 @@ fn whatever_would_store_something_waits_for_the_change_before_it() {
     ];
     for (session, command) in stored {
         let ask = |session, command| Operation::Request { session, command };
-        let commit = [Operation::Tick, Operation::Persisted];
+        let commit = [Operation::RoundEnded, Operation::Persisted];
         let mut steps = Operation::prelude();
         for command in [create("x"), invite(), join(None)] {
             steps.push(ask(ann, command));
@@ -115,7 +115,7 @@ fn whatever_would_store_something_waits_for_the_change_before_it() {
         for step in commit.iter().cycle().take(4) {
             bench.step(step).unwrap_or_else(|why| panic!("{asked:?}: {why}"));
         }
-        assert!(!bench.model.wants_tick(), "{asked:?}");
+        assert!(!bench.model.has_batch(), "{asked:?}");
     }
 }
 

@@ -15,11 +15,11 @@ use smol::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use smol::net::{TcpStream, resolve};
 
 /// A byte stream, encrypted or not.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection to a server.
-pub(crate) type Socket = Box<WebSocketStream<Box<dyn Stream>>>;
+pub(crate) type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// Dials one server, again and again.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Dialer {
         };
         let opened = client_async_with_config(request(url)?, stream, Some(websocket())).await;
         let (socket, response) = opened.map_err(|error| refused(url, error))?;
-        Ok((Box::new(socket), Greeting::read(&response)))
+        Ok((socket, Greeting::read(&response)))
     }
 }
 

@@ -20,7 +20,7 @@ use conclave_shell::client::DialError;
 use conclave_store::config::{ConfigError, ServerUrl};
 use conclave_store::keystore::KeyError;
 
-pub use link::LinkDriver;
+pub use link::{LinkDriver, Smol, link};
 pub use snippet::{Client, UnknownClient, print_config};
 
 /// What a bridge is started with.

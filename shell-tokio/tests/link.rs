@@ -12,7 +12,9 @@ use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
-use conclave_shell_tokio::client::{DialError, DialOptions, Identity, LinkDriver, Session, SessionError};
+use conclave_shell_tokio::client::{
+    self, Credentials, DialError, DialOptions, LinkDriver, Session, SessionError,
+};
 use conclave_shell_tokio::server::{self, Options, Server, Stop, listen};
 use conclave_store::config::ServerUrl;
 use conclave_store::journal::{self, Journal};
@@ -37,16 +39,16 @@ fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
 }
 
-fn identity(seed: u8, handle: &str, user: Option<&str>) -> Identity {
+fn credentials(seed: u8, handle: &str, user: Option<&str>) -> Credentials {
     let claim = user
         .map(|user| Claim { user: UserName::new(user).unwrap(), machine: MachineName::new("m").unwrap() });
-    Identity { key: key(seed), handle: Handle::new(handle).unwrap(), claim }
+    Credentials { key: key(seed), handle: Handle::new(handle).unwrap(), claim }
 }
 
 fn link(url: &ServerUrl, seed: u8, handle: &str) -> LinkDriver {
     let handle = Handle::new(handle).unwrap();
     let config = Config { handle, defaulted: false, key: key(seed), seed: [9; 32] };
-    LinkDriver::new(url.clone(), config, DialOptions::default())
+    client::link(url.clone(), config, DialOptions::default())
 }
 
 fn channel(name: &str) -> ChannelName {
@@ -68,7 +70,7 @@ async fn wait<T>(link: &mut LinkDriver, find: impl Fn(Action) -> Option<T>) -> T
 async fn a_session_asks_and_is_answered() {
     let (url, _stop) = server().await;
     let options = DialOptions::default();
-    let mut session = Session::open(&url, identity(1, "a", Some("ann")), &options).await.unwrap();
+    let mut session = Session::open(&url, credentials(1, "a", Some("ann")), &options).await.unwrap();
     assert_eq!(session.path().to_string(), "ann/m/a");
     assert!(session.greeting().server_id.is_some() && session.greeting().max_frame.is_some());
     let create = Admin::CreateChannel { name: channel("ops"), visibility: Visibility::Public };
@@ -78,7 +80,7 @@ async fn a_session_asks_and_is_answered() {
     assert!(matches!(refused, SessionError::Refused(_)), "{refused}");
     assert_eq!(session.request(&Command::Ping).await.unwrap(), Reply::Pong, "a refusal ends nothing");
     session.close().await;
-    let stranger = Session::open(&url, identity(2, "a", None), &options).await.err().unwrap();
+    let stranger = Session::open(&url, credentials(2, "a", None), &options).await.err().unwrap();
     assert!(matches!(stranger, SessionError::Handshake(_)), "{stranger}");
 }
 
@@ -86,7 +88,7 @@ async fn a_session_asks_and_is_answered() {
 async fn a_link_whose_owner_keeps_changing_its_mind_loses_nothing() {
     let (url, _stop) = server().await;
     let options = DialOptions::default();
-    let mut session = Session::open(&url, identity(1, "a", Some("ann")), &options).await.unwrap();
+    let mut session = Session::open(&url, credentials(1, "a", Some("ann")), &options).await.unwrap();
     let create = Admin::CreateChannel { name: channel("ops"), visibility: Visibility::Public };
     session.request(&Command::Admin(create)).await.unwrap();
     session.request(&Command::Join { channel: channel("ops"), token: None }).await.unwrap();
@@ -121,7 +123,11 @@ async fn a_link_whose_owner_keeps_changing_its_mind_loses_nothing() {
 #[tokio::test]
 async fn a_request_through_a_link_is_answered_and_the_link_can_be_ended() {
     let (url, _stop) = server().await;
-    Session::open(&url, identity(1, "a", Some("ann")), &DialOptions::default()).await.unwrap().close().await;
+    Session::open(&url, credentials(1, "a", Some("ann")), &DialOptions::default())
+        .await
+        .unwrap()
+        .close()
+        .await;
     let mut link = link(&url, 1, "b");
     let deadline = Some(link.now().mono + PATIENCE);
     link.input(Input::Request { id: RequestId(7), command: Command::ListMachines, deadline });
@@ -155,7 +161,11 @@ async fn a_link_tells_why_it_cannot_be() {
 #[tokio::test]
 async fn a_server_that_stops_says_so_to_its_links() {
     let (url, stop) = server().await;
-    Session::open(&url, identity(1, "a", Some("ann")), &DialOptions::default()).await.unwrap().close().await;
+    Session::open(&url, credentials(1, "a", Some("ann")), &DialOptions::default())
+        .await
+        .unwrap()
+        .close()
+        .await;
     let mut link = link(&url, 1, "b");
     wait(&mut link, |action| matches!(action, Action::Up { .. }).then_some(())).await;
     stop.stop();

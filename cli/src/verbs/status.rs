@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::{Command, Reply};
-use conclave_shell_tokio::client::{DialOptions, Identity, Session};
+use conclave_shell_tokio::client::{Credentials, DialOptions, Session};
 use conclave_store::config::{Change, Config, Server, ServerUrl};
 use conclave_store::keystore;
 use serde_json::{Value, json};
@@ -86,11 +86,11 @@ fn look_at(
     let mut looks = runtime.block_on(async {
         let mut running = JoinSet::new();
         for (nth, url) in urls.into_iter().enumerate() {
-            let identity = Identity { key: key.clone(), handle: own_handle("cli")?, claim: None };
+            let credentials = Credentials { key: key.clone(), handle: own_handle("cli")?, claim: None };
             let options = options.clone();
             let known = config.server(&url).cloned();
             running.spawn(async move {
-                let state = look(&url, known.as_ref(), identity, &options).await;
+                let state = server_state(&url, known.as_ref(), credentials, &options).await;
                 (nth, Look { url, known, state })
             });
         }
@@ -101,14 +101,14 @@ fn look_at(
     Ok(looks.into_iter().map(|(_, look)| look).collect())
 }
 
-async fn look(
+async fn server_state(
     url: &ServerUrl,
     known: Option<&Server>,
-    identity: Identity,
+    credentials: Credentials,
     options: &DialOptions,
 ) -> Result<Live, Failure> {
-    let public = identity.key.public();
-    let mut session = Session::open(url, identity, options)
+    let public = credentials.key.public();
+    let mut session = Session::open(url, credentials, options)
         .await
         .map_err(|error| explain::opening(url, known, &public, &error))?;
     let explained = |command: &Command, error| explain::request(url, command, &error);

@@ -10,7 +10,7 @@ use conclave_core::protocol::{Command, Refusal};
 use conclave_core::text::{shell_word, visible};
 use conclave_core::time::UnixMillis;
 use conclave_shell_tokio::client::{DialError, DialOptions};
-use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage};
+use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage, link};
 use conclave_store::config::ServerUrl;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -42,7 +42,7 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         let options = options(&tail.of.net.dial);
         let watch = Watch { context, tail: &tail, url: &url, public, zone: TimeZone::system(), options };
-        let mut driver = LinkDriver::new(url.clone(), config, watch.options.clone());
+        let mut driver = link(url.clone(), config, watch.options.clone());
         watch.follow(&mut driver).await
     });
     runtime.shutdown_background();

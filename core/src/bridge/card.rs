@@ -9,7 +9,7 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
-use super::Server;
+use super::server::Server;
 use crate::name::{InvalidName, SessionPath, UserName};
 use crate::text::{one_line, visible};
 use crate::time::{Monotonic, UnixMillis};

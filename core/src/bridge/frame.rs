@@ -5,11 +5,17 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 
-use super::{Level, PAGE_BYTES, PUSH_BYTES, Server, advice};
+use super::levels::{Level, advice};
+use super::server::Server;
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::text::visible;
 use crate::time::UnixMillis;
+
+/// Bytes of text in one answer.
+pub(super) const PAGE_BYTES: usize = 32 * 1024;
+/// Bytes of a message that are pushed; the inbox has it whole.
+pub(super) const PUSH_BYTES: usize = 16 * 1024;
 
 /// `text` as it may stand between tags or in an attribute: no markup, nothing invisible.
 pub fn escape(text: &str) -> Cow<'_, str> {

@@ -10,7 +10,7 @@
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
-use super::Server;
+use super::server::Server;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::time::Monotonic;
 

@@ -1,9 +1,10 @@
-//! What an agent is told about conclave: at the start in short, and in full as a guide made from the tool table.
+//! The instructions for an agent: a short text for the start of a session, and a full guide made from the tool table.
 
 use alloc::string::String;
 use core::fmt::Write as _;
 
-use super::{Kind, Level, Offered, TOOLS, advice};
+use super::levels::{Level, advice};
+use super::tools::{Kind, Offered, TOOLS};
 
 /// The short form, for the start of a session: clients cut it at 2 KB.
 pub const INSTRUCTIONS: &str = "\

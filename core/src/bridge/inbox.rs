@@ -8,8 +8,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Server;
 use super::frame;
+use super::server::Server;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::payload::Payload;
 use crate::time::UnixMillis;

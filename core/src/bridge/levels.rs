@@ -4,7 +4,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::Server;
+use super::server::Server;
 
 pub use crate::level::{InvalidLevel, Level, Scope};
 

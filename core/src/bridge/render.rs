@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
 
-use super::{
-    Entry, Framed, Level, Message, Outcome, Page, Place, Source, Status, advice, beginning, body, escape,
-    preamble,
-};
+use super::frame::{Framed, Place, beginning, body, escape, preamble};
+use super::inbox::{Entry, Message, Page, Source};
+use super::levels::{Level, advice};
+use super::tool_call::{Outcome, Status};
 
 impl Outcome {
     /// The outcome as text: what others wrote stands framed and escaped in it.

@@ -4,7 +4,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::channel::JoinFrom;
 use super::requests::{RequestError, RequestId};
 use crate::handshake::HandshakeError;
 use crate::key::SecretKey;
@@ -37,6 +36,15 @@ impl fmt::Debug for Config {
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
+}
+
+/// From where on a channel is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinFrom {
+    /// From the subscription on.
+    Live,
+    /// From after this stamp of the server's: history first.
+    Since(UnixMillis),
 }
 
 /// What happens to a link.

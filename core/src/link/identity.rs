@@ -30,7 +30,7 @@ pub(super) enum Superseded {
     },
     /// The handle was chosen by a human: come back slowly.
     Yield {
-        /// It is to be told.
+        /// For the first time in a row: the human is to be notified.
         first: bool,
     },
 }

@@ -6,15 +6,15 @@
 //! drained: nothing is left to be polled for.
 //!
 //! What holds: a message posted to a followed channel is handed on once and in order, across any number of drops
-//! (module `channel`); every request is answered once, at the latest when its connection drops.
+//! (module `by_content`); every request is answered once, at the latest when its connection drops.
 
 mod api;
 mod backoff;
-mod channel;
+mod by_content;
 mod identity;
-mod refusal;
+mod live;
+pub(crate) mod refusal;
 mod requests;
-mod session;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -24,15 +24,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use self::api::{Action, Config, DownReason, Input, Refused};
-pub use self::channel::JoinFrom;
+pub use self::api::{Action, Config, DownReason, Input, JoinFrom, Refused};
 pub use self::identity::ServerRegistry;
 pub use self::requests::{RequestError, RequestId};
 
 use self::backoff::{Backoff, Jitter};
 use self::identity::{Identity, Superseded};
-use self::requests::{Asker, Expect, Requests};
-use self::session::Session;
+use self::live::Live;
+use self::requests::{Purpose, Requests};
 use self::subscriptions::Subscriptions;
 use crate::handshake::Established;
 use crate::key::SecretKey;
@@ -40,9 +39,7 @@ use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::protocol::Command;
 use crate::time::{Monotonic, Now};
-use crate::wire::MAX_FRAME;
-use crate::wire::v1::client::encode_command;
-use crate::wire::v1::handshake::{ClientHandshake, ClientStep};
+use crate::wire::client::{Client, Credentials, Event};
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -69,9 +66,9 @@ pub struct Link {
     subscriptions: Subscriptions,
     server_id: Option<String>,
     /// The application knows that there is no session, and why.
-    told_down: bool,
-    /// Why the server lets nobody in, as last told.
-    told_refused: Option<Refused>,
+    reported_down: bool,
+    /// Why the server does not let this link in, as last reported.
+    reported_refused: Option<Refused>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,8 +76,8 @@ enum State {
     Idle,
     Waiting { until: Monotonic },
     Dialing { until: Monotonic },
-    Handshaking { handshake: ClientHandshake, until: Monotonic },
-    Up(Box<Session>),
+    Handshaking { client: Box<Client>, until: Monotonic },
+    Up(Box<Live>),
     Ended,
 }
 
@@ -105,12 +102,12 @@ impl Link {
             requests: Requests::default(),
             subscriptions: Subscriptions::new(&config.seed),
             server_id: None,
-            told_down: false,
-            told_refused: None,
+            reported_down: false,
+            reported_refused: None,
         }
     }
 
-    /// Takes what happened; appends what is to be done.
+    /// Processes an input and appends the resulting actions.
     pub fn handle(&mut self, now: Now, input: Input<'_>, actions: &mut Vec<Action>) {
         match input {
             Input::Start => {
@@ -125,22 +122,13 @@ impl Link {
                     self.retry(now, DownReason::Dial(cut(text)), actions);
                 }
             }
-            Input::Message(Opaque(bytes)) => match core::mem::replace(&mut self.state, State::Ended) {
-                State::Handshaking { handshake, until } => {
-                    self.shake(now, handshake, until, bytes, actions);
-                }
-                State::Up(session) => {
-                    self.state = State::Up(session);
-                    self.message(now, bytes, actions);
-                }
-                other => self.state = other,
-            },
+            Input::Message(Opaque(bytes)) => self.message(now, bytes, actions),
             Input::Closed(text) => {
                 if let State::Handshaking { .. } | State::Up(_) = self.state {
                     self.retry(now, DownReason::Closed(cut(text)), actions);
                 }
             }
-            Input::Request { id, command, deadline } => self.request(now, id, &command, deadline, actions),
+            Input::Request { id, command, deadline } => self.request(now, id, command, deadline, actions),
             Input::Join { channel, token, from } => {
                 if !matches!(self.state, State::Ended) {
                     self.subscriptions.join(channel, token, from, now);
@@ -152,7 +140,7 @@ impl Link {
                 {
                     let command = Command::Leave { channel: channel.clone() };
                     self.subscriptions.leaving(channel.clone());
-                    self.send(now, Asker::Leave { channel }, &command, actions);
+                    self.send(now, Purpose::Leave { channel }, &command, actions);
                 }
             }
             Input::Disable(reason) => self.end(Some(Action::Disabled(cut(reason))), actions),
@@ -168,9 +156,9 @@ impl Link {
             State::Waiting { until } | State::Dialing { until } | State::Handshaking { until, .. } => {
                 Some(*until)
             }
-            State::Up(session) => {
-                let silent = session.silent(self.requests.oldest());
-                [Some(silent), Some(session.ping_at()), self.subscriptions.deadline()]
+            State::Up(live) => {
+                let dead_at = live.dead_at(self.requests.oldest());
+                [Some(dead_at), Some(live.ping_at()), self.subscriptions.deadline()]
                     .into_iter()
                     .flatten()
                     .min()
@@ -208,48 +196,61 @@ impl Link {
             return actions.push(Action::Hangup);
         };
         self.server_id = server_id.map(cut);
-        let (handshake, hello) = ClientHandshake::new(self.key.clone(), self.identity.handle(), None);
-        actions.push(Action::Send(Opaque(hello)));
-        self.state = State::Handshaking { handshake, until: now.mono + OPENING };
+        let credentials =
+            Credentials { key: self.key.clone(), handle: self.identity.handle().clone(), claim: None };
+        let client = Client::start(credentials, |message| actions.push(Action::Send(Opaque(message))));
+        self.state = State::Handshaking { client: Box::new(client), until: now.mono + OPENING };
     }
 
-    fn shake(
-        &mut self,
-        now: Now,
-        handshake: ClientHandshake,
-        until: Monotonic,
-        bytes: &[u8],
-        actions: &mut Vec<Action>,
-    ) {
-        match handshake.on_frame(bytes) {
-            ClientStep::Continue { handshake, send } => {
-                actions.extend(send.into_iter().map(|frame| Action::Send(Opaque(frame))));
-                self.state = State::Handshaking { handshake, until };
-            }
-            ClientStep::Done(established) => self.up(now, established, actions),
-            ClientStep::Failed(error) => match refusal::lasting(&error) {
+    fn message(&mut self, now: Now, bytes: &[u8], actions: &mut Vec<Action>) {
+        let client = match &mut self.state {
+            State::Handshaking { client, .. } => client,
+            State::Up(live) => live.heard(now.mono),
+            _ => return,
+        };
+        match client.on_message(bytes, |message| actions.push(Action::Send(Opaque(message)))) {
+            None => {}
+            Some(Event::Established(established)) => self.up(now, established, actions),
+            Some(Event::HandshakeFailed(error)) => match refusal::lasting(&error) {
                 Some(refused) => self.not_let_in(now, refused, actions),
                 None => self.hang_up(now, DownReason::Handshake(error), actions),
             },
+            Some(Event::Ended { superseded: true, reason }) => self.superseded(now, &reason, actions),
+            Some(Event::Ended { superseded: false, reason }) => {
+                self.hang_up(now, DownReason::Ended(reason), actions);
+            }
+            Some(Event::Violation(what)) => self.hang_up(now, DownReason::Protocol(what), actions),
+            Some(Event::Reply { request, reply }) => self.reply(now, request, reply, actions),
+            Some(Event::Delivered { channel, from, payload }) => {
+                self.delivered(now, channel, from, payload, actions);
+            }
+            Some(Event::Whispered { from, payload }) => actions.push(Action::Whispered { from, payload }),
+            Some(Event::Role { admin }) => actions.push(Action::Role { admin }),
         }
     }
 
     fn up(&mut self, now: Now, established: Established, actions: &mut Vec<Action>) {
+        let State::Handshaking { client, .. } = core::mem::replace(&mut self.state, State::Ended) else {
+            return;
+        };
         let Established { path, admin } = established;
-        self.told_down = false;
-        self.told_refused = None;
+        self.reported_down = false;
+        self.reported_refused = None;
         actions.push(Action::Up { path: path.clone(), admin, server_id: self.server_id.clone() });
-        self.state = State::Up(Box::new(Session::new(path, now.mono)));
+        self.state = State::Up(Box::new(Live::new(client, path, now.mono)));
         // Channels first: what waited may be posts to them.
         self.subscribe(now, actions);
-        self.requests.flush(now.mono, |frame| actions.push(Action::Send(Opaque(frame))));
+        while let Some((id, deadline, command)) = self.requests.take_waiting() {
+            let purpose = Purpose::Application { id, deadline: Some(deadline) };
+            self.send(now, purpose, &command, actions);
+        }
     }
 
     fn request(
         &mut self,
         now: Now,
         id: RequestId,
-        command: &Command,
+        command: Command,
         deadline: Option<Monotonic>,
         actions: &mut Vec<Action>,
     ) {
@@ -264,30 +265,20 @@ impl Link {
         if !up && deadline.is_none() {
             return fail(RequestError::NotConnected);
         }
-        let mut frame = Vec::new();
-        encode_command(command, &mut frame);
-        if frame.len() > MAX_FRAME {
-            return fail(RequestError::TooLarge);
+        if let Err(error) = self.requests.check(&command) {
+            return fail(error);
         }
-        if !self.requests.has_room(frame.len()) {
-            return fail(RequestError::Busy);
-        }
-        let expect = Expect::of(command);
         match deadline {
-            Some(deadline) if !up => self.requests.wait(id, deadline, expect, frame),
-            _ => {
-                self.requests.sent(Asker::Application { id, deadline }, expect, frame.len(), now.mono);
-                actions.push(Action::Send(Opaque(frame)));
-            }
+            Some(deadline) if !up => self.requests.wait(id, deadline, command),
+            _ => self.send(now, Purpose::Application { id, deadline }, &command, actions),
         }
     }
 
-    /// The link's own requests.
-    fn send(&mut self, now: Now, asker: Asker, command: &Command, actions: &mut Vec<Action>) {
-        let mut frame = Vec::new();
-        encode_command(command, &mut frame);
-        self.requests.sent(asker, Expect::of(command), frame.len(), now.mono);
-        actions.push(Action::Send(Opaque(frame)));
+    /// Sends a request, while the session lives.
+    fn send(&mut self, now: Now, purpose: Purpose, command: &Command, actions: &mut Vec<Action>) {
+        let State::Up(live) = &mut self.state else { return };
+        let number = self.requests.sent(purpose, command, now.mono);
+        live.client.request(number, command, |message| actions.push(Action::Send(Opaque(message))));
     }
 
     /// Closes the connection and tries again later.
@@ -301,17 +292,17 @@ impl Link {
         if let Some(up_at) = self.lose_session(now, actions) {
             self.identity.ended(up_at, now.mono);
         }
-        self.tell_down(reason, actions);
+        self.report_down(reason, actions);
         let wait = self.backoff.next(&mut self.jitter);
         self.state = State::Waiting { until: now.mono + wait };
     }
 
     /// The server does not let us in. That somebody has done something about it is seen by trying.
     fn not_let_in(&mut self, now: Now, refused: Refused, actions: &mut Vec<Action>) {
-        self.told_down = true;
+        self.reported_down = true;
         self.hang_up(now, DownReason::Closed(String::new()), actions);
-        if self.told_refused.as_ref() != Some(&refused) {
-            self.told_refused = Some(refused.clone());
+        if self.reported_refused.as_ref() != Some(&refused) {
+            self.reported_refused = Some(refused.clone());
             actions.push(Action::Refused(refused));
         }
     }
@@ -324,7 +315,7 @@ impl Link {
             Some(up_at) => self.identity.superseded(up_at, now.mono),
             None => Superseded::Reconnect,
         };
-        self.tell_down(DownReason::Ended(cut(text)), actions);
+        self.report_down(DownReason::Ended(cut(text)), actions);
         let wait = match verdict {
             Superseded::Reconnect => self.backoff.next(&mut self.jitter),
             Superseded::Rename { from, at_once } => {
@@ -352,17 +343,17 @@ impl Link {
             actions.push(Action::Replied { id, result: Err(RequestError::Interrupted) });
         });
         self.subscriptions.dropped(now);
-        let State::Up(session) = core::mem::replace(&mut self.state, State::Ended) else {
+        let State::Up(live) = core::mem::replace(&mut self.state, State::Ended) else {
             return None;
         };
-        if now.mono.since(session.up_at()) >= STABLE {
+        if now.mono.since(live.up_at()) >= STABLE {
             self.backoff.reset();
         }
-        Some(session.up_at())
+        Some(live.up_at())
     }
 
-    fn tell_down(&mut self, reason: DownReason, actions: &mut Vec<Action>) {
-        if !core::mem::replace(&mut self.told_down, true) {
+    fn report_down(&mut self, reason: DownReason, actions: &mut Vec<Action>) {
+        if !core::mem::replace(&mut self.reported_down, true) {
             actions.push(Action::Down(reason));
         }
     }

@@ -1,14 +1,14 @@
-//! The requests under way: v1 answers them in their order and names none of them.
+//! The requests of a link: those that are sent and unanswered, and those that wait for a connection.
 
-use alloc::collections::{BTreeSet, VecDeque};
-use alloc::vec::Vec;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::name::ChannelName;
-use crate::opaque::Opaque;
-use crate::protocol::{Admin, Command, Reply};
+use crate::protocol::Command;
 use crate::time::Monotonic;
+use crate::wire::MAX_FRAME;
+use crate::wire::client::RequestNumber;
 
-/// A request's number, chosen by the application.
+/// A request's id, chosen by the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -45,97 +45,47 @@ impl RequestError {
     }
 }
 
-/// What kind of reply a request has, if it is not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expect {
-    Joined,
-    Ack,
-    Presence,
-    Channels,
-    Machines,
-    Users,
-    Invites,
-    Invite,
-    History,
-    Pong,
-}
-
-impl Expect {
-    pub(super) fn of(command: &Command) -> Self {
-        match command {
-            Command::Join { .. } => Self::Joined,
-            Command::Leave { .. } | Command::Post { .. } | Command::Whisper { .. } => Self::Ack,
-            Command::Who { .. } => Self::Presence,
-            Command::ListChannels => Self::Channels,
-            Command::ListMachines => Self::Machines,
-            Command::ListUsers => Self::Users,
-            Command::ReadSince { .. } => Self::History,
-            Command::Ping => Self::Pong,
-            Command::Admin(admin) => match admin {
-                Admin::AclList { .. } | Admin::BanList { .. } => Self::Users,
-                Admin::InviteList { .. } => Self::Invites,
-                Admin::InviteCreate { .. } => Self::Invite,
-                _ => Self::Ack,
-            },
-        }
-    }
-
-    pub(super) fn fits(self, reply: &Reply) -> bool {
-        match reply {
-            Reply::Refused(_) => true,
-            Reply::Sent | Reply::Done(_) => self == Self::Ack,
-            Reply::Joined(_) => self == Self::Joined,
-            Reply::Presence { .. } => self == Self::Presence,
-            Reply::Channels(_) => self == Self::Channels,
-            Reply::Machines(_) => self == Self::Machines,
-            Reply::Users(_) => self == Self::Users,
-            Reply::Invites(_) => self == Self::Invites,
-            Reply::Invite(_) => self == Self::Invite,
-            Reply::History { .. } => self == Self::History,
-            Reply::Pong => self == Self::Pong,
-        }
-    }
-}
-
-/// Who asked.
+/// What the answer to a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
-    /// The application.
+pub(super) enum Purpose {
+    /// The application asked.
     Application { id: RequestId, deadline: Option<Monotonic> },
-    /// The application, which has been told that its time is over.
-    Nobody,
-    /// The link: a subscription. `generation` tells it from an earlier one of the same name.
+    /// The application asked, and its deadline has passed.
+    Expired,
+    /// A subscription. `generation` tells it from an earlier one of the same name.
     Join { channel: ChannelName, generation: u64 },
-    /// The link: the end of one.
+    /// The end of one.
     Leave { channel: ChannelName },
-    /// The link: a page of history.
+    /// A page of history.
     Read { channel: ChannelName, generation: u64 },
-    /// The link: a sign of life.
+    /// A sign of life.
     Ping,
 }
 
 #[derive(Clone, Debug)]
-struct Sent {
-    asker: Asker,
-    expect: Expect,
-    bytes: usize,
-    at: Monotonic,
+struct Unanswered {
+    purpose: Purpose,
+    size: usize,
+    sent_at: Monotonic,
 }
 
+/// Kept as a command: only a connection says in which version of the wire it is encoded.
 #[derive(Clone, Debug)]
 struct Waiting {
     id: RequestId,
     deadline: Monotonic,
-    expect: Expect,
-    frame: Opaque<Vec<u8>>,
+    command: Command,
 }
 
-/// What is sent and unanswered, and what waits for a connection.
+/// What is unanswered, and what waits for a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
-    sent: VecDeque<Sent>,
+    /// Numbers grow: the first is the oldest.
+    unanswered: BTreeMap<RequestNumber, Unanswered>,
+    last_number: u64,
     waiting: VecDeque<Waiting>,
     deadlines: BTreeSet<(Monotonic, RequestId)>,
+    /// The application's, and their sizes.
     count: usize,
     bytes: usize,
 }
@@ -143,80 +93,76 @@ pub(super) struct Requests {
 /// How many of the application's requests may be unanswered or waiting.
 pub(super) const MAX_REQUESTS: usize = 4096;
 /// How many bytes they may have.
-pub(super) const MAX_BYTES: usize = 32 * 1024 * 1024;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// What a request has beside its body, at most: names, a token, what the wire adds.
+const MAX_HEAD: usize = 1024;
 
 impl Requests {
-    /// Whether another request of the application of this size may come.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
-        self.count < MAX_REQUESTS && (self.count == 0 || self.bytes + bytes <= MAX_BYTES)
+    /// Whether the application may make another request.
+    pub(super) fn check(&self, command: &Command) -> Result<(), RequestError> {
+        let size = size(command);
+        if size > MAX_FRAME {
+            return Err(RequestError::TooLarge);
+        }
+        let has_room = self.count < MAX_REQUESTS && (self.count == 0 || self.bytes + size <= MAX_BYTES);
+        if has_room { Ok(()) } else { Err(RequestError::Busy) }
     }
 
-    /// A request goes out now.
-    pub(super) fn sent(&mut self, asker: Asker, expect: Expect, bytes: usize, now: Monotonic) {
-        if let Asker::Application { id, deadline } = asker {
+    /// A request goes out now, under this number.
+    pub(super) fn sent(&mut self, purpose: Purpose, command: &Command, now: Monotonic) -> RequestNumber {
+        let size = size(command);
+        if let Purpose::Application { id, deadline } = purpose {
             self.count += 1;
-            self.bytes += bytes;
+            self.bytes += size;
             self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
         }
-        self.sent.push_back(Sent { asker, expect, bytes, at: now });
+        self.last_number += 1;
+        let number = RequestNumber(self.last_number);
+        self.unanswered.insert(number, Unanswered { purpose, size, sent_at: now });
+        number
     }
 
     /// A request of the application waits for a connection.
-    pub(super) fn wait(&mut self, id: RequestId, deadline: Monotonic, expect: Expect, frame: Vec<u8>) {
+    pub(super) fn wait(&mut self, id: RequestId, deadline: Monotonic, command: Command) {
         self.count += 1;
-        self.bytes += frame.len();
+        self.bytes += size(&command);
         self.deadlines.insert((deadline, id));
-        self.waiting.push_back(Waiting { id, deadline, expect, frame: Opaque(frame) });
+        self.waiting.push_back(Waiting { id, deadline, command });
     }
 
-    /// There is a connection: what waited goes out, in order.
-    pub(super) fn flush(&mut self, now: Monotonic, mut send: impl FnMut(Vec<u8>)) {
-        for Waiting { id, deadline, expect, frame } in core::mem::take(&mut self.waiting) {
-            let asker = Asker::Application { id, deadline: Some(deadline) };
-            self.sent.push_back(Sent { asker, expect, bytes: frame.len(), at: now });
-            send(frame.0);
-        }
+    /// The next request that waits for a connection, if there is one now.
+    pub(super) fn take_waiting(&mut self) -> Option<(RequestId, Monotonic, Command)> {
+        let Waiting { id, deadline, command } = self.waiting.pop_front()?;
+        self.free(size(&command));
+        self.deadlines.remove(&(deadline, id));
+        Some((id, deadline, command))
     }
 
-    /// Whose answer comes next, and of which kind it is.
-    pub(super) fn answered(&mut self) -> Option<(Asker, Expect)> {
-        let sent = self.sent.pop_front()?;
-        match &sent.asker {
-            Asker::Application { id, deadline } => {
-                self.free(sent.bytes);
-                self.forget(*id, *deadline);
-            }
-            Asker::Nobody => self.free(sent.bytes),
-            _ => {}
-        }
-        Some((sent.asker, sent.expect))
+    /// What the answered request was for; `None` if none has this number.
+    pub(super) fn answered(&mut self, number: RequestNumber) -> Option<Purpose> {
+        let Unanswered { purpose, size, .. } = self.unanswered.remove(&number)?;
+        self.close(&purpose, size);
+        Some(purpose)
     }
 
-    /// The connection dropped: whatever was sent fails.
+    /// The connection dropped: all that was sent fails.
     pub(super) fn interrupt(&mut self, mut fail: impl FnMut(RequestId)) {
-        for sent in core::mem::take(&mut self.sent) {
-            match sent.asker {
-                Asker::Application { id, deadline } => {
-                    self.free(sent.bytes);
-                    self.forget(id, deadline);
-                    fail(id);
-                }
-                Asker::Nobody => self.free(sent.bytes),
-                _ => {}
+        for Unanswered { purpose, size, .. } in core::mem::take(&mut self.unanswered).into_values() {
+            self.close(&purpose, size);
+            if let Purpose::Application { id, .. } = purpose {
+                fail(id);
             }
         }
     }
 
-    /// The link ends: whatever waits fails.
+    /// The link ends: all that waits fails.
     pub(super) fn end(&mut self, mut fail: impl FnMut(RequestId)) {
-        for waiting in core::mem::take(&mut self.waiting) {
-            self.free(waiting.frame.len());
-            self.forget(waiting.id, Some(waiting.deadline));
-            fail(waiting.id);
+        while let Some((id, ..)) = self.take_waiting() {
+            fail(id);
         }
     }
 
-    /// Fails what is late. What was sent keeps its place, for its answer may still come.
+    /// Fails what is late. What was sent is remembered, since its answer may still come.
     pub(super) fn expire(&mut self, now: Monotonic, mut fail: impl FnMut(RequestId, RequestError)) {
         while let Some(&(deadline, id)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now) {
             self.deadlines.pop_first();
@@ -224,14 +170,14 @@ impl Requests {
                 self.waiting.iter().position(|waiting| waiting.id == id && waiting.deadline == deadline)
             {
                 if let Some(waiting) = self.waiting.remove(at) {
-                    self.free(waiting.frame.len());
+                    self.free(size(&waiting.command));
                 }
                 fail(id, RequestError::NotConnected);
                 continue;
             }
-            let asker = Asker::Application { id, deadline: Some(deadline) };
-            if let Some(sent) = self.sent.iter_mut().find(|sent| sent.asker == asker) {
-                sent.asker = Asker::Nobody;
+            let late = Purpose::Application { id, deadline: Some(deadline) };
+            if let Some(sent) = self.unanswered.values_mut().find(|sent| sent.purpose == late) {
+                sent.purpose = Purpose::Expired;
                 fail(id, RequestError::TimedOut);
             }
         }
@@ -242,19 +188,35 @@ impl Requests {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Since when the oldest request is unanswered.
+    /// When the oldest unanswered request was sent.
     pub(super) fn oldest(&self) -> Option<Monotonic> {
-        self.sent.front().map(|sent| sent.at)
+        self.unanswered.first_key_value().map(|(_, oldest)| oldest.sent_at)
     }
 
-    fn free(&mut self, bytes: usize) {
-        self.count -= 1;
-        self.bytes -= bytes;
-    }
-
-    fn forget(&mut self, id: RequestId, deadline: Option<Monotonic>) {
-        if let Some(deadline) = deadline {
-            self.deadlines.remove(&(deadline, id));
+    fn close(&mut self, purpose: &Purpose, size: usize) {
+        match purpose {
+            Purpose::Application { id, deadline } => {
+                self.free(size);
+                if let Some(deadline) = deadline {
+                    self.deadlines.remove(&(*deadline, *id));
+                }
+            }
+            Purpose::Expired => self.free(size),
+            Purpose::Join { .. } | Purpose::Leave { .. } | Purpose::Read { .. } | Purpose::Ping => {}
         }
     }
+
+    fn free(&mut self, size: usize) {
+        self.count -= 1;
+        self.bytes -= size;
+    }
+}
+
+/// The most bytes that a command has in any version of the wire: it is bounded before it is encoded.
+fn size(command: &Command) -> usize {
+    let body = match command {
+        Command::Post { payload, .. } | Command::Whisper { payload, .. } => payload.size(),
+        _ => 0,
+    };
+    body.saturating_add(MAX_HEAD)
 }

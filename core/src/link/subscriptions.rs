@@ -1,20 +1,18 @@
-//! The followed channels of a link: who is to be asked for, read, or waited for.
+//! The followed channels of a link: which subscriptions are to be requested, which channels read.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::backoff::Backoff;
-use super::channel::{Channel, HashKey, JoinFrom, OutOfOrder};
-use super::{Action, Context};
+use super::by_content::{Channel, HashKey, OutOfOrder, Reads};
+use super::{Action, Context, JoinFrom};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Refusal, Stamped, Token};
 use crate::time::{Monotonic, Now, UnixMillis};
 
-/// Pages that may be under way at once: each may have a megabyte.
-const MAX_READS: usize = 4;
-/// Stray channels that are told of, for each connection.
+/// Stray channels that are reported, for each connection.
 const MAX_STRAYS: usize = 16;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -30,8 +28,7 @@ pub(super) struct Subscriptions {
     strays: BTreeSet<ChannelName>,
     timers: BTreeSet<(Monotonic, ChannelName)>,
     to_join: VecDeque<ChannelName>,
-    to_read: VecDeque<ChannelName>,
-    reads: usize,
+    reads: Reads,
 }
 
 #[derive(Clone, Debug)]
@@ -41,11 +38,13 @@ struct Subscription {
     /// The token came after what was asked last.
     unasked: bool,
     state: State,
+    /// The server has taken it at least once.
+    joined: bool,
     wait: Backoff,
     channel: Channel,
     /// Its entry in `timers`.
     due: Option<Monotonic>,
-    /// It stands in `to_read`.
+    /// It waits among the reads.
     queued: bool,
 }
 
@@ -69,13 +68,16 @@ impl Subscriptions {
             strays: BTreeSet::new(),
             timers: BTreeSet::new(),
             to_join: VecDeque::new(),
-            to_read: VecDeque::new(),
-            reads: 0,
+            reads: Reads::default(),
         }
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &ChannelName> {
         self.channels.keys()
+    }
+
+    pub(super) fn has_joined(&self, name: &ChannelName) -> bool {
+        self.channels.get(name).is_some_and(|subscription| subscription.joined)
     }
 
     pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
@@ -98,6 +100,7 @@ impl Subscriptions {
             token,
             unasked: false,
             state: State::Off(Monotonic::default()),
+            joined: false,
             wait: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             channel: Channel::new(name.clone(), from, now, self.key.clone()),
             due: None,
@@ -107,13 +110,13 @@ impl Subscriptions {
         self.touch(&name, now.mono);
     }
 
-    /// True if the server has to be told.
+    /// True if the server must be sent a request to leave.
     pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
         self.strays.remove(name);
         self.forget(name).is_some_and(|gone| !matches!(gone.state, State::Off(_)))
     }
 
-    /// The server is being told.
+    /// That request is sent.
     pub(super) fn leaving(&mut self, name: ChannelName) {
         *self.leaving.entry(name).or_default() += 1;
     }
@@ -135,8 +138,7 @@ impl Subscriptions {
         self.strays.clear();
         self.timers.clear();
         self.to_join.clear();
-        self.to_read.clear();
-        self.reads = 0;
+        self.reads.clear();
         for (name, subscription) in &mut self.channels {
             subscription.state = State::Off(Monotonic::default());
             subscription.wait.reset();
@@ -202,6 +204,7 @@ impl Subscriptions {
 
     pub(super) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
         let Some(subscription) = self.current(&name, generation) else { return };
+        subscription.joined = true;
         subscription.token = None;
         subscription.unasked = false;
         match core::mem::replace(&mut subscription.state, State::On) {
@@ -251,13 +254,12 @@ impl Subscriptions {
 
     /// The next page to ask for.
     pub(super) fn next_read(&mut self, now: Monotonic) -> Option<(ChannelName, UnixMillis, u64)> {
-        while self.reads < MAX_READS {
-            let name = self.to_read.pop_front()?;
+        while let Some(name) = self.reads.next() {
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
             subscription.queued = false;
             let generation = subscription.generation;
             if let Some(since) = subscription.channel.next_read(now) {
-                self.reads += 1;
+                self.reads.begin();
                 return Some((name, since, generation));
             }
         }
@@ -271,7 +273,7 @@ impl Subscriptions {
         messages: Vec<Stamped>,
         here: &mut Context<'_>,
     ) -> Result<(), OutOfOrder> {
-        self.reads = self.reads.saturating_sub(1);
+        self.reads.end();
         let Some(subscription) = self.current(name, generation) else { return Ok(()) };
         subscription.wait.reset();
         let before = subscription.channel.caught_up();
@@ -290,7 +292,7 @@ impl Subscriptions {
         reason: Refusal,
         here: &mut Context<'_>,
     ) {
-        self.reads = self.reads.saturating_sub(1);
+        self.reads.end();
         let Some(subscription) = self.current(&name, generation) else { return };
         if !reason.may_succeed_later() && subscription.state != State::Again {
             // Whoever may not read is not subscribed any more: kicked, banned, or the channel is gone.
@@ -309,8 +311,8 @@ impl Subscriptions {
         here: &mut Context<'_>,
     ) {
         let Some(subscription) = self.channels.get_mut(&name) else {
-            let told = self.leaving.contains_key(&name) || self.strays.contains(&name);
-            if !told && self.strays.len() < MAX_STRAYS {
+            let known = self.leaving.contains_key(&name) || self.strays.contains(&name);
+            if !known && self.strays.len() < MAX_STRAYS {
                 self.strays.insert(name.clone());
                 here.actions.push(Action::Stray { channel: name });
             }
@@ -346,7 +348,7 @@ impl Subscriptions {
         }
         if !subscription.queued && subscription.channel.wants_read(now) {
             subscription.queued = true;
-            self.to_read.push_back(name.clone());
+            self.reads.add(name.clone());
         }
     }
 
@@ -356,7 +358,7 @@ impl Subscriptions {
             self.timers.remove(&(due, name.clone()));
         }
         if gone.queued {
-            self.to_read.retain(|queued| queued != name);
+            self.reads.remove(name);
         }
         Some(gone)
     }

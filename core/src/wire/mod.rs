@@ -1,7 +1,9 @@
-//! The wire: how the domain's words travel. Each version is a folder of its own ([`v1`]); [`edge`] is the one place that
-//! chooses between them.
+//! The wire: how the domain's words travel. Each version is a folder of its own ([`v1`]); [`edge`] (the
+//! server's side) and [`client`] choose between them.
 
+pub mod client;
 pub mod edge;
+mod reply_kind;
 pub mod v1;
 pub mod v2;
 pub mod websocket;

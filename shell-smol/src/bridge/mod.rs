@@ -1,4 +1,4 @@
-//! The loop: lines, link events, settings and deadlines go into the session; what comes out is carried out.
+//! The loop: lines, link events, settings and deadlines go into the MCP server; its outputs are carried out.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use conclave_core::bridge::{Bridge, Server};
-use conclave_core::link::{Config, RequestId};
+use conclave_core::link::{Config, RequestId, ServerRegistry};
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::Command;
 use conclave_core::time::Monotonic;
@@ -21,15 +21,13 @@ use smol::{LocalExecutor, Timer};
 
 use crate::dial::Dialer;
 use crate::event::Event;
-use crate::link::LinkDriver;
-use crate::mcp::{Output, Session};
+use crate::link::{LinkDriver, Smol};
+use crate::mcp::{McpServer, Output};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
 use crate::{Error, Options, log, stdio};
 
 mod link;
-
-use link::{BridgedLink, Registry};
 
 /// How long calls under way may still take when the input has ended.
 const GRACE: Duration = Duration::from_secs(2);
@@ -60,10 +58,10 @@ pub(crate) fn run(
     }
     let out = stdio::start(input, output, events.clone())?;
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
-    let bridge = Bridge::new(conclave_core::bridge::Options::new(names), settings);
+    let bridge = Bridge::new(conclave_core::bridge::Config::new(names), settings);
     executor.spawn(watch(file, (known, config), options.clone(), servers, events)).detach();
-    let session = Session::new(bridge, relays);
-    smol::block_on(executor.run(drive(session, clock, &happened, &links, &out)));
+    let mcp = McpServer::new(bridge, relays);
+    smol::block_on(executor.run(drive(mcp, clock, &happened, &links, &out)));
     out.finish();
     Ok(())
 }
@@ -82,9 +80,8 @@ fn start_links<'a>(
     let key = keystore::load(&options.dir)?;
     let secure = servers.iter().any(|(_, url)| url.is_secure());
     let tls = if secure { Some(trust(options.ca.as_deref())?) } else { None };
-    let registry =
-        Registry { names: servers.iter().map(|(server, _)| server.clone()).collect(), ..Registry::default() };
-    let registry = Rc::new(RefCell::new(registry));
+    let registry = Rc::new(RefCell::new(ServerRegistry::default()));
+    let names: Rc<[Server]> = servers.iter().map(|(server, _)| server.clone()).collect();
     for (number, (server, url)) in servers.iter().enumerate() {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
@@ -96,14 +93,25 @@ fn start_links<'a>(
         };
         let (requests, asked) = unbounded();
         let dialer = Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) };
-        let claims = Rc::clone(&registry);
-        let admit = Box::new(move |id: &str| claims.borrow_mut().claim(number, id));
-        let driver = LinkDriver::with(dialer, config, clock, admit);
-        let link = BridgedLink::new(number, server.clone(), driver, Rc::clone(&registry), events.clone());
-        executor.spawn(link.run(asked)).detach();
+        let (registry, names) = (Rc::clone(&registry), Rc::clone(&names));
+        let admit = Box::new(move |id: &str| {
+            let mut registry = registry.borrow_mut();
+            registry.claim(number, id).map_err(|first| {
+                registry.release(number);
+                same_server(names.get(first))
+            })
+        });
+        let driver = LinkDriver::new(Smol { dialer, admit }, config, clock);
+        executor.spawn(link::run(server.clone(), driver, asked, events.clone())).detach();
         links.insert(server.clone(), requests);
     }
     Ok(links)
+}
+
+/// Why a second link to a server ends.
+fn same_server(first: Option<&Server>) -> String {
+    let first = first.map_or(String::new(), Server::to_string);
+    format!("it is the same server as {first}; remove one of the two (conclave server remove)")
 }
 
 /// The working directory's name, as far as it can be one.
@@ -113,11 +121,11 @@ fn default_handle() -> Result<Handle, Error> {
     Handle::new(&sanitize(&name, "agent")).map_err(|error| Error::Io(std::io::Error::other(error)))
 }
 
-async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {
+async fn drive(mut mcp: McpServer, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {
     let mut outputs = Vec::new();
     let mut end: Option<Monotonic> = None;
-    while end.is_none_or(|end| session.is_busy() && clock.now().mono < end) {
-        let deadline = session.next_deadline().into_iter().chain(end).min();
+    while end.is_none_or(|end| mcp.is_busy() && clock.now().mono < end) {
+        let deadline = mcp.next_deadline().into_iter().chain(end).min();
         let next = async { happened.recv().await.ok() };
         let event = match deadline {
             None => next.await,
@@ -131,11 +139,11 @@ async fn drive(mut session: Session, clock: Clock, happened: &Receiver<Event>, l
         };
         let now = clock.now();
         match event {
-            Some(Event::Line(line)) => session.line(now, &line, &mut outputs),
-            Some(Event::Link(server, event)) => session.link(now, server, event, &mut outputs),
-            Some(Event::Settings(settings, again)) => session.configure(now, settings, again, &mut outputs),
+            Some(Event::Line(line)) => mcp.line(now, &line, &mut outputs),
+            Some(Event::Link(server, event)) => mcp.link(now, server, event, &mut outputs),
+            Some(Event::Settings(settings, again)) => mcp.configure(now, settings, again, &mut outputs),
             Some(Event::Ended) => end = Some(end.unwrap_or(now.mono + GRACE)),
-            None => session.tick(now, &mut outputs),
+            None => mcp.tick(now, &mut outputs),
         }
         for output in outputs.drain(..) {
             match output {

@@ -53,9 +53,9 @@ struct InFlight {
     progress: Option<String>,
 }
 
-/// One client's session. `line`, `link`, `configure` and `tick` bring what happens; each appends to `out` what
-/// must be done. `next_deadline` says when to call `tick`.
-pub struct Session {
+/// The server of one MCP client. `line`, `link`, `configure` and `tick` process an input and append the resulting outputs
+/// to `out`. `next_deadline` says when to call `tick`.
+pub struct McpServer {
     bridge: Bridge,
     relays_prompts: bool,
     /// The negotiated version, as a place in [`VERSIONS`]: the smaller, the newer.
@@ -127,8 +127,8 @@ struct Elicited {
     action: Scalar,
 }
 
-impl Session {
-    /// A session around `bridge`. With `relays_prompts` the client is told that its permission prompts are relayed.
+impl McpServer {
+    /// A server around `bridge`. With `relays_prompts` the client is told that its permission prompts are relayed.
     pub fn new(bridge: Bridge, relays_prompts: bool) -> Self {
         Self {
             bridge,
@@ -183,7 +183,7 @@ impl Session {
         self.feed(now, Input::Tick, out);
     }
 
-    /// When to call [`Session::tick`] at the latest.
+    /// When to call [`McpServer::tick`] at the latest.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         self.bridge.next_deadline()
     }

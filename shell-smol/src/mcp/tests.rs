@@ -1,14 +1,14 @@
 //! A client played by hand, on the lines it writes and reads.
 
 use super::*;
-use conclave_core::bridge::{Level, LineReader, Options, Scope};
+use conclave_core::bridge::{Config, Level, LineReader, Scope};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Reply;
 use rust_mcp_schema as schema;
 
 struct Client {
-    session: Session,
+    mcp: McpServer,
     now: Now,
     reader: LineReader,
 }
@@ -27,12 +27,9 @@ fn path(text: &str) -> SessionPath {
 
 impl Client {
     fn new(level: Level, relays: bool) -> Self {
-        let bridge = Bridge::new(Options::new(vec![Server::new(A)]), settings(level));
-        let mut client = Self {
-            session: Session::new(bridge, relays),
-            now: Now::default(),
-            reader: LineReader::default(),
-        };
+        let bridge = Bridge::new(Config::new(vec![Server::new(A)]), settings(level));
+        let mut client =
+            Self { mcp: McpServer::new(bridge, relays), now: Now::default(), reader: LineReader::default() };
         client.link(LinkEvent::Up { path: path("me/m/s"), admin: false });
         client
     }
@@ -50,7 +47,7 @@ impl Client {
         self.reader.feed(bytes, |line| lines.push(line));
         let mut out = Vec::new();
         for line in &lines {
-            self.session.line(self.now, line, &mut out);
+            self.mcp.line(self.now, line, &mut out);
         }
         out
     }
@@ -61,7 +58,7 @@ impl Client {
 
     fn link(&mut self, event: LinkEvent) -> Vec<Value> {
         let mut out = Vec::new();
-        self.session.link(self.now, Server::new(A), event, &mut out);
+        self.mcp.link(self.now, Server::new(A), event, &mut out);
         lines(&out)
     }
 
@@ -213,9 +210,9 @@ fn a_message_is_pushed_and_read_with_its_body_escaped_everywhere() {
 fn waiting_sends_progress_and_ends_without_an_answer_when_cancelled() {
     let mut client = Client::ready();
     assert!(client.call(8, "wait_for_message", json!({ "timeout_secs": 60 })).is_empty());
-    client.now.mono = client.session.next_deadline().unwrap();
+    client.now.mono = client.mcp.next_deadline().unwrap();
     let mut out = Vec::new();
-    client.session.tick(client.now, &mut out);
+    client.mcp.tick(client.now, &mut out);
     let progress = lines(&out).remove(0);
     assert_eq!(progress["method"], "notifications/progress");
     let _: schema::ProgressNotification = serde_json::from_value(progress).unwrap();
@@ -245,7 +242,7 @@ fn raising_a_level_asks_the_human_through_the_client() {
         reply["id"] = ask["id"].clone();
         let lines = client.says(&reply.to_string());
         assert_eq!(lines[0]["result"]["isError"], !raised, "{answer}");
-        let level = client.session.bridge().level(&Server::new(A), &Scope::Whispers);
+        let level = client.mcp.bridge().level(&Server::new(A), &Scope::Whispers);
         assert_eq!(level, if raised { Level::Act } else { Level::Notify });
     }
 }

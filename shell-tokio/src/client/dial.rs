@@ -36,7 +36,7 @@ impl Default for DialOptions {
 pub struct Dialed {
     /// The WebSocket.
     pub socket: WebSocketStream<Stream>,
-    /// What it told of itself.
+    /// What it said about itself.
     pub greeting: Greeting,
     /// How it was reached.
     pub route: Route,

@@ -6,8 +6,9 @@ mod proxy;
 mod session;
 mod stream;
 
+pub use conclave_core::wire::client::Credentials;
 pub use conclave_shell::client::{CertificateFault, DialError, Greeting, Proxy, Stage};
 pub use dial::{DialOptions, Dialed, Route, dial};
-pub use link::LinkDriver;
-pub use session::{Arrival, Identity, Session, SessionError};
+pub use link::{LinkDriver, Tokio, link};
+pub use session::{Arrival, Session, SessionError};
 pub use stream::Stream;

@@ -1,17 +1,14 @@
-//! A session for a few requests: opened, asked, closed, each within a deadline. What must survive drops is a
+//! A session for a few requests: opened, used, closed, each within a deadline. What must survive drops is a
 //! link instead.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use conclave_core::handshake::{Claim, Established, HandshakeError};
-use conclave_core::key::SecretKey;
-use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::handshake::{Established, HandshakeError};
+use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
-use conclave_core::wire::v1::client::{ServerError, ServerEvent, encode_command, server_event};
-use conclave_core::wire::v1::handshake::{ClientHandshake, ClientStep};
-use conclave_core::wire::v1::{Frame, VERSION};
+use conclave_core::wire::client::{Client, Credentials, Event, RequestNumber};
 use conclave_shell::client::{DialError, Greeting};
 use conclave_store::config::ServerUrl;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -21,17 +18,6 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::dial::{DialOptions, Dialed, dial};
 use super::stream::Stream;
-
-/// Who opens a session.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// This machine's key.
-    pub key: SecretKey,
-    /// The session's handle.
-    pub handle: Handle,
-    /// Set to claim a new user's name.
-    pub claim: Option<Claim>,
-}
 
 /// Why a session or a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +47,8 @@ pub enum SessionError {
         /// Whether a request was under way, and may have taken effect.
         sent: bool,
     },
-    /// The server answered something else than what was asked.
-    #[error("the server answered with {0}, which is not what was asked for")]
+    /// The server broke the protocol, and how.
+    #[error("the server broke the protocol: {0}")]
     Unexpected(&'static str),
 }
 
@@ -93,42 +79,49 @@ pub enum Arrival {
 
 /// An established session.
 pub struct Session {
-    socket: WebSocketStream<Stream>,
+    connection: Connection,
     timeout: Duration,
     established: Established,
     greeting: Greeting,
+    last_request: RequestNumber,
+}
+
+/// A socket and the client that speaks through it.
+struct Connection {
+    socket: WebSocketStream<Stream>,
+    client: Client,
 }
 
 impl Session {
-    /// Reaches the server and proves who this is. `options.timeout` is for all of it, and later for each request.
+    /// Reaches the server and opens a session. `options.timeout` is for all of it, and later for each request.
     ///
     /// # Errors
     /// [`SessionError`].
     pub async fn open(
         url: &ServerUrl,
-        identity: Identity,
+        credentials: Credentials,
         options: &DialOptions,
     ) -> Result<Self, SessionError> {
         let deadline = Instant::now() + options.timeout;
         let dialed = dial(url, options).await?;
-        Self::establish(dialed, identity, options.timeout, deadline).await
+        Self::establish(dialed, credentials, options.timeout, deadline).await
     }
 
-    /// Proves who this is to a server that was reached.
+    /// Opens a session on a server that was reached.
     ///
     /// # Errors
     /// [`SessionError`]; no later than `deadline`.
     pub async fn establish(
         dialed: Dialed,
-        identity: Identity,
+        credentials: Credentials,
         timeout: Duration,
         deadline: Instant,
     ) -> Result<Self, SessionError> {
-        let Dialed { mut socket, greeting, .. } = dialed;
-        let established = timeout_at(deadline, shake_hands(&mut socket, identity))
+        let Dialed { socket, greeting, .. } = dialed;
+        let (connection, established) = timeout_at(deadline, Connection::open(socket, credentials))
             .await
             .unwrap_or(Err(SessionError::Timeout { after: timeout, sent: false }))?;
-        Ok(Self { socket, timeout, established, greeting })
+        Ok(Self { connection, timeout, established, greeting, last_request: RequestNumber::default() })
     }
 
     /// Who this session is on the server.
@@ -141,7 +134,7 @@ impl Session {
         self.established.admin
     }
 
-    /// What the server told of itself.
+    /// What the server said about itself in the WebSocket handshake.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
     }
@@ -151,26 +144,18 @@ impl Session {
     /// # Errors
     /// [`SessionError`]; after anything but `Refused` the session is not to be used any more.
     pub async fn request(&mut self, command: &Command) -> Result<Reply, SessionError> {
-        let mut frame = Vec::new();
-        encode_command(command, &mut frame);
         let deadline = Instant::now() + self.timeout;
+        self.last_request.0 += 1;
+        let number = self.last_request;
         let reply = timeout_at(deadline, async {
-            self.socket.send(Message::Binary(Bytes::from(frame))).await.map_err(|_| ended(None, true))?;
+            self.connection.request(number, command).await?;
             loop {
-                match self.event(true).await? {
-                    ServerEvent::Reply(reply) => return Ok(reply),
-                    ServerEvent::Error(ServerError::Ended { text, .. }) => {
-                        return Err(ended(Some(text), true));
-                    }
-                    ServerEvent::Error(ServerError::Refused(refusal)) => {
+                match self.connection.event(true).await? {
+                    Event::Reply { request, reply: Reply::Refused(refusal) } if request == number => {
                         return Err(SessionError::Refused(refusal));
                     }
-                    ServerEvent::Error(ServerError::Version { theirs }) => {
-                        return Err(HandshakeError::VersionMismatch { ours: VERSION, theirs }.into());
-                    }
-                    ServerEvent::Delivered { .. }
-                    | ServerEvent::Whispered { .. }
-                    | ServerEvent::Role { .. } => {}
+                    Event::Reply { request, reply } if request == number => return Ok(reply),
+                    _ => {}
                 }
             }
         });
@@ -184,18 +169,12 @@ impl Session {
     pub async fn arrival(&mut self, patience: Duration) -> Result<Option<Arrival>, SessionError> {
         let waited = timeout_at(Instant::now() + patience, async {
             loop {
-                match self.event(false).await? {
-                    ServerEvent::Delivered { channel, from, payload } => {
+                match self.connection.event(false).await? {
+                    Event::Delivered { channel, from, payload } => {
                         return Ok(Arrival::Posted { channel, from, payload });
                     }
-                    ServerEvent::Whispered { from, payload, .. } => {
+                    Event::Whispered { from, payload } => {
                         return Ok(Arrival::Whispered { from, payload });
-                    }
-                    ServerEvent::Error(ServerError::Refused(refusal)) => {
-                        return Err(ended(Some(refusal.to_string()), false));
-                    }
-                    ServerEvent::Error(ServerError::Ended { text, .. }) => {
-                        return Err(ended(Some(text), false));
                     }
                     _ => {}
                 }
@@ -204,15 +183,66 @@ impl Session {
         waited.await.map_or(Ok(None), |arrived| arrived.map(Some))
     }
 
-    /// Says goodbye. Whoever does not care may drop the session instead.
+    /// Closes the WebSocket. Dropping the session instead is fine, too.
     pub async fn close(mut self) {
-        let _ = timeout_at(Instant::now() + Duration::from_millis(500), self.socket.close(None)).await;
+        let closed = self.connection.socket.close(None);
+        let _ = timeout_at(Instant::now() + Duration::from_millis(500), closed).await;
+    }
+}
+
+impl Connection {
+    async fn open(
+        mut socket: WebSocketStream<Stream>,
+        credentials: Credentials,
+    ) -> Result<(Self, Established), SessionError> {
+        let mut unsent = Vec::new();
+        let mut client = Client::start(credentials, |message| unsent.push(message));
+        loop {
+            send(&mut socket, unsent).await.map_err(|()| ended(None, false))?;
+            let bytes = receive(&mut socket).await.ok_or(ended(None, false))?;
+            unsent = Vec::new();
+            match client.on_message(&bytes, |message| unsent.push(message)) {
+                None => {}
+                Some(Event::Established(established)) => return Ok((Self { socket, client }, established)),
+                Some(event) => return Err(failure(event, false)),
+            }
+        }
     }
 
-    async fn event(&mut self, sent: bool) -> Result<ServerEvent, SessionError> {
-        let bytes = next(&mut self.socket).await.ok_or(ended(None, sent))?;
-        let frame = Frame::decode(&bytes).map_err(|_| HandshakeError::Malformed)?;
-        server_event(frame).map_err(|unexpected| SessionError::Unexpected(unexpected.0))
+    async fn request(&mut self, number: RequestNumber, command: &Command) -> Result<(), SessionError> {
+        let mut unsent = Vec::new();
+        self.client.request(number, command, |message| unsent.push(message));
+        send(&mut self.socket, unsent).await.map_err(|()| ended(None, true))
+    }
+
+    /// The next event of a session that goes on; `sent` says whether a request is under way.
+    async fn event(&mut self, sent: bool) -> Result<Event, SessionError> {
+        loop {
+            let bytes = receive(&mut self.socket).await.ok_or(ended(None, sent))?;
+            let mut unsent = Vec::new();
+            let event = self.client.on_message(&bytes, |message| unsent.push(message));
+            send(&mut self.socket, unsent).await.map_err(|()| ended(None, sent))?;
+            match event {
+                None => {}
+                Some(
+                    event @ (Event::Reply { .. }
+                    | Event::Delivered { .. }
+                    | Event::Whispered { .. }
+                    | Event::Role { .. }),
+                ) => return Ok(event),
+                Some(event) => return Err(failure(event, sent)),
+            }
+        }
+    }
+}
+
+/// What an event that ends the connection, or has no place in it, means to the caller.
+fn failure(event: Event, sent: bool) -> SessionError {
+    match event {
+        Event::HandshakeFailed(error) => error.into(),
+        Event::Ended { reason, .. } => ended(Some(reason), sent),
+        Event::Violation(what) => SessionError::Unexpected(what),
+        _ => SessionError::Unexpected("a message out of place"),
     }
 }
 
@@ -220,33 +250,20 @@ fn ended(why: Option<String>, sent: bool) -> SessionError {
     SessionError::Ended { why, sent }
 }
 
+async fn send(socket: &mut WebSocketStream<Stream>, messages: Vec<Vec<u8>>) -> Result<(), ()> {
+    for message in messages {
+        socket.send(Message::Binary(Bytes::from(message))).await.map_err(|_| ())?;
+    }
+    Ok(())
+}
+
 /// The next binary message; `None` at the end.
-async fn next(socket: &mut WebSocketStream<Stream>) -> Option<Bytes> {
+async fn receive(socket: &mut WebSocketStream<Stream>) -> Option<Bytes> {
     loop {
         match socket.next().await?.ok()? {
             Message::Binary(bytes) => return Some(bytes),
             Message::Close(_) => return None,
             _ => {}
-        }
-    }
-}
-
-async fn shake_hands(
-    socket: &mut WebSocketStream<Stream>,
-    identity: Identity,
-) -> Result<Established, SessionError> {
-    let Identity { key, handle, claim } = identity;
-    let (mut handshake, hello) = ClientHandshake::new(key, &handle, claim);
-    let mut send = vec![hello];
-    loop {
-        for frame in send {
-            socket.send(Message::Binary(Bytes::from(frame))).await.map_err(|_| ended(None, false))?;
-        }
-        let bytes = next(socket).await.ok_or(ended(None, false))?;
-        match handshake.on_frame(&bytes) {
-            ClientStep::Continue { handshake: next, send: frames } => (handshake, send) = (next, frames),
-            ClientStep::Done(established) => return Ok(established),
-            ClientStep::Failed(error) => return Err(error.into()),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! A client's way to a server, short of the sockets: which proxy, whom to trust, what is said to open the WebSocket, and
-//! what a person is told when one of them fails.
+//! The client, short of the sockets: proxies, trusted certificates, the WebSocket's opening, connection error messages,
+//! and the driver of links.
 
+mod driver;
 mod error;
 mod opening;
 mod proxy;
@@ -8,6 +9,7 @@ mod trust;
 
 use std::time::Duration;
 
+pub use driver::{LinkDriver, Runtime};
 pub use error::{CertificateFault, DialError, Stage};
 pub use opening::{Greeting, refused, request, websocket};
 pub use proxy::{Proxy, authority};

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use conclave_core::link::{Action, Config};
-use conclave_shell_smol::LinkDriver;
+use conclave_shell_smol::link;
 use conclave_shell_smol::server::{self, Server, Stop};
 use conclave_store::config::ServerUrl;
 use smol::channel::Receiver;
@@ -22,7 +22,7 @@ impl ServerShell for Smol {
 
 impl ClientShell for Smol {
     fn drive(url: ServerUrl, config: Config, words: Receiver<Word>, tell: mpsc::Sender<Action>) {
-        let mut driver = LinkDriver::new(url, None, config).unwrap();
+        let mut driver = link(url, None, config).unwrap();
         smol::block_on(async {
             loop {
                 let word = async { Ok(words.recv().await) };

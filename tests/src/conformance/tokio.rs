@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use conclave_core::link::{Action, Config};
-use conclave_shell_tokio::client::{DialOptions, LinkDriver};
+use conclave_shell_tokio::client::{DialOptions, link};
 use conclave_shell_tokio::server::{self, Server, Stop};
 use conclave_store::config::ServerUrl;
 use smol::channel::Receiver;
@@ -25,7 +25,7 @@ impl ClientShell for Tokio {
     fn drive(url: ServerUrl, config: Config, words: Receiver<Word>, tell: mpsc::Sender<Action>) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut driver = LinkDriver::new(url, config, DialOptions::default());
+            let mut driver = link(url, config, DialOptions::default());
             loop {
                 tokio::select! {
                     word = words.recv() => match word {

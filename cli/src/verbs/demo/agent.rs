@@ -8,7 +8,7 @@ use conclave_core::link::{Action, Config, Input, JoinFrom, RequestId};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply, Token};
-use conclave_shell_tokio::client::{DialOptions, LinkDriver};
+use conclave_shell_tokio::client::{DialOptions, LinkDriver, link};
 use conclave_store::config::ServerUrl;
 use tokio::time::timeout;
 
@@ -36,7 +36,7 @@ impl Agent {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(failed)?;
         let config = Config { handle: handle(name)?, defaulted: false, key: key.clone(), seed };
-        let driver = LinkDriver::new(url.clone(), config, DialOptions::default());
+        let driver = link(url.clone(), config, DialOptions::default());
         let mut agent = Self { name, driver, path: None, heard: VecDeque::new(), requests: 0 };
         let path = agent.wait("connected", |action| match action {
             Action::Up { path, .. } => Some(path.clone()),

@@ -12,7 +12,7 @@ use conclave_core::key::SecretKey;
 use conclave_core::link::Action;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::protocol::{Admin, Command, KickTarget, Reply, Visibility};
-use conclave_shell_tokio::client::{DialOptions, Identity, Session};
+use conclave_shell_tokio::client::{Credentials, DialOptions, Session};
 use conclave_shell_tokio::server::{self, Options, Server, Stop, listen};
 use conclave_store::config::ServerUrl;
 use conclave_store::journal::{self, Journal};
@@ -106,8 +106,8 @@ async fn new_user(url: &ServerUrl, user: &str, machine: &str) -> Result<SecretKe
     getrandom::fill(&mut seed).map_err(failed)?;
     let key = SecretKey::from_seed(&seed);
     let claim = Some(Claim { user: name::<UserName>(user)?, machine: name::<MachineName>(machine)? });
-    let identity = Identity { key: key.clone(), handle: own_handle("demo")?, claim };
-    let session = Session::open(url, identity, &DialOptions::default()).await.map_err(failed)?;
+    let credentials = Credentials { key: key.clone(), handle: own_handle("demo")?, claim };
+    let session = Session::open(url, credentials, &DialOptions::default()).await.map_err(failed)?;
     session.close().await;
     Ok(key)
 }

@@ -12,7 +12,7 @@ use conclave_core::level::Level;
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
-use conclave_shell_tokio::client::{Arrival, Identity, Session};
+use conclave_shell_tokio::client::{Arrival, Credentials, Session};
 use conclave_store::config::{Change, ConfigFile, Server, ServerUrl};
 use conclave_store::keystore;
 use serde_json::{Value, json};
@@ -53,9 +53,10 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let dir = context.dir().map_err(|error| text(&error))?;
     let key = keystore::load(dir).map_err(|error| text(&error))?;
     let options = options(&doctor.net.dial);
-    let identity = Identity { key, handle: own_handle(ONE_SHOT).map_err(|error| text(&error))?, claim: None };
+    let credentials =
+        Credentials { key, handle: own_handle(ONE_SHOT).map_err(|error| text(&error))?, claim: None };
     let mut session =
-        runtime.block_on(Session::open(url, identity, &options)).map_err(|error| text(&error))?;
+        runtime.block_on(Session::open(url, credentials, &options)).map_err(|error| text(&error))?;
     let own = session.path().clone();
 
     let stage =

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::Command;
-use conclave_shell_tokio::client::{DialError, Greeting, Identity, Route, Session, Stage, dial};
+use conclave_shell_tokio::client::{Credentials, DialError, Greeting, Route, Session, Stage, dial};
 use conclave_store::config::{Config, ServerUrl};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -62,9 +62,9 @@ fn check_on(
     }
 
     let Some(key) = key else { return Ok(false) };
-    let identity = Identity { key: key.clone(), handle: own_handle(ONE_SHOT)?, claim: None };
+    let credentials = Credentials { key: key.clone(), handle: own_handle(ONE_SHOT)?, claim: None };
     let deadline = tokio::time::Instant::now() + options.timeout;
-    let session = runtime.block_on(Session::establish(dialed, identity, options.timeout, deadline));
+    let session = runtime.block_on(Session::establish(dialed, credentials, options.timeout, deadline));
     let known = config.and_then(|config| config.server(url));
     let mut session = match session {
         Ok(session) => session,

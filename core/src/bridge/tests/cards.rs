@@ -66,8 +66,8 @@ fn an_approver_is_nobody_else_when_a_link_is_switched_off() {
 #[test]
 fn an_approver_whom_nothing_reaches_is_told_of_when_the_client_is_ready_and_once() {
     let settings = Settings { approvers: vec!["boss".parse().unwrap()], ..Settings::default() };
-    let options = Options::new([A, B].map(Server::new).to_vec());
-    let mut bridge = Bridge::new(options, settings);
+    let config = Config::new([A, B].map(Server::new).to_vec());
+    let mut bridge = Bridge::new(config, settings);
     let mut actions = vec![];
     bridge.handle(Now::default(), Input::Ready { asks: false }, &mut actions);
     assert_eq!(pushes(&actions).len(), 1);

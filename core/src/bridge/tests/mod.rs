@@ -4,14 +4,22 @@ mod cards;
 mod history;
 mod random;
 
+use super::frame::PAGE_BYTES;
+use super::machine::{DECLINED_FOR, FIRST_CONNECT, QUESTION_LIFETIME, perm_command};
 use super::*;
-use crate::name::UserName;
+use crate::link::RequestId;
+use crate::name::{ChannelName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Admin, Code, Refusal, Reply, Stamped};
-use crate::time::Since;
-use alloc::string::ToString as _;
+use crate::protocol::{Admin, Code, Command, Refusal, Reply, Stamped};
+use crate::time::{Monotonic, Now, Since, UnixMillis};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
 
 const A: &str = "wss://a.example";
 const B: &str = "wss://b.example";
@@ -49,8 +57,8 @@ fn plain(text: &str) -> Payload {
 impl Scene {
     /// A bridge on these servers, as me/m/s on each, its client ready.
     fn new(servers: &[&str], settings: Settings, asks: bool) -> Self {
-        let options = Options::new(servers.iter().map(|url| Server::new(url)).collect());
-        let mut scene = Self { bridge: Bridge::new(options, settings), now: Now::default(), calls: 0 };
+        let config = Config::new(servers.iter().map(|url| Server::new(url)).collect());
+        let mut scene = Self { bridge: Bridge::new(config, settings), now: Now::default(), calls: 0 };
         for server in servers {
             scene.link(server, LinkEvent::Up { path: path("me/m/s"), admin: false });
         }
@@ -270,7 +278,7 @@ fn debug_shows_no_bodies() {
 
 #[test]
 fn what_came_before_the_client_is_shown_when_it_is_ready() {
-    let mut bridge = Bridge::new(Options::new(vec![Server::new(A)]), Settings::default());
+    let mut bridge = Bridge::new(Config::new(vec![Server::new(A)]), Settings::default());
     let mut actions = Vec::new();
     let up = LinkEvent::Up { path: path("me/m/s"), admin: false };
     bridge.handle(Now::default(), Input::Link { server: Server::new(A), event: up }, &mut actions);
@@ -421,8 +429,8 @@ fn a_link_that_goes_down_and_comes_back_is_told_once_each() {
 #[test]
 fn a_call_made_before_the_first_connection_waits_for_it() {
     let start = || {
-        let options = Options::new(vec![Server::new(A)]);
-        Scene { bridge: Bridge::new(options, Settings::default()), now: Now::default(), calls: 0 }
+        let config = Config::new(vec![Server::new(A)]);
+        Scene { bridge: Bridge::new(config, Settings::default()), now: Now::default(), calls: 0 }
     };
     let who = || ToolCall::Who { server: None, channel: None };
     let mut scene = start();

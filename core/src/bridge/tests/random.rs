@@ -116,7 +116,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(scene.offers("send_channel"),
-                after.may_emit() && scene.bridge.links[&server].joined.contains(&channel("ops")));
+                after.may_emit() && scene.bridge.has_joined(&server, &channel("ops")));
             if let Some(deadline) = scene.bridge.next_deadline() {
                 prop_assert!(deadline > scene.now.mono, "a tick would spin");
             }

@@ -9,6 +9,7 @@ use super::scripted::{Scripted, kinds, replied};
 use crate::name::ChannelName;
 use crate::payload::Payload;
 use crate::protocol::{Code, Refusal, Reply};
+use crate::wire::MAX_FRAME;
 use crate::wire::v1::{Frame, ProtocolError};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,14 +1,18 @@
-//! Version 1 as a client speaks it: the domain's commands become frames, a server's frames become events.
+//! Version 1 as a client speaks it: commands become frames, a server's frames become events. [`Client`] is the machine
+//! of one connection.
 //!
 //! A server may be older than our rules, or hostile: a name that is none by our rules is shown with `U+FFFD` at
 //! its front and in place of what may not stand in it, so that it is seen to be foreign and equals nobody's name.
 //! Nothing that a server sends is refused for its names alone.
+
+mod machine;
 
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use self::machine::Client;
 pub use super::refusal::{MAX_ERROR_TEXT, server_error};
 use super::{AdminOp, Frame, Path};
 use crate::key::{PublicKey, from_base64};

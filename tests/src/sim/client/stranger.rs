@@ -3,15 +3,14 @@
 //! The outsider asks everything twice: about a channel that is hidden from it, and about one that does not exist.
 //! Whatever it is told must be the same, letter for letter but for the name.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use conclave_core::handshake::Claim;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{Admin, Command, End, KickTarget, Token, Visibility};
+use conclave_core::protocol::{Admin, Command, KickTarget, Reply, Token, Visibility};
 use conclave_core::time::UnixMillis;
-use conclave_core::wire::v1::client::{ServerError, ServerEvent, encode_command, server_event};
-use conclave_core::wire::v1::handshake::{ClientHandshake, ClientStep};
+use conclave_core::wire::client::{Client, Credentials, Event as ServerEvent, RequestNumber};
 use conclave_core::wire::v1::{Frame, Path};
 
 use super::super::plan::{MILLI, SECOND};
@@ -40,23 +39,21 @@ pub(crate) struct Stranger {
     chance: Chance,
     wire: Option<usize>,
     dialing: bool,
-    handshake: Option<ClientHandshake>,
+    client: Option<Client>,
     up: bool,
     posts: u64,
-    /// Answers that the outsider waits for: of the hidden, then of the absent thing.
-    awaited: VecDeque<bool>,
-    hidden: Option<ServerEvent>,
+    last_request: RequestNumber,
+    /// The outsider's unanswered questions: true for the hidden thing, false for the absent one after it.
+    questions: BTreeMap<RequestNumber, bool>,
+    /// The answer about the hidden thing, until that about the absent one comes.
+    hidden: Option<Reply>,
 }
 
 const HIDDEN: &str = "vault";
 const ABSENT: &str = "vaulx";
 /// Whether an answer may be given at any time, whatever was asked for.
-fn is_passing(event: &ServerEvent) -> bool {
-    match event {
-        ServerEvent::Error(ServerError::Refused(refusal)) => refusal.may_succeed_later(),
-        ServerEvent::Error(ServerError::Ended { end, .. }) => *end == End::Shutdown,
-        _ => false,
-    }
+fn is_passing(reply: &Reply) -> bool {
+    matches!(reply, Reply::Refused(refusal) if refusal.may_succeed_later())
 }
 
 impl Stranger {
@@ -70,10 +67,11 @@ impl Stranger {
             chance: Chance::new(seed, 100 + number as u64),
             wire: None,
             dialing: false,
-            handshake: None,
+            client: None,
             up: false,
             posts: 0,
-            awaited: VecDeque::new(),
+            last_request: RequestNumber::default(),
+            questions: BTreeMap::new(),
             hidden: None,
         }
     }
@@ -92,7 +90,8 @@ impl Stranger {
             return false;
         }
         self.wire = Some(wire);
-        self.awaited.clear();
+        self.client = None;
+        self.questions.clear();
         self.hidden = None;
         if self.kind == Kind::Vandal && self.chance.one_in(3) {
             // It does not even shake hands.
@@ -103,9 +102,8 @@ impl Stranger {
             (Kind::Registrar, Ok(user), Ok(machine)) => Some(Claim { user, machine }),
             _ => None,
         };
-        let (handshake, hello) = ClientHandshake::new(key(self.key).clone(), &handle, claim);
-        self.handshake = Some(handshake);
-        world.send_up(wire, hello);
+        let credentials = Credentials { key: key(self.key).clone(), handle, claim };
+        self.client = Some(Client::start(credentials, |message| world.send_up(wire, message)));
         true
     }
 
@@ -116,7 +114,7 @@ impl Stranger {
     pub(super) fn closed(&mut self, wire: usize) {
         if self.wire == Some(wire) {
             self.wire = None;
-            self.handshake = None;
+            self.client = None;
             self.up = false;
         }
     }
@@ -125,37 +123,34 @@ impl Stranger {
         if self.wire != Some(wire) {
             return;
         }
-        if let Some(handshake) = self.handshake.take() {
-            match handshake.on_frame(bytes) {
-                ClientStep::Continue { handshake, send } => {
-                    self.handshake = Some(handshake);
-                    let signed = send.len() > 1;
-                    for frame in send {
-                        world.send_up(wire, frame);
-                    }
-                    if signed && self.chance.one_in(4) {
-                        // What becomes of a registration whose client does not wait for it?
-                        self.leave(world);
-                    }
-                }
-                ClientStep::Done(_) => {
-                    self.up = true;
-                    if self.kind == Kind::Registrar {
-                        world.coverage.registered += 1;
-                        let public = key(self.key).public();
-                        // It may be removed again before it hears of it.
-                        if !world.store.has_enrolled(&public) {
-                            world.fail("a registration was told to be done and is not durable".into());
-                        }
-                        self.leave(world);
-                    }
-                }
-                ClientStep::Failed(_) => self.leave(world),
-            }
+        let Some(client) = &mut self.client else { return };
+        if self.up && self.kind != Kind::Outsider {
+            // A vandal's frames do not go through its client, which would take the answers for mistakes.
             return;
         }
-        if self.kind == Kind::Outsider && self.up {
-            self.told(world, bytes);
+        let mut sent = 0;
+        let event = client.on_message(bytes, |message| {
+            sent += 1;
+            world.send_up(wire, message);
+        });
+        match event {
+            // What becomes of a registration whose client does not wait for it?
+            None if sent > 1 && self.chance.one_in(4) => self.leave(world),
+            None => {}
+            Some(ServerEvent::Established(_)) => {
+                self.up = true;
+                if self.kind == Kind::Registrar {
+                    world.coverage.registered += 1;
+                    let public = key(self.key).public();
+                    // It may be removed again before it hears of it.
+                    if !world.store.has_enrolled(&public) {
+                        world.fail("a registration was told to be done and is not durable".into());
+                    }
+                    self.leave(world);
+                }
+            }
+            Some(ServerEvent::HandshakeFailed(_)) => self.leave(world),
+            Some(event) => self.compare(world, event),
         }
     }
 
@@ -238,52 +233,55 @@ impl Stranger {
         let second = if self.chance.one_in(3) { "2" } else { "" };
         for (hidden, word) in [(true, HIDDEN), (false, ABSENT)] {
             let Ok(channel) = ChannelName::new(&format!("{word}{second}")) else { return };
-            let mut bytes = Vec::new();
-            encode_command(&question(which, channel), &mut bytes);
-            world.send_up(wire, bytes);
-            self.awaited.push_back(hidden);
+            let number = self.request(world, wire, &question(which, channel));
+            self.questions.insert(number, hidden);
         }
         world.coverage.probes += 1;
         if self.chance.one_in(4) {
-            let mut bytes = Vec::new();
             let command = if self.chance.one_in(2) { Command::ListChannels } else { Command::Ping };
-            encode_command(&command, &mut bytes);
-            world.send_up(wire, bytes);
+            self.request(world, wire, &command);
         }
     }
 
-    /// It is told something.
-    fn told(&mut self, world: &mut World, bytes: &[u8]) {
-        let Ok(frame) = Frame::decode(bytes) else {
-            return world.fail("the outsider was sent what is no frame".into());
-        };
-        let pushed =
-            matches!(frame, Frame::ChannelMsg { .. } | Frame::Whisper { .. } | Frame::ServerInfo { .. });
-        let listing = matches!(frame, Frame::ChannelList { .. } | Frame::Pong);
-        let Ok(event) = server_event(frame) else {
-            return world.fail("the outsider was sent a frame out of place".into());
-        };
-        let text = format!("{event:?}");
-        if pushed || listing {
-            if text.contains(HIDDEN) {
-                world.fail(format!("the outsider was told: {text}"));
-            }
-            return;
+    fn request(&mut self, world: &mut World, wire: usize, command: &Command) -> RequestNumber {
+        self.last_request.0 += 1;
+        if let Some(client) = &mut self.client {
+            client.request(self.last_request, command, |message| world.send_up(wire, message));
         }
-        match self.awaited.pop_front() {
-            // The end of the connection.
-            None => {}
-            Some(true) => self.hidden = Some(event),
+        self.last_request
+    }
+
+    /// Looks for the hidden in whatever the outsider is sent, and compares the answers about the hidden and the absent.
+    fn compare(&mut self, world: &mut World, event: ServerEvent) {
+        let (request, reply) = match event {
+            ServerEvent::Reply { request, reply } => (request, reply),
+            ServerEvent::Ended { .. } => return,
+            ServerEvent::Violation(what) => {
+                return world.fail(format!("the server broke the protocol towards the outsider: {what}"));
+            }
+            pushed => return Self::search(world, &format!("{pushed:?}")),
+        };
+        let text = format!("{reply:?}");
+        match self.questions.remove(&request) {
+            None => Self::search(world, &text),
+            Some(true) => self.hidden = Some(reply),
             Some(false) => {
                 let Some(hidden) = self.hidden.take() else { return };
                 let told = format!("{hidden:?}");
-                let passing = is_passing(&hidden) || is_passing(&event);
+                let passing = is_passing(&hidden) || is_passing(&reply);
                 if !passing && told.replace(HIDDEN, ABSENT) != text {
                     world.fail(format!(
                         "the outsider was told {told} of what is hidden, {text} of what is not"
                     ));
                 }
             }
+        }
+    }
+
+    /// What is not about a question names nothing hidden.
+    fn search(world: &mut World, text: &str) {
+        if text.contains(HIDDEN) {
+            world.fail(format!("the outsider was told: {text}"));
         }
     }
 }

@@ -1,4 +1,7 @@
-//! No gaps: one joined channel, followed across any number of drops.
+//! No gaps, without positions: one joined channel, followed across any number of drops.
+//!
+//! Only for version 1 of the wire, whose deliveries carry no position: this folder can be deleted with it. The rest of the
+//! link uses it in `subscriptions.rs` alone, as a [`Channel`] for each subscription and [`Reads`] for all of them.
 //!
 //! History carries stamps, live deliveries do not, and the same text may be posted twice. What holds on every
 //! connection: a message is durable before it is delivered, so a read that is asked for after a delivery covers
@@ -33,6 +36,7 @@ mod align;
 mod buffer;
 mod page;
 mod probe;
+mod reads;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -42,19 +46,11 @@ use self::align::{Alignment, Delivered, REMEMBERED, Seen};
 use self::buffer::Buffer;
 pub(super) use self::buffer::HashKey;
 use self::probe::{Probe, RECENT};
-use super::{Action, Context};
+pub(super) use self::reads::Reads;
+use super::{Action, Context, JoinFrom};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::time::{Monotonic, Now, UnixMillis};
-
-/// From where on a channel is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JoinFrom {
-    /// From the subscription on.
-    Live,
-    /// From after this stamp of the server's: history first.
-    Since(UnixMillis),
-}
 
 /// A message to hand on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,29 +1,34 @@
-//! The tool calls: each checked against its own target, at the moment it is made.
+//! Tool calls: each is checked against its own target when it is made.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::guard::{Exhausted, Venue};
-use super::replies::{CatchUp, Pending, What};
+use super::state::{Awaited, CatchUp, HeldCall, LinkState, Pending, Question, Waiter};
 use super::{
-    Action, Bridge, CallId, CardId, DECLINED_FOR, FIRST_CONNECT, Failure, HeldCall, Level, LinkStatus,
-    MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_TEXT, MAX_WAITERS, Outcome, PAGE_BYTES, PAGE_ENTRIES,
-    PROGRESS, QUESTION_LIFETIME, Question, QuestionId, Scope, Server, Status, ToolCall, Waiter, perm_command,
-    verdict,
+    Bridge, DECLINED_FOR, FIRST_CONNECT, MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_WAITERS, PAGE_ENTRIES,
+    PROGRESS, QUESTION_LIFETIME, perm_command,
 };
+use crate::bridge::api::{Action, QuestionId};
+use crate::bridge::card::verdict;
+use crate::bridge::failure::{Failure, MAX_TEXT};
+use crate::bridge::frame::PAGE_BYTES;
+use crate::bridge::guard::{Exhausted, Venue};
+use crate::bridge::levels::{Level, Scope};
+use crate::bridge::server::Server;
+use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Admin, Command};
 use crate::time::{Now, UnixMillis};
 
-/// How long `wait_for_message` waits unless told, and at most.
+/// How long `wait_for_message` waits by default, and at most.
 const WAIT: Duration = Duration::from_secs(45);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// `Ok(None)`: the answer comes later.
-type Answer = Result<Option<Outcome>, Failure>;
+pub(super) type Answer = Result<Option<Outcome>, Failure>;
 
 impl Bridge {
     pub(super) fn call(&mut self, now: Now, id: CallId, call: ToolCall, actions: &mut Vec<Action>) {
@@ -76,12 +81,12 @@ impl Bridge {
             ToolCall::Join { server, channel, token, level } => {
                 let server = self.resolve(server.as_deref())?;
                 let command = Command::Join { channel: channel.clone(), token };
-                self.ask(&server, id, command, What::Join { channel, level }, actions)
+                self.ask(&server, id, command, Awaited::Join { channel, level }, actions)
             }
             ToolCall::Leave { server, channel } => {
                 let server = self.resolve(server.as_deref())?;
                 let command = Command::Leave { channel: channel.clone() };
-                self.ask(&server, id, command, What::Leave { channel }, actions)
+                self.ask(&server, id, command, Awaited::Leave { channel }, actions)
             }
             ToolCall::Send { server, channel, text } => {
                 let server = self.resolve(server.as_deref())?;
@@ -93,11 +98,11 @@ impl Bridge {
             }
             ToolCall::ListChannels { server } => {
                 let server = self.resolve(server.as_deref())?;
-                self.ask(&server, id, Command::ListChannels, What::Channels, actions)
+                self.ask(&server, id, Command::ListChannels, Awaited::Channels, actions)
             }
             ToolCall::Who { server, channel } => {
                 let server = self.resolve(server.as_deref())?;
-                self.ask(&server, id, Command::Who { channel }, What::Who, actions)
+                self.ask(&server, id, Command::Who { channel }, Awaited::Who, actions)
             }
             ToolCall::CatchUp { server, channel, since } => {
                 let server = self.resolve(server.as_deref())?;
@@ -112,7 +117,7 @@ impl Bridge {
                     None => seen.unwrap_or(UnixMillis(0)),
                 };
                 let reading = CatchUp::new(channel, since);
-                self.ask(&server, id, reading.command(), What::CatchUp(reading), actions)
+                self.ask(&server, id, reading.command(), Awaited::CatchUp(reading), actions)
             }
             ToolCall::Inbox { limit } => {
                 self.read(id, limit.unwrap_or(PAGE_ENTRIES), actions);
@@ -143,31 +148,31 @@ impl Bridge {
                 if self.links.get(&server).is_none_or(|link| !link.admin) {
                     return Err(Failure::NotAdmin(server));
                 }
-                let then = match &what {
+                let answer = match &what {
                     Admin::RenameChannel { name, .. } | Admin::DeleteChannel { name } => {
-                        What::Gone { channel: name.clone() }
+                        Awaited::Gone { channel: name.clone() }
                     }
-                    _ => What::Admin,
+                    _ => Awaited::Admin,
                 };
-                self.ask(&server, id, Command::Admin(what), then, actions)
+                self.ask(&server, id, Command::Admin(what), answer, actions)
             }
         }
     }
 
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         server: &Server,
         call: CallId,
         command: Command,
-        what: What,
+        answer: Awaited,
         actions: &mut Vec<Action>,
     ) -> Answer {
-        self.request(server, command, Pending::Call { call, what }, actions).map(|()| None)
+        self.request(server, command, Pending::Call { call, answer }, actions).map(|()| None)
     }
 
     /// The link on which this session has joined the channel. What was joined under another name, and got this one
     /// from somebody else, is not trusted as this one is.
-    fn followed(&self, server: &Server, channel: &ChannelName) -> Result<&super::Link, Failure> {
+    fn followed(&self, server: &Server, channel: &ChannelName) -> Result<&LinkState, Failure> {
         let link = self.links.get(server).filter(|link| link.joined.contains(channel));
         link.ok_or_else(|| Failure::NotJoined(channel.clone()))
     }
@@ -190,7 +195,7 @@ impl Bridge {
         let venue = Venue::Channel(server.clone(), channel.clone());
         self.check_loop(now, &venue, &server, &scope)?;
         let command = Command::Post { channel, payload: Payload::Plain(text) };
-        let answer = self.ask(&server, call, command, What::Sent { to: scope.to_string() }, actions)?;
+        let answer = self.ask(&server, call, command, Awaited::Sent { to: scope.to_string() }, actions)?;
         self.guard.sent(now.mono, venue);
         Ok(answer)
     }
@@ -218,7 +223,7 @@ impl Bridge {
         self.check_loop(now, &venue, &server, &Scope::Whispers)?;
         let to = target.to_string();
         let command = Command::Whisper { target, payload: Payload::Plain(text) };
-        let answer = self.ask(&server, call, command, What::Sent { to }, actions)?;
+        let answer = self.ask(&server, call, command, Awaited::Sent { to }, actions)?;
         self.guard.sent(now.mono, venue);
         Ok(answer)
     }
@@ -238,38 +243,13 @@ impl Bridge {
         })
     }
 
-    fn too_low(&self, server: &Server, scope: Scope, needed: Level) -> Failure {
+    pub(super) fn too_low(&self, server: &Server, scope: Scope, needed: Level) -> Failure {
         Failure::Level {
             server: server.clone(),
             level: self.levels.level(server, &scope),
             command: perm_command(server, &scope, needed),
             scope,
         }
-    }
-
-    fn submit(
-        &mut self,
-        call: CallId,
-        from: Option<SessionPath>,
-        id: CardId,
-        allow: bool,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        let named = |card: &&super::card::Foreign| {
-            card.id == id && from.as_ref().is_none_or(|from| *from == card.from)
-        };
-        let cards: Vec<_> = self.cards.foreign.iter().filter(named).collect();
-        let (server, to) = match cards[..] {
-            [] => return Err(Failure::NoPrompt),
-            [card] => (card.server.clone(), card.from.clone()),
-            _ => return Err(Failure::WhichPrompt(cards.iter().map(|card| card.from.clone()).collect())),
-        };
-        if !self.levels.level(&server, &Scope::Whispers).may_emit() {
-            return Err(self.too_low(&server, Scope::Whispers, Level::Converse));
-        }
-        let text = format!("{} {id}", if allow { "yes" } else { "no" });
-        let command = Command::Whisper { target: to.clone(), payload: Payload::Plain(text) };
-        self.ask(&server, call, command, What::Verdict { to, id, allow }, actions)
     }
 
     /// Reads the inbox for a call.
@@ -286,9 +266,9 @@ impl Bridge {
         if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
             self.inbox.unread(page);
         }
-        // What is read for nobody is seen by nobody.
+        // A cancelled catch-up does not advance the read position.
         for pending in self.pending.values_mut() {
-            if matches!(pending, Pending::Call { call, what: What::CatchUp(_) } if *call == id) {
+            if matches!(pending, Pending::Call { call, answer: Awaited::CatchUp(_) } if *call == id) {
                 *pending = Pending::Silent;
             }
         }
@@ -387,7 +367,7 @@ impl Bridge {
     }
 
     fn status(&self) -> Status {
-        let link = |(server, link): (&Server, &super::Link)| LinkStatus {
+        let link = |(server, link): (&Server, &LinkState)| LinkStatus {
             server: server.clone(),
             trouble: link.trouble.clone(),
             path: link.path.clone(),

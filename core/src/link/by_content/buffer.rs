@@ -1,4 +1,4 @@
-//! Deliveries that wait for the history, and how messages are told apart.
+//! Deliveries that wait for the history, and the hashes that tell messages apart.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -38,7 +38,7 @@ pub(super) enum Delivered {
     Next,
     /// Handed on before.
     Repeated,
-    /// Not to be told, or there are others before it: the history must be read.
+    /// Not known, or there are others before it: the history must be read.
     Unclear,
     /// Impossible by what the history said.
     Contradiction,

@@ -1,75 +1,22 @@
-//! The servers' replies, brought back to the calls that wait for them.
+//! Replies of servers: each becomes the answer of the call that waits for it.
 
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{
-    Action, Bridge, CallId, CardId, Entry, Failure, Level, Message, Outcome, PAGE_BYTES, Scope, Server, body,
-};
+use super::Bridge;
+use super::state::{Awaited, CatchUp, Pending};
+use crate::bridge::api::Action;
+use crate::bridge::failure::Failure;
+use crate::bridge::frame::{PAGE_BYTES, body};
+use crate::bridge::inbox::{Entry, Message};
+use crate::bridge::levels::Scope;
+use crate::bridge::server::Server;
+use crate::bridge::tool_call::{CallId, Outcome};
 use crate::link::{RequestError, RequestId};
-use crate::name::{ChannelName, SessionPath};
+use crate::name::ChannelName;
 use crate::protocol::{Command, Reply, Stamped};
-use crate::time::{Now, UnixMillis};
-
-/// What is done with a reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Pending {
-    /// Nothing.
-    Silent,
-    /// The sessions among which approvers are looked for.
-    Approvers { id: CardId },
-    /// The reply becomes the call's answer.
-    Call { call: CallId, what: What },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Join {
-        channel: ChannelName,
-        level: Option<Level>,
-    },
-    Leave {
-        channel: ChannelName,
-    },
-    Sent {
-        to: String,
-    },
-    Channels,
-    Who,
-    CatchUp(CatchUp),
-    Verdict {
-        to: SessionPath,
-        id: CardId,
-        allow: bool,
-    },
-    /// The channel will not be there under that name any more.
-    Gone {
-        channel: ChannelName,
-    },
-    Admin,
-}
-
-/// A reading of a channel's history, page by page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CatchUp {
-    channel: ChannelName,
-    /// The newest stamp that was read.
-    since: UnixMillis,
-    got: Vec<Stamped>,
-    bytes: usize,
-}
-
-impl CatchUp {
-    pub(super) fn new(channel: ChannelName, since: UnixMillis) -> Self {
-        Self { channel, since, got: Vec::new(), bytes: 0 }
-    }
-
-    /// Asks for the next page.
-    pub(super) fn command(&self) -> Command {
-        Command::ReadSince { channel: self.channel.clone(), since: self.since }
-    }
-}
+use crate::time::Now;
 
 /// Rows of history in one answer.
 const MAX_ROWS: usize = 200;
@@ -90,10 +37,10 @@ impl Bridge {
                     self.whisper_card(server, id, sessions.iter().map(Arc::as_ref), actions);
                 }
             }
-            Some(Pending::Call { call, what }) => {
+            Some(Pending::Call { call, answer }) => {
                 let result = match result {
                     Ok(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
-                    Ok(reply) => match self.outcome(now, server, call, what, reply, actions) {
+                    Ok(reply) => match self.outcome(now, server, call, answer, reply, actions) {
                         Some(result) => result,
                         None => return,
                     },
@@ -115,27 +62,27 @@ impl Bridge {
         now: Now,
         server: &Server,
         call: CallId,
-        what: What,
+        awaited: Awaited,
         reply: Reply,
         actions: &mut Vec<Action>,
     ) -> Option<Result<Outcome, Failure>> {
         let link = self.links.get_mut(server)?;
         let server = server.clone();
-        Some(Ok(match (what, reply) {
-            (What::Join { channel, level }, Reply::Joined(_)) => {
+        Some(Ok(match (awaited, reply) {
+            (Awaited::Join { channel, level }, Reply::Joined(_)) => {
                 link.joined.insert(channel.clone());
                 return self.joined(now, call, server, channel, level, actions);
             }
-            (What::Leave { channel }, Reply::Done(_)) => {
+            (Awaited::Leave { channel }, Reply::Done(_)) => {
                 link.joined.remove(&channel);
                 Outcome::Left { server, channel }
             }
-            (What::Sent { to }, Reply::Sent) => Outcome::Sent { server, to },
-            (What::Verdict { to, id, allow }, Reply::Sent) => {
+            (Awaited::Sent { to }, Reply::Sent) => Outcome::Sent { server, to },
+            (Awaited::Verdict { to, id, allow }, Reply::Sent) => {
                 self.cards.foreign.retain(|card| (&card.server, &card.from, card.id) != (&server, &to, id));
                 Outcome::Answered { to, id, allow }
             }
-            (What::Channels, Reply::Channels(channels)) => {
+            (Awaited::Channels, Reply::Channels(channels)) => {
                 let joined = link.joined.clone();
                 let level = |name: &ChannelName| {
                     joined.contains(name).then(|| self.levels.level(&server, &Scope::Channel(name.clone())))
@@ -143,23 +90,23 @@ impl Bridge {
                 let channels = channels.into_iter().map(|info| (level(&info.name), info));
                 Outcome::Channels { channels: channels.map(|(level, info)| (info, level)).collect(), server }
             }
-            (What::Who, Reply::Presence { channel, sessions }) => {
+            (Awaited::Who, Reply::Presence { channel, sessions }) => {
                 Outcome::Presence { own: link.path.clone(), server, channel, sessions }
             }
-            (What::CatchUp(reading), Reply::History { messages, .. }) => {
+            (Awaited::CatchUp(reading), Reply::History { messages, .. }) => {
                 return self.history(call, server, reading, messages, actions);
             }
-            (What::Gone { channel }, Reply::Done(what)) => {
+            (Awaited::Gone { channel }, Reply::Done(what)) => {
                 if link.joined.remove(&channel) {
                     // The link would go on joining a name that means nothing, or something else, from now on.
                     let _ = self.request(&server, Command::Leave { channel }, Pending::Silent, actions);
                 }
                 Outcome::Done { server, what }
             }
-            (What::Admin, Reply::Done(what)) => Outcome::Done { server, what },
-            (What::Admin, Reply::Users(users)) => Outcome::Users { server, users },
-            (What::Admin, Reply::Invites(invites)) => Outcome::Invites { server, invites },
-            (What::Admin, Reply::Invite(token)) => Outcome::Invite { server, token },
+            (Awaited::Admin, Reply::Done(what)) => Outcome::Done { server, what },
+            (Awaited::Admin, Reply::Users(users)) => Outcome::Users { server, users },
+            (Awaited::Admin, Reply::Invites(invites)) => Outcome::Invites { server, invites },
+            (Awaited::Admin, Reply::Invite(token)) => Outcome::Invite { server, token },
             _ => return Some(Err(Failure::Confused)),
         }))
     }
@@ -221,7 +168,7 @@ impl Bridge {
             return Some(Ok(Outcome::History { server, channel, level, messages, more }));
         }
         let command = reading.command();
-        let what = What::CatchUp(reading);
-        self.request(&server, command, Pending::Call { call, what }, actions).err().map(Err)
+        let answer = Awaited::CatchUp(reading);
+        self.request(&server, command, Pending::Call { call, answer }, actions).err().map(Err)
     }
 }

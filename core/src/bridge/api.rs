@@ -1,0 +1,222 @@
+//! What goes into the bridge and what comes out.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::card::{Approver, CardId, PermissionRequest};
+use super::failure::Failure;
+use super::guard::Budget;
+use super::levels::Permissions;
+use super::server::Server;
+use super::tool_call::{CallId, Outcome, ToolCall};
+use crate::link::{RequestError, RequestId};
+use crate::name::{ChannelName, SessionPath};
+use crate::opaque::Opaque;
+use crate::payload::Payload;
+use crate::protocol::{Command, Reply};
+use crate::time::UnixMillis;
+
+/// Names a question to the human.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuestionId(pub u64);
+
+/// What the human configured, read again whenever it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The levels.
+    pub permissions: Permissions,
+    /// Who may answer permission prompts.
+    pub approvers: Vec<Approver>,
+}
+
+/// What is fixed for the life of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The servers, one link each.
+    pub servers: Vec<Server>,
+    /// The loop guard's budget.
+    pub budget: Budget,
+    /// How many bytes of unread messages are held.
+    pub inbox: usize,
+}
+
+impl Config {
+    /// These servers, a budget of 8 and 16 messages, an inbox of 4 MiB.
+    pub fn new(servers: Vec<Server>) -> Self {
+        Self { servers, budget: Budget::default(), inbox: 4 << 20 }
+    }
+}
+
+/// What happens to a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The client is ready for pushes.
+    Ready {
+        /// Whether the client can ask its human (elicitation).
+        asks: bool,
+    },
+    /// The agent calls a tool. Answered by one [`Action::Answer`], unless cancelled.
+    Call {
+        /// The call.
+        id: CallId,
+        /// What it asks.
+        call: ToolCall,
+    },
+    /// The client no longer wants an answer. What an answer on its way has read is unread again.
+    Cancel {
+        /// The call.
+        id: CallId,
+    },
+    /// A link has something to say.
+    Link {
+        /// Its server.
+        server: Server,
+        /// What.
+        event: LinkEvent,
+    },
+    /// The client prompts its human for a permission.
+    Prompt(PermissionRequest),
+    /// The human answered [`Action::Ask`], or will not.
+    Answered {
+        /// The question.
+        question: QuestionId,
+        /// True only for an express yes.
+        agreed: bool,
+    },
+    /// The human's configuration was written anew.
+    Configured {
+        /// What it says.
+        settings: Settings,
+        /// It was written, and says what it said before.
+        again: bool,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a shell must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the server; its reply comes back as [`LinkEvent::Reply`].
+    Request {
+        /// On which link.
+        server: Server,
+        /// Under which name.
+        id: RequestId,
+        /// What.
+        command: Command,
+    },
+    /// Answer a tool call.
+    Answer {
+        /// The call.
+        call: CallId,
+        /// With what.
+        result: Result<Outcome, Failure>,
+    },
+    /// Tell the client that a call is still being waited on.
+    Progress {
+        /// The call.
+        call: CallId,
+        /// How long it has been waited.
+        waited: Duration,
+        /// How long it will be at most.
+        total: Duration,
+    },
+    /// Show the agent something now.
+    Push(Push),
+    /// Tell the client that the list of tools has changed.
+    ToolsChanged,
+    /// Ask the human.
+    Ask {
+        /// The question's name.
+        question: QuestionId,
+        /// The question.
+        text: String,
+    },
+    /// The question needs no answer any more.
+    Withdraw {
+        /// Which.
+        question: QuestionId,
+    },
+    /// Tell the client how an approver decided on its prompt.
+    Verdict {
+        /// The prompt.
+        id: CardId,
+        /// Yes or no.
+        allow: bool,
+    },
+}
+
+/// What is shown to the agent as it comes: framed and escaped, both parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// The text.
+    pub content: Opaque<String>,
+    /// Attributes; the names are letters and `_` only.
+    pub meta: Vec<(&'static str, String)>,
+}
+
+/// What a link says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// It is up; its channels are joined again by itself.
+    Up {
+        /// The session's name.
+        path: SessionPath,
+        /// Whether the user is an admin of the server.
+        admin: bool,
+    },
+    /// The user became or ceased to be an admin.
+    Role {
+        /// True for an admin of the server.
+        admin: bool,
+    },
+    /// It is down, and tries again.
+    Down {
+        /// What is the matter.
+        why: String,
+    },
+    /// The server does not let this session in until somebody does something about it; it is tried again.
+    Refused {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// It is down for good.
+    Disabled {
+        /// What is the matter, and what to do.
+        why: String,
+    },
+    /// A message, handed on once and in order.
+    Message {
+        /// The channel; `None` for a whisper.
+        channel: Option<ChannelName>,
+        /// Who wrote it.
+        from: SessionPath,
+        /// When the server took it, where that is known.
+        at: Option<UnixMillis>,
+        /// What it says.
+        payload: Payload,
+    },
+    /// The answer to a request.
+    Reply {
+        /// Which.
+        id: RequestId,
+        /// The server's reply, or why there is none.
+        result: Result<Reply, RequestError>,
+    },
+    /// A joined channel could not be joined again.
+    Lost {
+        /// Which.
+        channel: ChannelName,
+        /// What the server said.
+        why: String,
+    },
+    /// The session has another handle from now on, since its own was in use.
+    Renamed,
+    /// Something that the human should know about.
+    Trouble {
+        /// What.
+        text: String,
+    },
+}

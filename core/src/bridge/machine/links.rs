@@ -1,0 +1,152 @@
+//! Events of links: up, down, messages.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::Bridge;
+use super::state::LinkState;
+use crate::bridge::api::{Action, LinkEvent};
+use crate::bridge::card::card_id;
+use crate::bridge::guard::Venue;
+use crate::bridge::inbox::{Entry, Message};
+use crate::bridge::levels::Level;
+use crate::bridge::server::Server;
+use crate::name::SessionPath;
+use crate::payload::Payload;
+use crate::text::one_line;
+use crate::time::Now;
+
+/// Bytes of a server's or a network's reason that are shown.
+const MAX_REASON: usize = 300;
+
+impl Bridge {
+    pub(super) fn link_event(
+        &mut self,
+        now: Now,
+        server: &Server,
+        event: LinkEvent,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.links.contains_key(server) {
+            return;
+        }
+        match event {
+            LinkEvent::Up { path, admin } => self.up(now, server, path, admin, actions),
+            LinkEvent::Down { why } => {
+                let why = one_line(&why, MAX_REASON);
+                if let Some(link) = self.mark_down(server, &why) {
+                    if !core::mem::replace(&mut link.reported_down, true) {
+                        let text =
+                            format!("The link to {server} is down: {why}. It is tried again and again.");
+                        self.notify(server, text, actions);
+                    }
+                    self.release(now, Some(server), actions);
+                }
+            }
+            LinkEvent::Refused { why } => {
+                let why = one_line(&why, MAX_REASON);
+                if let Some(link) = self.mark_down(server, &why) {
+                    link.admin = false;
+                    link.reported_down = true;
+                    let text = format!(
+                        "{server} does not let this session in: {why}. It is tried again by itself, every half minute."
+                    );
+                    self.notify(server, text, actions);
+                    self.release(now, Some(server), actions);
+                }
+            }
+            LinkEvent::Disabled { why } => {
+                let why = one_line(&why, MAX_REASON);
+                if let Some(link) = self.mark_down(server, &why) {
+                    link.admin = false;
+                    link.disabled = true;
+                    self.notify(server, format!("The link to {server} is switched off: {why}"), actions);
+                    self.check_approvers(actions);
+                    self.release(now, Some(server), actions);
+                }
+            }
+            LinkEvent::Role { admin } => {
+                if let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) {
+                    link.admin = admin;
+                }
+            }
+            LinkEvent::Message { channel, from, at, payload } => {
+                let server = server.clone();
+                self.message(now, Message { server, channel, from, at, payload }, actions);
+            }
+            LinkEvent::Reply { id, result } => self.reply(now, server, id, result, actions),
+            LinkEvent::Lost { channel, why } => {
+                let Some(link) = self.links.get_mut(server) else { return };
+                if link.joined.remove(&channel) {
+                    let why = one_line(&why, MAX_REASON);
+                    let text = format!("This session is no longer on #{channel} on {server}: {why}");
+                    self.notify(server, text, actions);
+                }
+            }
+            LinkEvent::Renamed => {
+                if let Some(link) = self.links.get_mut(server) {
+                    link.renamed = true;
+                }
+            }
+            LinkEvent::Trouble { text } => self.notify(server, one_line(&text, 2 * MAX_REASON), actions),
+        }
+    }
+
+    /// Notes that a link is down, and why. `None` if it is disabled.
+    fn mark_down(&mut self, server: &Server, why: &str) -> Option<&mut LinkState> {
+        let link = self.links.get_mut(server).filter(|link| !link.disabled)?;
+        link.trouble = Some(why.into());
+        link.starting = false;
+        Some(link)
+    }
+
+    fn up(&mut self, now: Now, server: &Server, path: SessionPath, admin: bool, actions: &mut Vec<Action>) {
+        let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) else { return };
+        link.trouble = None;
+        link.starting = false;
+        link.admin = admin;
+        link.path = Some(path.clone());
+        let renamed = core::mem::take(&mut link.renamed);
+        if core::mem::replace(&mut link.reported_down, false) {
+            let why = if renamed { " from now on, since another one uses the name that it had" } else { "" };
+            let text = format!("The link to {server} is up again; this session is {path}{why}.");
+            self.notify(server, text, actions);
+        }
+        let open: Vec<_> = self.cards.own.keys().copied().collect();
+        for id in open {
+            self.relay(server, id, actions);
+        }
+        self.release(now, Some(server), actions);
+    }
+
+    fn message(&mut self, now: Now, message: Message, actions: &mut Vec<Action>) {
+        let Some(link) = self.links.get_mut(&message.server) else { return };
+        if link.path.as_ref() == Some(&message.from) {
+            return;
+        }
+        if let (Some(channel), Some(at)) = (&message.channel, message.at)
+            && link.joined.contains(channel)
+        {
+            let seen = link.seen.entry(channel.clone()).or_insert(at);
+            *seen = at.max(*seen);
+        }
+        if message.channel.is_none() && self.take_verdict(&message, actions) {
+            return;
+        }
+        let level = self.inbound_level(&message);
+        if level == Level::Mute {
+            return;
+        }
+        let venue = match &message.channel {
+            Some(channel) => Venue::Channel(message.server.clone(), channel.clone()),
+            None => Venue::Whispers(message.server.clone(), message.from.user.clone()),
+        };
+        self.guard.heard(now.mono, &venue, &message.from);
+        if let (None, Payload::Plain(text)) = (&message.channel, &message.payload)
+            && let Some(id) = card_id(text)
+        {
+            self.cards.receive(now.mono, &message.server, &message.from, id);
+        }
+        self.deliver(Entry::Message(message), actions);
+    }
+}

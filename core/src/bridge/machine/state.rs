@@ -1,0 +1,138 @@
+//! What the bridge keeps of its links, of calls that wait, and of requests without a reply.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::bridge::card::CardId;
+use crate::bridge::levels::{Level, Scope};
+use crate::bridge::server::Server;
+use crate::bridge::tool_call::{CallId, ToolCall};
+use crate::name::{ChannelName, SessionPath};
+use crate::protocol::{Command, Stamped};
+use crate::time::{Monotonic, UnixMillis};
+
+/// What the bridge knows of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LinkState {
+    /// `None` while it is up; else what is the matter.
+    pub(super) trouble: Option<String>,
+    /// It will not come up again.
+    pub(super) disabled: bool,
+    /// The agent has been notified that it is down.
+    pub(super) reported_down: bool,
+    /// It got another handle since it was up.
+    pub(super) renamed: bool,
+    /// It has neither come up nor failed yet.
+    pub(super) starting: bool,
+    pub(super) path: Option<SessionPath>,
+    pub(super) admin: bool,
+    pub(super) joined: BTreeSet<ChannelName>,
+    pub(super) seen: BTreeMap<ChannelName, UnixMillis>,
+}
+
+/// A call that waits for a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub(super) call: CallId,
+    pub(super) since: Monotonic,
+    pub(super) until: Monotonic,
+    pub(super) progress: Monotonic,
+}
+
+/// A call made before its link first came up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HeldCall {
+    pub(super) id: CallId,
+    pub(super) server: Server,
+    pub(super) call: ToolCall,
+    pub(super) until: Monotonic,
+}
+
+/// The human is being asked to raise a level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) call: CallId,
+    pub(super) server: Server,
+    pub(super) scope: Scope,
+    pub(super) level: Level,
+    /// The channel was joined by the same call.
+    pub(super) joining: bool,
+    pub(super) until: Monotonic,
+}
+
+impl LinkState {
+    pub(super) fn new() -> Self {
+        Self {
+            trouble: Some(String::from("connecting")),
+            disabled: false,
+            reported_down: false,
+            renamed: false,
+            starting: true,
+            path: None,
+            admin: false,
+            joined: BTreeSet::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a reply is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    /// Nothing.
+    Silent,
+    /// The sessions among which approvers are looked for.
+    Approvers { id: CardId },
+    /// The reply becomes the call's answer.
+    Call { call: CallId, answer: Awaited },
+}
+
+/// The answer that a call waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Join {
+        channel: ChannelName,
+        level: Option<Level>,
+    },
+    Leave {
+        channel: ChannelName,
+    },
+    Sent {
+        to: String,
+    },
+    Channels,
+    Who,
+    CatchUp(CatchUp),
+    Verdict {
+        to: SessionPath,
+        id: CardId,
+        allow: bool,
+    },
+    /// The channel will not be there under that name any more.
+    Gone {
+        channel: ChannelName,
+    },
+    Admin,
+}
+
+/// A reading of a channel's history, page by page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CatchUp {
+    pub(super) channel: ChannelName,
+    /// The newest stamp that was read.
+    pub(super) since: UnixMillis,
+    pub(super) got: Vec<Stamped>,
+    pub(super) bytes: usize,
+}
+
+impl CatchUp {
+    pub(super) fn new(channel: ChannelName, since: UnixMillis) -> Self {
+        Self { channel, since, got: Vec::new(), bytes: 0 }
+    }
+
+    /// Asks for the next page.
+    pub(super) fn command(&self) -> Command {
+        Command::ReadSince { channel: self.channel.clone(), since: self.since }
+    }
+}
