@@ -100,13 +100,41 @@ fn a_second_server_on_a_directory_says_so_and_exits() {
     for runtime in RUNTIMES {
         let (code, out, err) = run(serve(dir.path()).args(["--runtime", runtime]));
         assert_eq!((code, &*out), (1, ""), "{err}");
-        assert!(err.contains("is in use by another server"), "{err}");
-        assert!(err.contains(" next: stop that server, or name another directory with --data-dir"), "{err}");
+        let pid = first.pid();
+        assert!(err.contains(&format!("is in use by another server (process {pid})")), "{err}");
+        let next =
+            format!(" next: stop that server (`kill {pid}`), or name another directory with --data-dir");
+        assert!(err.contains(&next), "{err}");
     }
     assert!(ann.is_alive());
     // One that was killed leaves nothing in the way.
     first.kill();
     assert_eq!(history(&Served::start(serve(dir.path()))), ["text"]);
+}
+
+#[test]
+fn a_directory_that_everyone_may_change_is_refused_and_one_that_others_see_draws_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let set = |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    let advice = format!("chmod 700 {}", dir.path().display());
+    for mode in [0o777, 0o702, 0o1777] {
+        set(mode);
+        let (code, out, err) = run(&mut serve(dir.path()));
+        assert_eq!((code, &*out), (1, ""), "{err}");
+        assert!(err.contains(&format!("{mode:04o}")) && err.contains(&advice), "{err}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was written");
+    }
+    for mode in [0o755, 0o770] {
+        set(mode);
+        let server = Served::start(serve(dir.path()));
+        let said = server.greeting.concat();
+        assert!(said.contains("WARN") && said.contains(&advice), "{said}");
+        server.stop();
+    }
+    set(0o700);
+    let said = Served::start(serve(dir.path())).greeting.concat();
+    assert!(!said.contains("chmod"), "{said}");
 }
 
 #[test]
