@@ -122,6 +122,11 @@ impl Output {
         let _ = writeln!(anstream::stderr(), "{text}");
     }
 
+    /// Says something that may be dangerous.
+    pub(crate) fn warning(&self, text: impl Display) {
+        self.note(format_args!("{WARN}warning:{WARN:#} {}", line(&text.to_string())));
+    }
+
     /// Says something that `--verbose` asks for.
     pub fn detail(&self, text: impl Display) {
         if self.verbose {

@@ -71,6 +71,26 @@ fn a_malformed_configuration_is_told_with_its_line_and_left_alone() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_configuration_that_everyone_can_change_is_refused_until_it_is_closed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    home.run(["perm", "set", "converse"]).ok();
+    let file = home.path("config.toml");
+    let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600, "it is made for its owner alone");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    for verb in [&["perm", "show"][..], &["perm", "set", "act"], &["who", "--server", "ws://127.0.0.1:1"]] {
+        home.run(verb).fails(1, "0666", &format!("chmod 600 {}", file.display()));
+    }
+    // What groups and others can only read, or a group of one's own can write, is what many systems make.
+    for mode in [0o644, 0o664] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(home.run(["perm", "show"]).ok().out.contains("converse"));
+    }
+}
+
+#[test]
 fn levels_are_set_and_shown() {
     let home = Home::new();
     home.run(["perm", "set", "converse"]).ok();

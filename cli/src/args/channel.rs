@@ -1,5 +1,6 @@
 //! Verbs about channels and who belongs to them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -16,6 +17,7 @@ use super::{Net, OfChannel, OfUser};
 Examples:
   conclave join ops
   conclave join board --token TOKEN --perm converse
+  conclave join board --token-file invite.txt
 
 A running bridge subscribes its agent with the `join_channel` tool.")]
 pub struct Join {
@@ -24,9 +26,12 @@ pub struct Join {
     pub net: Net,
     /// The channel
     pub channel: ChannelName,
-    /// An invite to it
+    /// An invite to it; `-` reads it from standard input, where other processes do not see it
     #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true, allow_hyphen_values = true, value_parser = token)]
-    pub token: Option<Token>,
+    pub token: Option<TokenArg>,
+    /// Read the invite from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
     /// How far agents may go there: mute, notify, converse or act
     #[arg(long, value_name = "LEVEL")]
     pub perm: Option<Level>,
@@ -141,23 +146,41 @@ Examples:
         expires_in: Option<Duration>,
     },
     /// End an invite
-    #[command(after_help = "Example:\n  conclave invite revoke TOKEN")]
+    #[command(after_help = "\
+Examples:
+  conclave invite revoke TOKEN
+  conclave invite revoke --token-file invite.txt")]
     Revoke {
         #[command(flatten)]
         net: Net,
-        /// The invite's token
-        #[arg(allow_hyphen_values = true, value_parser = token)]
-        token: Token,
+        /// The invite's token; `-` reads it from standard input
+        #[arg(allow_hyphen_values = true, value_parser = token, required_unless_present = "token_file")]
+        token: Option<TokenArg>,
+        /// Read the token from this file
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
     },
     /// List the invites of a channel (channel admins)
     #[command(after_help = "Example:\n  conclave invite list --channel board")]
     List(OfChannel),
 }
 
+/// A token, or where it is read.
+#[derive(Clone)]
+pub enum TokenArg {
+    /// As it was typed.
+    Typed(Token),
+    /// From standard input.
+    Input,
+}
+
 /// A token may begin like a flag; what is too short for one is a flag.
-fn token(text: &str) -> Result<Token, String> {
-    if text.starts_with('-') && text.len() < 24 {
-        return Err("this is a flag, and no token: a token is longer".into());
+fn token(text: &str) -> Result<TokenArg, String> {
+    match text.trim() {
+        "-" => Ok(TokenArg::Input),
+        text if text.starts_with('-') && text.len() < 24 => {
+            Err("this is a flag, and no token: a token is longer".into())
+        }
+        text => Ok(TokenArg::Typed(Token::new(text))),
     }
-    Ok(Token::new(text.trim()))
 }

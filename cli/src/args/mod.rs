@@ -17,7 +17,7 @@ use conclave_core::bridge::Approver;
 use conclave_core::name::{ChannelName, Handle, UserName};
 use conclave_core::time::span;
 
-pub use channel::{Acl, Channel, Invite, Join, VisibilityArg};
+pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
 pub use message::{Send, Tail, Verdict, Whisper, Who};

@@ -5,7 +5,7 @@ use conclave_core::name::{MachineName, sanitize};
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
-use conclave_store::config::Change;
+use conclave_store::config::{Change, EXPOSED};
 use conclave_store::keystore;
 use serde_json::json;
 
@@ -23,6 +23,9 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
         ));
     };
     let url = context.server(Some(named))?;
+    if url.is_exposed() {
+        context.output.warning(format_args!("{url} {EXPOSED}"));
+    }
     let machine = match register.machine {
         Some(machine) => machine,
         None => host_name()?,

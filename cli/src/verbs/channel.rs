@@ -1,21 +1,26 @@
 //! Channels, who belongs to them and who may stay.
 
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
 use conclave_core::level::Scope;
 use conclave_core::name::{ChannelName, UserName};
-use conclave_core::protocol::{Admin, Command, Reply, Visibility};
+use conclave_core::protocol::{Admin, Command, Reply, Token, Visibility};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_store::config::Override;
 use serde_json::json;
 
-use crate::args::{Acl, Channel, Invite, Join, Kick, OfChannel, OfUser};
+use crate::args::{Acl, Channel, Invite, Join, Kick, OfChannel, OfUser, TokenArg};
 use crate::connect::{Connection, unexpected};
 use crate::{Context, Failure};
 
 pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
+    let token = token(join.token, join.token_file)?;
     let mut connection = Connection::open(context, &join.net)?;
     let channel = join.channel;
-    connection.done(&Command::Join { channel: channel.clone(), token: join.token })?;
+    connection.done(&Command::Join { channel: channel.clone(), token })?;
     let server = connection.url.clone();
     if let Some(level) = join.perm {
         let scope = Scope::Channel(channel.clone());
@@ -29,6 +34,38 @@ pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
     let word = shell_word(channel.as_str());
     context.output.note(format_args!("follow it: conclave tail --channel {word}; agents use join_channel"));
     Ok(())
+}
+
+/// The token that was typed, piped in or put into a file.
+fn token(typed: Option<TokenArg>, file: Option<PathBuf>) -> Result<Option<Token>, Failure> {
+    let mut text = String::new();
+    match (typed, file) {
+        (_, Some(file)) => {
+            fs::File::open(&file).and_then(|open| open.take(MAX_TOKEN).read_to_string(&mut text)).map_err(
+                |error| {
+                    Failure::new(
+                        format!("{} cannot be read: {error}", file.display()),
+                        format!("look at `ls -l {}`", file.display()),
+                    )
+                },
+            )?;
+        }
+        (Some(TokenArg::Typed(token)), None) => return Ok(Some(token)),
+        (Some(TokenArg::Input), None) => {
+            let read = io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text);
+            read.map_err(|error| Failure::new(format!("standard input cannot be read: {error}"), NO_TOKEN))?;
+        }
+        (None, None) => return Ok(None),
+    }
+    if text.trim().is_empty() { Err(no_token()) } else { Ok(Some(Token::new(text.trim()))) }
+}
+
+/// More than any token has.
+const MAX_TOKEN: u64 = 4096;
+const NO_TOKEN: &str = "pipe the token in, or name the file that holds it: --token-file FILE";
+
+fn no_token() -> Failure {
+    Failure::usage("there is no token", NO_TOKEN)
 }
 
 pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure> {
@@ -162,7 +199,8 @@ pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
             ));
             Ok(())
         }
-        Invite::Revoke { net, token } => {
+        Invite::Revoke { net, token, token_file } => {
+            let Some(token) = self::token(token, token_file)? else { return Err(no_token()) };
             let mut connection = Connection::open(context, &net)?;
             connection.done(&Command::Admin(Admin::InviteRevoke { token }))?;
             context.output.result("revoked", json!({ "revoked": true }))

@@ -228,6 +228,47 @@ fn a_certificate_is_read_anew_on_a_signal_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn a_tls_key_that_everyone_can_read_draws_a_warning() {
+    let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, private) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+    fs::write(&certificate, cert.pem()).unwrap();
+    fs::write(&private, signing_key.serialize_pem()).unwrap();
+    for (mode, warned) in [(0o644, true), (0o602, true), (0o640, false), (0o600, false)] {
+        fs::set_permissions(&private, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = serve(dir.path());
+        command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&private);
+        let server = Served::start(command);
+        let said = server.greeting.concat();
+        assert_eq!(said.contains(&format!("chmod 600 {}", private.display())), warned, "{mode:o}: {said}");
+        server.stop();
+    }
+}
+
+#[test]
+fn an_admin_whose_name_anyone_may_take_draws_a_warning_that_says_how_to_pin_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |admin: &str| {
+        let mut command = program();
+        command.args(["serve", "--bind", "127.0.0.1:0", "--admin", admin, "--data-dir"]).arg(dir.path());
+        Served::start(command)
+    };
+    let advice = "--admin carl=KEY";
+    let server = start("carl");
+    let said = server.greeting.concat();
+    assert!(said.contains("is server admin") && said.contains(advice), "{said}");
+    drop(Peer::register(server.address, "carl"));
+    server.stop();
+    // A name that is taken can be taken by nobody else, and so one that a key holds.
+    for admin in ["carl".to_owned(), format!("dora={}", key("dora").public())] {
+        let server = start(&admin);
+        let said = server.greeting.concat();
+        assert!(!said.contains("is server admin"), "{said}");
+        server.stop();
+    }
+}
+
+#[test]
 fn a_hangup_without_a_certificate_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Served::start(serve(dir.path()));

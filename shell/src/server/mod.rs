@@ -3,6 +3,7 @@
 //! A shell takes a [`Server`] apart ([`Server::into_parts`]), accepts connections for it ([`guest`], [`session`]), runs
 //! its [`HubTask`], and drains it when it is told to stop.
 
+mod budget;
 pub mod connection;
 pub mod engine;
 mod gate;

@@ -14,7 +14,7 @@ use conclave_core::name::{MachineName, UserName};
 
 pub use dir::default_dir;
 pub use file::{ConfigError, ConfigFile, Fingerprint};
-pub use url::{InvalidUrl, ServerUrl};
+pub use url::{EXPOSED, InvalidUrl, ServerUrl};
 
 /// The configuration's file name in its directory.
 pub const FILE_NAME: &str = "config.toml";

@@ -29,7 +29,10 @@ impl Home {
         let unwritable = |source| OpenError::Unwritable { dir: dir.into(), source };
         durable::create_private_dir(dir).map_err(unwritable)?;
         let metadata = fs::metadata(dir).map_err(unwritable)?;
-        check_mode(dir, &metadata)?;
+        let mode = mode(&metadata);
+        if mode & 0o002 != 0 {
+            return Err(OpenError::Exposed { dir: dir.into(), mode });
+        }
         let path = dir.join(LOCK);
         refuse_foreign(&path, &metadata)?;
         let mut lock = private_file_itself().open(&path).map_err(unwritable)?;
@@ -38,6 +41,12 @@ impl Home {
         refuse_foreign_file(&path, &found, &metadata)?;
         match lock.try_lock() {
             Ok(()) => {
+                if mode & 0o077 != 0 {
+                    let dir = dir.display();
+                    warn!(
+                        "other users may enter the data directory {dir} (mode {mode:04o}): run `chmod 700 {dir}`"
+                    );
+                }
                 // Only for messages: a lock without a process id is one, too.
                 let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
                 Ok(Self { dir: dir.into(), metadata, temporary: false, lock })
@@ -116,24 +125,15 @@ impl Drop for Home {
     }
 }
 
-/// Refuses a directory that everyone may write to, and warns of one that others may look into.
+/// Who may do what, as `chmod` takes it.
 #[cfg(unix)]
-fn check_mode(dir: &Path, metadata: &Metadata) -> Result<(), OpenError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o002 != 0 {
-        return Err(OpenError::Exposed { dir: dir.into(), mode });
-    }
-    if mode & 0o077 != 0 {
-        let dir = dir.display();
-        warn!("other users may enter the data directory {dir} (mode {mode:04o}): run `chmod 700 {dir}`");
-    }
-    Ok(())
+fn mode(metadata: &Metadata) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &Path, _: &Metadata) -> Result<(), OpenError> {
-    Ok(())
+fn mode(_: &Metadata) -> u32 {
+    0
 }
 
 /// The process that wrote its id into the lock file.
