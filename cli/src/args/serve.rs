@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, CommandFactory as _};
 use conclave_core::key::{InvalidKey, PublicKey};
 use conclave_core::name::{InvalidName, UserName};
 use conclave_core::time::span;
+use conclave_shell_tokio::server::{Host, Origin};
 
 /// Run a server
 #[derive(Clone, Args)]
@@ -59,6 +60,18 @@ pub struct Serve {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<IpAddr>,
+    /// A web page's origin that may connect, as in https://app.example; native clients need none (repeatable)
+    #[arg(
+        long = "allow-origin",
+        value_name = "ORIGIN",
+        env = "CONCLAVE_ALLOW_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub origins: Vec<Origin>,
+    /// A name that the server is reached by; once one is given, others are refused (repeatable) [default: on loopback
+    /// localhost, elsewhere any]
+    #[arg(long = "allow-host", value_name = "HOST", env = "CONCLAVE_ALLOW_HOST", value_delimiter = ',')]
+    pub hosts: Vec<Host>,
     /// Serve /metrics at this address and port, without TLS, and no longer at the public one
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_METRICS_BIND")]
     pub metrics_bind: Option<SocketAddr>,

@@ -51,6 +51,8 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),
+        origins: serve.origins,
+        hosts: serve.hosts,
         trusted_proxies: serve.trusted_proxies.iter().map(|address| address.to_canonical()).collect(),
         ..Options::default()
     };
