@@ -10,6 +10,7 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table};
 use conclave_core::text::visible;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::Color;
 use crate::error::Failure;
@@ -134,7 +135,7 @@ impl Output {
         }
     }
 
-    /// Says why it did not work, and gives the exit code for it.
+    /// Says why it did not work, for people or as JSON, and gives the exit code for it.
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
         let (code, what, next) = match failure {
             Failure::Failed { what, next } => (1, what, next),
@@ -142,6 +143,14 @@ impl Output {
             Failure::Said => return ExitCode::from(1),
             Failure::Closed => return ExitCode::SUCCESS,
         };
+        if self.json {
+            let mut error = json!({ "error": what, "code": code });
+            if !next.is_empty() {
+                error["next"] = json!(next);
+            }
+            self.note(error);
+            return ExitCode::from(code);
+        }
         self.note(format_args!("{BAD}error:{BAD:#} {}", line(what)));
         if !next.is_empty() {
             self.note(format_args!("{STRONG} next:{STRONG:#} {}", line(next)));

@@ -357,3 +357,101 @@ fn a_token_is_taken_from_a_file_or_standard_input_so_that_no_other_process_sees_
     assert_eq!(ann.run(["invite", "list", "--channel", "board", "--json"]).json(), json!([]));
     ann.run(["invite", "revoke"]).code_is(2);
 }
+
+#[test]
+fn a_channel_is_named_first_or_by_its_flag_with_or_without_its_number_sign() {
+    let server = Server::start();
+    let (ann, _ben) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "ben"));
+    ann.run(["channel", "create", "#ops"]).ok();
+    assert_eq!(fields(&ann.run(["channel", "list", "--json"]).json(), "name"), ["ops"]);
+    for name in ["##ops", "###"] {
+        let ran = ann.run(["channel", "create", name]).code_is(2);
+        assert!(ran.err.contains("does not begin with '#'"), "{ran:?}");
+        ann.run(["channel", "rename", "ops", name]).code_is(2);
+    }
+    for args in [
+        &["send", "ops", "text"][..],
+        &["send", "#ops", "text"],
+        &["send", "--channel", "#ops", "text"],
+        &["send", "--channel=ops", "text"],
+        &["send", "ops", "text", "--server", &server.url],
+        &["join", "#ops"],
+        &["who", "#ops"],
+        &["tail", "ops", "--since", "1h", "--no-follow"],
+        &["tail", "--channel", "#ops", "--since", "1h", "--no-follow"],
+        &["acl", "add", "ops", "ben"],
+        &["acl", "add", "--channel", "#ops", "ben"],
+        &["acl", "list", "#ops"],
+        &["invite", "list", "ops"],
+        &["invite", "create", "#ops", "--uses", "1"],
+        &["ban", "ops", "ben"],
+        &["bans", "ops"],
+        &["unban", "ben", "--channel", "ops"],
+        &["perm", "set", "converse", "#ops"],
+        &["perm", "set", "converse", "--channel", "#ops"],
+        &["channel", "set-visibility", "#ops", "unlisted"],
+    ] {
+        ann.run(args).ok();
+    }
+    let history = ann.run(["tail", "ops", "--since", "1h", "--no-follow"]).ok().out;
+    assert_eq!(history.lines().count(), 5, "{history}");
+    ann.run(["kick", "#ops", "ben"]).fails(1, "not in 'ops'", "conclave who ops");
+    ann.piped(b"piped", ["send", "#ops"]).ok();
+    for (args, what) in [
+        (&["send"][..], "which channel"),
+        (&["send", "--channel", "ops", "two", "words"], "more than one text"),
+        (&["ban", "ben"], "which channel"),
+        (&["ban", "--channel", "ops", "x", "ben"], "two channels"),
+        (&["kick", "ops", "a/b"], "user/machine/session"),
+    ] {
+        ann.run(args).fails(2, what, "");
+    }
+    ann.run(["tail", "ops", "--channel", "ops"]).code_is(2);
+    // What older clients named so stays in reach.
+    ann.run(["join", "##ops"]).fails(1, "#ops", "channel list");
+}
+
+#[test]
+fn a_text_may_begin_with_a_hyphen() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    let texts = ["- a list item", "-5 degrees", "--- cut ---", "-- done"];
+    for text in texts {
+        ann.run(["send", "--channel", "ops", text]).ok();
+        ann.run(["send", "ops", text, "--server", &server.url]).ok();
+    }
+    ann.run(["send", "ops", "--", "--help"]).ok();
+    let history = ann.run(["tail", "ops", "--since", "1h", "--no-follow", "--json"]).ok().out;
+    let sent: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut expected: Vec<_> = texts.iter().flat_map(|text| [*text, *text]).collect();
+    expected.push("--help");
+    assert_eq!(sent.iter().map(|it| it["text"].as_str().unwrap()).collect::<Vec<_>>(), expected);
+    for flag in ["--sever", "-x"] {
+        ann.run(["send", "--channel", "ops", flag]).fails(2, flag, "put `--` before it");
+    }
+    ann.run(["whisper", "ann/m/x", "- item"]).fails(1, "", "conclave who");
+}
+
+#[test]
+fn errors_are_json_where_results_are() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    let error = |args: &[&str], code: i32| -> Value {
+        let ran = ann.run(args).code_is(code);
+        assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{ran:?}");
+        serde_json::from_str(&ran.err).unwrap()
+    };
+    let absent = error(&["join", "absent", "--json"], 1);
+    assert!(absent["error"].as_str().unwrap().contains("absent"), "{absent}");
+    assert_eq!(absent["code"], 1);
+    assert!(absent["next"].as_str().unwrap().contains("channel list"), "{absent}");
+    let untyped = error(&["--json", "tail"], 2);
+    assert!(untyped["error"].as_str().unwrap().contains("which channel"), "{untyped}");
+    assert!(untyped["next"].as_str().unwrap().contains("--channel"), "{untyped}");
+    let misread = error(&["--json", "tail", "ops", "--since", "2"], 2);
+    assert!(misread["error"].as_str().unwrap().contains("--since"), "{misread}");
+    let mistyped = error(&["--json", "sned"], 2);
+    assert!(mistyped["next"].as_str().unwrap().contains("send"), "{mistyped}");
+    assert!(error(&["who", "--json", "--server", "https://a"], 2)["next"].is_string());
+}

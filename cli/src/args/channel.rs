@@ -9,6 +9,7 @@ use conclave_core::name::ChannelName;
 use conclave_core::protocol::{Token, Visibility};
 use conclave_core::time::span;
 
+use super::value::{channel, new_channel};
 use super::{Net, OfChannel, OfUser};
 
 /// Check that you may join a channel, redeem an invite, set this machine's level there
@@ -25,6 +26,7 @@ pub struct Join {
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
     /// The channel
+    #[arg(value_parser = channel)]
     pub channel: ChannelName,
     /// An invite to it; `-` reads it from standard input, where other processes do not see it
     #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true, allow_hyphen_values = true, value_parser = token)]
@@ -50,17 +52,27 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The channel's name
+        #[arg(value_parser = new_channel)]
         name: ChannelName,
         /// Who sees it and who may join
         #[arg(long, value_enum, default_value_t)]
         visibility: VisibilityArg,
     },
     /// Delete a channel with its history, members and invites
-    #[command(after_help = "Example:\n  conclave channel delete old-project")]
+    #[command(after_help = "\
+Examples:
+  conclave channel delete old-project
+  conclave channel delete old-project --yes
+
+On a terminal it asks first; in scripts, without one, it does not.")]
     Delete {
         #[command(flatten)]
         net: Net,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
         /// The channel's name
+        #[arg(value_parser = channel)]
         name: ChannelName,
     },
     /// Rename a channel; members, history and subscriptions stay
@@ -69,8 +81,10 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The channel's name
+        #[arg(value_parser = channel)]
         name: ChannelName,
         /// Its name from now on
+        #[arg(value_parser = new_channel)]
         new_name: ChannelName,
     },
     /// Set who sees a channel and who may join
@@ -79,6 +93,7 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The channel's name
+        #[arg(value_parser = channel)]
         name: ChannelName,
         /// Who sees it and who may join from now on
         #[arg(value_enum)]
@@ -116,13 +131,13 @@ impl From<VisibilityArg> for Visibility {
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Acl {
     /// Make a user a member; lifts a ban
-    #[command(after_help = "Example:\n  conclave acl add --channel board carol")]
+    #[command(after_help = "Example:\n  conclave acl add board carol")]
     Add(OfUser),
     /// End a user's membership and subscriptions
-    #[command(after_help = "Example:\n  conclave acl remove --channel board carol")]
+    #[command(after_help = "Example:\n  conclave acl remove board carol")]
     Remove(OfUser),
     /// List the members (channel admins)
-    #[command(after_help = "Example:\n  conclave acl list --channel board")]
+    #[command(after_help = "Example:\n  conclave acl list board")]
     List(OfChannel),
 }
 
@@ -133,8 +148,8 @@ pub enum Invite {
     /// Make an invite and print its token
     #[command(after_help = "\
 Examples:
-  conclave invite create --channel board --uses 1 --expires-in 24h
-  conclave invite create --channel board --json | jq -r .token")]
+  conclave invite create board --uses 1 --expires-in 24h
+  conclave invite create board --json | jq -r .token")]
     Create {
         #[command(flatten)]
         of: OfChannel,
@@ -161,7 +176,7 @@ Examples:
         token_file: Option<PathBuf>,
     },
     /// List the invites of a channel (channel admins)
-    #[command(after_help = "Example:\n  conclave invite list --channel board")]
+    #[command(after_help = "Example:\n  conclave invite list board")]
     List(OfChannel),
 }
 

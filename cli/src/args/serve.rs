@@ -22,8 +22,9 @@ Examples:
   conclave serve --bind 0.0.0.0:4390 --tls-cert cert.pem --tls-key key.pem --admin aaron
   conclave serve --admin aaron=PUBLIC_KEY --retention 30d
 
-SIGTERM and Ctrl-C end it after everything accepted was answered; SIGHUP reads the
-certificate anew. Behind a proxy that ends TLS, name it with --trusted-proxy.")]
+SIGTERM and Ctrl-C end it after everything accepted was answered. SIGHUP reads the
+certificate anew; on a terminal it ends the server, since it means that the terminal was
+closed. Behind a proxy that ends TLS, name it with --trusted-proxy.")]
 pub struct Serve {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_BIND", default_value = "127.0.0.1:4390")]

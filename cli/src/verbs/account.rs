@@ -10,6 +10,7 @@ use conclave_store::keystore;
 use serde_json::json;
 
 use crate::args::{Machine, Register, User};
+use crate::confirm::confirm;
 use crate::connect::{Connection, unexpected};
 use crate::output::line;
 use crate::{Context, Failure, explain};
@@ -136,7 +137,15 @@ pub(super) fn user(action: User, context: &Context) -> Result<(), Failure> {
             };
             super::names(context, &users, "no user is registered")
         }
-        User::Remove { net, username } => {
+        User::Remove { net, yes, username } => {
+            let url = context.server(net.server.as_deref())?;
+            let oneself = context.config()?.server(&url).is_some_and(|own| own.username == username);
+            let whose = if oneself { " That is you: this machine loses its access, too." } else { "" };
+            let what = format!(
+                "{username} will be removed from {url} with machines, memberships and the channels that they \
+                 created.{whose}"
+            );
+            confirm(context, yes, &what)?;
             let mut connection = Connection::open(context, &net)?;
             connection.done(&Command::Admin(Admin::UserRemove { user: username.clone() }))?;
             context.output.result(

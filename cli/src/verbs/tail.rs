@@ -23,6 +23,7 @@ use crate::output::{FAINT, STRONG, line};
 use crate::{Context, Failure, explain};
 
 pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
+    let channel = tail.of.channel()?;
     let url = context.server(tail.of.net.server.as_deref())?;
     let key = context.key()?;
     let public = key.public();
@@ -41,7 +42,8 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let options = options(&tail.of.net.dial);
-        let watch = Watch { context, tail: &tail, url: &url, public, zone: TimeZone::system(), options };
+        let watch =
+            Watch { context, tail: &tail, channel, url: &url, public, zone: TimeZone::system(), options };
         let mut driver = LinkDriver::new(url.clone(), config, watch.options.clone());
         watch.follow(&mut driver).await
     });
@@ -52,6 +54,7 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
 struct Watch<'a> {
     context: &'a Context,
     tail: &'a Tail,
+    channel: ChannelName,
     url: &'a ServerUrl,
     public: PublicKey,
     zone: TimeZone,
@@ -60,7 +63,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     async fn follow(&self, driver: &mut LinkDriver) -> Result<(), Failure> {
-        let channel = &self.tail.of.channel;
+        let channel = &self.channel;
         let from = self.from(driver.now().wall);
         driver.input(Input::Join { channel: channel.clone(), token: None, from });
         // The first connection must be made in time, later ones are waited for; what has an end must go on to it.
@@ -77,7 +80,7 @@ impl Watch<'_> {
             };
             match told {
                 Action::Deliver { from, payload, ts, .. } => {
-                    self.show(Some(&self.tail.of.channel), &from, &payload, ts)?;
+                    self.show(Some(&self.channel), &from, &payload, ts)?;
                     deadline = deadline.and_then(|_| patience());
                 }
                 Action::Whispered { from, payload } => self.show(None, &from, &payload, None)?,
@@ -173,7 +176,7 @@ impl Watch<'_> {
     }
 
     fn greet(&self, path: &str, again: bool) {
-        let channel = &self.tail.of.channel;
+        let channel = &self.channel;
         if again {
             self.note(format_args!("connected again"));
         } else if !self.context.output.is_json() && !self.tail.no_follow {
