@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use conclave_core::bridge::{LinkEvent, Server};
 use conclave_core::link::{Action, Input, JoinFrom, RequestError, RequestId, ServerRegistry};
@@ -17,6 +18,9 @@ use crate::link::LinkDriver;
 
 /// So much is queued to a socket that does not take it; requests beyond fail.
 const MAX_QUEUED: usize = 8 << 20;
+
+/// How long a server may take to answer a request; the command line waits as long.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which servers are reached, and by whom.
 #[derive(Default)]
@@ -108,7 +112,10 @@ impl BridgedLink {
                 let reply = Reply::Done(Opaque(channel.as_str().to_owned()));
                 self.tell(LinkEvent::Reply { id, result: Ok(reply) }).await;
             }
-            command => self.driver.input(Input::Request { id, command, deadline: None }),
+            command => {
+                let deadline = Some(self.driver.now().mono + PATIENCE);
+                self.driver.input(Input::Request { id, command, deadline });
+            }
         }
     }
 
