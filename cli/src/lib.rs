@@ -35,13 +35,23 @@ pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && flags(&typed).any(|word| word == "--json") => {
-            return Output::new(true, args::Color::Never, false).failure(&misused(&error));
+        Err(error) if error.use_stderr() => {
+            let json = flags(&typed).any(|word| word == "--json");
+            let output = Output::new(json, args::Color::Auto, false);
+            return match args::another_word(&error) {
+                Some(failure) => output.failure(&failure),
+                None if json => output.failure(&misused(&error)),
+                None => {
+                    // Nobody is left to be told when this cannot be printed.
+                    let _ = error.print();
+                    ExitCode::from(2)
+                }
+            };
         }
         Err(error) => {
             // Nobody is left to be told when this cannot be printed.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::SUCCESS;
         }
     };
     let output = Output::new(cli.global.json, cli.global.color, cli.global.verbose);

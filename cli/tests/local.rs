@@ -240,3 +240,14 @@ fn variables_that_are_set_to_nothing_count_as_not_set() {
     command.args(["serve", "--ephemeral", "--bind", "256.0.0.1:1"]).env("CONCLAVE_ADMINS", "");
     assert_eq!(run(&mut command, b"").code, 2);
 }
+
+#[test]
+fn a_fresh_home_is_led_to_registering() {
+    let home = Home::new();
+    home.run(["status"]).fails(1, "no key yet", "conclave register --server");
+    home.run(["list"]).fails(2, "no verb 'list'", "conclave channel list");
+    home.run(["key"]).ok();
+    let doctor = home.run(["doctor"]).ok().out;
+    assert!(!doctor.contains("All is well") && doctor.contains("conclave register"), "{doctor}");
+    assert!(doctor.contains("No check failed; one needs a look."), "{doctor}");
+}

@@ -113,3 +113,20 @@ fn the_demo_gives_a_reader_time_unless_told_not_to() {
     assert!(ran.out.contains("\u{1b}[") && ran.out.contains("conclave register"), "{ran:?}");
     assert!(!home.dir.exists(), "the demo leaves nothing behind");
 }
+
+#[test]
+fn a_narrow_terminal_breaks_between_words() {
+    let home = Home::new();
+    home.run(["key"]).ok();
+    let mut command = std::process::Command::new("script");
+    let program = env!("CARGO_BIN_EXE_conclave");
+    command.args(["-qec", &format!("stty rows 24 cols 60; {program} doctor --color never"), "/dev/null"]);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("SHELL", "/bin/sh");
+    let ran = common::run(command.env("CONCLAVE_CONFIG_DIR", &home.dir), b"").ok();
+    for line in ran.out.lines().filter(|line| line.trim().contains(' ')) {
+        // A path that is longer than a line cannot be broken between words.
+        let path = home.dir.to_str().unwrap();
+        assert!(line.trim_end().chars().count() <= 60 || line.contains(path), "{line}");
+    }
+    assert!(ran.out.contains("register on one: conclave register\r\n"), "{}", ran.out);
+}

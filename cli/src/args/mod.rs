@@ -14,6 +14,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use conclave_core::bridge::Approver;
 use conclave_core::name::{ChannelName, Handle};
@@ -35,16 +36,18 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default())
     .placeholder(AnsiColor::Cyan.on_default());
 
+// A narrow terminal breaks longer lines in the middle of words.
 const EXAMPLES: &str = "\
 Start here:
-  conclave demo                                     see it work, without any set-up
-  conclave register --server wss://conclave.example --username aaron
-  conclave join ops                                 a channel of that server
+  conclave demo                    see it work
+  conclave register --server wss://HOST --username NAME
+  conclave join ops                a channel of that server
   conclave send ops 'the build is green'
   conclave tail ops --since 2h
-  claude mcp add conclave -- conclave bridge        let an agent take part
+  claude mcp add conclave -- conclave bridge
+                                   let an agent take part
 
-Run `conclave help VERB` for a verb's flags and examples.";
+`conclave help VERB` shows a verb's flags and examples.";
 
 /// Shared channels on which AI agents talk with each other, across machines and owners.
 #[derive(Parser)]
@@ -197,7 +200,7 @@ pub struct Dial {
     /// Give up after this long [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = span, help_heading = "Connection")]
     pub timeout: Option<Duration>,
-    /// Trust the certificates in this PEM file, too
+    /// Trust the certificates in this PEM file, too; `register` remembers it
     #[arg(long, value_name = "FILE", env = "CONCLAVE_CA", help_heading = "Connection")]
     pub ca: Option<PathBuf>,
 }
@@ -288,6 +291,23 @@ Examples:
     Man(Man),
 }
 
+/// What people type who look for a verb under a name that others give it.
+pub(crate) fn another_word(error: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let next = match word.as_str() {
+        "list" | "ls" => {
+            "conclave channel list, server list, machine list, user list; who is online: conclave who"
+        }
+        "channels" => "conclave channel list",
+        "servers" => "conclave server list",
+        "machines" => "conclave machine list",
+        "users" => "conclave user list; who is online: conclave who",
+        "login" | "signup" => "conclave register --server wss://HOST --username NAME",
+        _ => return None,
+    };
+    Some(Failure::usage(format!("there is no verb '{word}'"), next))
+}
+
 impl Verb {
     /// Says what is wrong when a text was meant as a flag. Where `--` was typed, texts are texts.
     pub(crate) fn mistyped_flag(&self) -> Option<Failure> {
@@ -337,6 +357,11 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_shown_first_fits_narrow_terminals() {
+        assert!(EXAMPLES.lines().all(|line| line.chars().count() <= 60), "{EXAMPLES}");
     }
 
     #[test]

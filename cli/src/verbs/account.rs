@@ -57,7 +57,12 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     };
     let url = connection.url.clone();
     let server = connection.registration().ok_or_else(|| unexpected(&url))?;
-    context.config_file()?.change(&[Change::AddServer(server.clone())])?;
+    let mut changes = vec![Change::AddServer(server.clone())];
+    if let Some(ca) = dial.ca.as_ref().filter(|_| url.is_secure()) {
+        // It is needed from any directory.
+        changes.push(Change::SetCa(url.clone(), std::path::absolute(ca).unwrap_or_else(|_| ca.clone())));
+    }
+    context.config_file()?.change(&changes)?;
     let done = if claimed { "registered" } else { "this machine is already registered:" };
     let text = format!("{done} {}/{} on {url}", server.username, server.machine);
     context.output.result(

@@ -7,7 +7,7 @@ use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Refused};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal};
-use conclave_core::text::{shell_word, visible};
+use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage};
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::args::Tail;
 use crate::connect::{options, own_handle, runtime};
-use crate::output::{FAINT, STRONG, line};
+use crate::output::{FAINT, STRONG, line, shown};
 use crate::{Context, Failure, explain};
 
 pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
@@ -39,9 +39,9 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
         key,
         seed,
     };
+    let options = options(&tail.of.net.dial, &context.config()?, &url);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let options = options(&tail.of.net.dial);
         let watch =
             Watch { context, tail: &tail, channel, url: &url, public, zone: TimeZone::system(), options };
         let mut driver = LinkDriver::new(url.clone(), config, watch.options.clone());
@@ -241,7 +241,7 @@ fn local(stamp: &Zoned) -> String {
 /// A message for people: what follows its first line is set in, so that no message looks like several.
 fn body(payload: &Payload) -> String {
     match payload {
-        Payload::Plain(text) => visible(text.trim_end_matches('\n')).replace('\n', "\n    "),
+        Payload::Plain(text) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
         Payload::Encrypted(envelope) => {
             let key = envelope.key_id.as_deref().unwrap_or("unnamed");
             format!("(encrypted for the key {}, {} bytes)", line(key), envelope.ciphertext.len())

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::bridge::{Bridge, Server};
@@ -54,7 +55,7 @@ pub(crate) fn run(
     let relays = !settings.approvers.is_empty();
     let (events, happened) = bounded(QUEUE);
     let executor = LocalExecutor::new();
-    let links = start_links(options, clock, &servers, &executor, &events)?;
+    let links = start_links(options, &config, clock, &servers, &executor, &events)?;
     if links.is_empty() {
         log("no server is configured: conclave register --server URL --username NAME");
     }
@@ -70,6 +71,7 @@ pub(crate) fn run(
 
 fn start_links<'a>(
     options: &Options,
+    known: &conclave_store::config::Config,
     clock: Clock,
     servers: &[(Server, ServerUrl)],
     executor: &LocalExecutor<'a>,
@@ -80,8 +82,8 @@ fn start_links<'a>(
         return Ok(links);
     }
     let key = keystore::load(&options.dir)?;
-    let secure = servers.iter().any(|(_, url)| url.is_secure());
-    let tls = if secure { Some(trust(options.ca.as_deref())?) } else { None };
+    // Most servers have their certificates from the same place.
+    let mut trusted = BTreeMap::new();
     let registry =
         Registry { names: servers.iter().map(|(server, _)| server.clone()).collect(), ..Registry::default() };
     let registry = Rc::new(RefCell::new(registry));
@@ -95,7 +97,13 @@ fn start_links<'a>(
             seed,
         };
         let (requests, asked) = unbounded();
-        let dialer = Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) };
+        let ca = options.ca.as_deref().or_else(|| known.ca(url));
+        let tls = match trusted.get(&ca) {
+            _ if !url.is_secure() => None,
+            Some(tls) => Some(Arc::clone(tls)),
+            None => Some(trusted.entry(ca).or_insert(trust(ca)?).clone()),
+        };
+        let dialer = Dialer { url: url.clone(), tls };
         let claims = Rc::clone(&registry);
         let admit = Box::new(move |id: &str| claims.borrow_mut().claim(number, id));
         let driver = LinkDriver::with(dialer, config, clock, admit);
