@@ -1,5 +1,6 @@
 //! A verb's connection to its server: opened with this machine's key, asked, closed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use conclave_core::handshake::Claim;
@@ -56,7 +57,7 @@ impl<'a> Connection<'a> {
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
         let runtime = runtime()?;
-        let options = options(dial);
+        let options = options(dial, &context.config().unwrap_or_default(), &url);
         context.output.detail(format_args!("connecting to {url}"));
         match runtime.block_on(Session::open(&url, credentials, &options)) {
             Ok(session) => {
@@ -103,12 +104,13 @@ impl<'a> Connection<'a> {
     fn known_as(&self, config: &Config, server: &Server, dial: &Dial) -> Option<ServerUrl> {
         let (runtime, session) = (self.runtime.as_ref()?, self.session.as_ref()?);
         let id = session.greeting().server_id.as_ref()?;
-        let options = DialOptions { timeout: dial.timeout().min(ALIAS_TIMEOUT), ..options(dial) };
         let mut alike = config
             .servers
             .iter()
             .filter(|other| other.username == server.username && other.machine == server.machine);
         let is_it = |other: &&Server| {
+            let timeout = dial.timeout().min(ALIAS_TIMEOUT);
+            let options = DialOptions { timeout, ..options(dial, config, &other.url) };
             let dialed = runtime.block_on(dial_url(&other.url, &options));
             dialed.is_ok_and(|dialed| dialed.greeting.server_id.as_ref() == Some(id))
         };
@@ -161,9 +163,10 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     })
 }
 
-/// How to dial, as typed.
-pub(crate) fn options(dial: &Dial) -> DialOptions {
-    DialOptions { timeout: dial.timeout(), ca: dial.ca.clone() }
+/// How to dial a server, as typed or remembered.
+pub(crate) fn options(dial: &Dial, config: &Config, url: &ServerUrl) -> DialOptions {
+    let ca = dial.ca.clone().or_else(|| config.ca(url).map(Path::to_path_buf));
+    DialOptions { timeout: dial.timeout(), ca }
 }
 
 /// How long another server may take to say whether it is this one.

@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod bench;
+mod confirm;
 mod connect;
 mod context;
 mod error;
@@ -22,8 +23,9 @@ pub use output::Output;
 
 /// Runs what was typed. Exit 0: done; 1: refused or failed; 2: not understood.
 pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let typed: Vec<OsString> = typed.into_iter().collect();
     let command = without_empty_variables(args::Cli::command());
-    let parsed = command.try_get_matches_from(typed).and_then(|matches| {
+    let parsed = command.try_get_matches_from(&typed).and_then(|matches| {
         let mut cli =
             args::Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut args::Cli::command()))?;
         if let (args::Verb::Serve(serve), Some((_, matches))) = (&mut cli.verb, matches.subcommand()) {
@@ -33,18 +35,55 @@ pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let cli = match parsed {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            let json = flags(&typed).any(|word| word == "--json");
+            let output = Output::new(json, args::Color::Auto, false);
+            return match args::another_word(&error) {
+                Some(failure) => output.failure(&failure),
+                None if json => output.failure(&misused(&error)),
+                None => {
+                    // Nobody is left to be told when this cannot be printed.
+                    let _ = error.print();
+                    ExitCode::from(2)
+                }
+            };
+        }
         Err(error) => {
             // Nobody is left to be told when this cannot be printed.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::SUCCESS;
         }
     };
     let output = Output::new(cli.global.json, cli.global.color, cli.global.verbose);
     let context = Context::new(cli.global, output);
-    match verbs::run(cli.verb, &context) {
+    let mistyped = if typed.iter().any(|word| word == "--") { None } else { cli.verb.mistyped_flag() };
+    let done = match mistyped {
+        Some(failure) => Err(failure),
+        None => verbs::run(cli.verb, &context),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => context.output.failure(&failure),
     }
+}
+
+/// What may be a flag: behind `--` nothing is.
+fn flags(typed: &[OsString]) -> impl Iterator<Item = &OsString> {
+    typed.iter().take_while(|word| *word != "--")
+}
+
+/// What the parser says, in two sentences instead of a page.
+fn misused(error: &clap::Error) -> Failure {
+    let page = error.render().to_string();
+    let what: Vec<_> = page.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let what = what.join(" ");
+    let next = page.lines().map(str::trim).find_map(|line| {
+        line.strip_prefix("tip: ")
+            .map(str::to_owned)
+            .or_else(|| Some(format!("type it like this: {}", line.strip_prefix("Usage: ")?)))
+    });
+    let next = next.unwrap_or_else(|| "see conclave --help".to_owned());
+    Failure::usage(what.strip_prefix("error: ").unwrap_or(&what), next)
 }
 
 /// A variable that is set to nothing counts as not set.

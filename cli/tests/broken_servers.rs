@@ -184,10 +184,13 @@ fn certificates_are_checked_and_a_private_issuer_can_be_trusted() {
     let register = ["register", "--server", &url, "--username", "ann"];
     home.run(register).fails(1, "nobody that this machine trusts", "--ca FILE");
     home.run([&register[..], &["--ca", &files[0]]].concat()).ok();
-    let status = home.run(["status", "--ca", &files[0], "--json"]).json();
+    assert!(
+        fs::read_to_string(home.path("config.toml")).unwrap().contains(&format!("ca = \"{}\"", files[0]))
+    );
+    home.run(["who"]).ok();
+    let status = home.run(["status", "--json"]).json();
     assert_eq!(status["servers"][0]["reachable"], true);
-    let mut command = home.command(["doctor", "--bridge"]);
-    let ran = common::run(command.env("CONCLAVE_CA", &files[0]), b"").ok();
+    let ran = home.run(["doctor", "--bridge"]).ok();
     assert!(ran.out.contains("TLSv1_3") && ran.out.contains("DNS"), "{}", ran.out);
     let mut command = home.command(["who", "--ca", "/nowhere.pem"]);
     common::run(&mut command, b"").fails(1, "/nowhere.pem", "--ca FILE");
@@ -235,7 +238,7 @@ fn join(client: TcpStream, server: TcpStream) {
 
 #[test]
 fn the_environments_proxy_is_used_and_its_refusals_are_told() {
-    let server = Server::start();
+    let server = Server::with(["--ephemeral", "--allow-host", "conclave.example"]);
     let (address, asked) = proxy(server.port, "HTTP/1.1 200 Connection established\r\nvia: test\r\n\r\n");
     let home = Home::new();
     let url = "ws://conclave.example:4390";

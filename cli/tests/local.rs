@@ -71,6 +71,26 @@ fn a_malformed_configuration_is_told_with_its_line_and_left_alone() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_configuration_that_everyone_can_change_is_refused_until_it_is_closed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    home.run(["perm", "set", "converse"]).ok();
+    let file = home.path("config.toml");
+    let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o600, "it is made for its owner alone");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    for verb in [&["perm", "show"][..], &["perm", "set", "act"], &["who", "--server", "ws://127.0.0.1:1"]] {
+        home.run(verb).fails(1, "0666", &format!("chmod 600 {}", file.display()));
+    }
+    // What groups and others can only read, or a group of one's own can write, is what many systems make.
+    for mode in [0o644, 0o664] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(home.run(["perm", "show"]).ok().out.contains("converse"));
+    }
+}
+
+#[test]
 fn levels_are_set_and_shown() {
     let home = Home::new();
     home.run(["perm", "set", "converse"]).ok();
@@ -219,4 +239,15 @@ fn variables_that_are_set_to_nothing_count_as_not_set() {
     let mut command = program();
     command.args(["serve", "--ephemeral", "--bind", "256.0.0.1:1"]).env("CONCLAVE_ADMINS", "");
     assert_eq!(run(&mut command, b"").code, 2);
+}
+
+#[test]
+fn a_fresh_home_is_led_to_registering() {
+    let home = Home::new();
+    home.run(["status"]).fails(1, "no key yet", "conclave register --server");
+    home.run(["list"]).fails(2, "no verb 'list'", "conclave channel list");
+    home.run(["key"]).ok();
+    let doctor = home.run(["doctor"]).ok().out;
+    assert!(!doctor.contains("All is well") && doctor.contains("conclave register"), "{doctor}");
+    assert!(doctor.contains("No check failed; one needs a look."), "{doctor}");
 }

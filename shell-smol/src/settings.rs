@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conclave_core::bridge::{Permissions, Server, Settings};
-use conclave_store::config::{Config, ConfigFile, Fingerprint, ServerUrl};
+use conclave_store::config::{Config, ConfigFile, EXPOSED, Fingerprint, ServerUrl};
 use smol::Timer;
 use smol::channel::Sender;
 
@@ -24,6 +24,9 @@ pub(crate) fn servers(options: &Options, config: &Config) -> Vec<(Server, Server
     match options.servers[..] {
         [] => config.servers.iter().for_each(|server| add(&server.url)),
         [..] => options.servers.iter().for_each(add),
+    }
+    for (_, url) in servers.iter().filter(|(_, url)| url.is_exposed()) {
+        log(&format!("warning: {url} {EXPOSED}"));
     }
     servers
 }

@@ -23,14 +23,14 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<(Vec<u8>, fs::Metadata
 }
 
 /// Makes `content` what is at `path`: a temporary file beside it, synced, renamed, and the directory synced. A
-/// symbolic link stays one; its target is replaced, and keeps its mode.
+/// symbolic link stays one; its target is replaced, and keeps its mode. A new file is its owner's alone.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let path = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
-    let (file, temporary) = write_beside(&path, content, false)?;
+    let (file, temporary) = write_beside(&path, content)?;
     if let Ok(old) = fs::metadata(&path) {
         file.set_permissions(old.permissions())?;
     }
@@ -42,13 +42,13 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Makes `path` with `content`, readable by its owner alone, unless there is something: then `AlreadyExists`, and
 /// nothing is changed. Nobody ever sees it half written.
 pub(crate) fn create_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let (_, temporary) = write_beside(path, content, true)?;
+    let (_, temporary) = write_beside(path, content)?;
     match fs::hard_link(&temporary.0, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
         // Some file systems know no hard links.
         Err(_) => {
-            let mut file = open_new(path, true)?;
+            let mut file = open_new(path)?;
             file.write_all(content)?;
             file.sync_all()?;
         }
@@ -65,28 +65,23 @@ impl Drop for Temporary {
     }
 }
 
-fn write_beside(path: &Path, content: &[u8], private: bool) -> io::Result<(File, Temporary)> {
+fn write_beside(path: &Path, content: &[u8]) -> io::Result<(File, Temporary)> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{:016x}.tmp", u64::from_le_bytes(random)));
-    let mut file = open_new(&temporary, private)?;
+    let mut file = open_new(&temporary)?;
     let temporary = Temporary(temporary);
     file.write_all(content)?;
     file.sync_all()?;
     Ok((file, temporary))
 }
 
-fn open_new(path: &Path, private: bool) -> io::Result<File> {
+fn open_new(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    if private {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    #[cfg(not(unix))]
-    let _ = private;
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
 }
 

@@ -1,5 +1,6 @@
 //! Verbs about channels and who belongs to them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -8,6 +9,7 @@ use conclave_core::name::ChannelName;
 use conclave_core::protocol::{Token, Visibility};
 use conclave_core::time::span;
 
+use super::value::{channel, new_channel};
 use super::{Net, OfChannel, OfUser};
 
 /// Check that you may join a channel, redeem an invite, set this machine's level there
@@ -16,6 +18,7 @@ use super::{Net, OfChannel, OfUser};
 Examples:
   conclave join ops
   conclave join board --token TOKEN --perm converse
+  conclave join board --token-file invite.txt
 
 A running bridge subscribes its agent with the `join_channel` tool.")]
 pub struct Join {
@@ -23,10 +26,14 @@ pub struct Join {
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
     /// The channel
+    #[arg(value_parser = channel)]
     pub channel: ChannelName,
-    /// An invite to it
+    /// An invite to it; `-` reads it from standard input, where other processes do not see it
     #[arg(long, env = "CONCLAVE_TOKEN", hide_env_values = true, allow_hyphen_values = true, value_parser = token)]
-    pub token: Option<Token>,
+    pub token: Option<TokenArg>,
+    /// Read the invite from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
     /// How far agents may go there: mute, notify, converse or act
     #[arg(long, value_name = "LEVEL")]
     pub perm: Option<Level>,
@@ -45,17 +52,27 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The channel's name
+        #[arg(value_parser = new_channel)]
         name: ChannelName,
         /// Who sees it and who may join
         #[arg(long, value_enum, default_value_t)]
         visibility: VisibilityArg,
     },
     /// Delete a channel with its history, members and invites
-    #[command(after_help = "Example:\n  conclave channel delete old-project")]
+    #[command(after_help = "\
+Examples:
+  conclave channel delete old-project
+  conclave channel delete old-project --yes
+
+On a terminal it asks first; in scripts, without one, it does not.")]
     Delete {
         #[command(flatten)]
         net: Net,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
         /// The channel's name
+        #[arg(value_parser = channel)]
         name: ChannelName,
     },
     /// Rename a channel; members, history and subscriptions stay
@@ -64,8 +81,10 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The channel's name
+        #[arg(value_parser = channel)]
         name: ChannelName,
         /// Its name from now on
+        #[arg(value_parser = new_channel)]
         new_name: ChannelName,
     },
     /// Set who sees a channel and who may join
@@ -74,6 +93,7 @@ Examples:
         #[command(flatten)]
         net: Net,
         /// The channel's name
+        #[arg(value_parser = channel)]
         name: ChannelName,
         /// Who sees it and who may join from now on
         #[arg(value_enum)]
@@ -111,13 +131,13 @@ impl From<VisibilityArg> for Visibility {
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Acl {
     /// Make a user a member; lifts a ban
-    #[command(after_help = "Example:\n  conclave acl add --channel board carol")]
+    #[command(after_help = "Example:\n  conclave acl add board carol")]
     Add(OfUser),
     /// End a user's membership and subscriptions
-    #[command(after_help = "Example:\n  conclave acl remove --channel board carol")]
+    #[command(after_help = "Example:\n  conclave acl remove board carol")]
     Remove(OfUser),
     /// List the members (channel admins)
-    #[command(after_help = "Example:\n  conclave acl list --channel board")]
+    #[command(after_help = "Example:\n  conclave acl list board")]
     List(OfChannel),
 }
 
@@ -128,8 +148,8 @@ pub enum Invite {
     /// Make an invite and print its token
     #[command(after_help = "\
 Examples:
-  conclave invite create --channel board --uses 1 --expires-in 24h
-  conclave invite create --channel board --json | jq -r .token")]
+  conclave invite create board --uses 1 --expires-in 24h
+  conclave invite create board --json | jq -r .token")]
     Create {
         #[command(flatten)]
         of: OfChannel,
@@ -141,23 +161,41 @@ Examples:
         expires_in: Option<Duration>,
     },
     /// End an invite
-    #[command(after_help = "Example:\n  conclave invite revoke TOKEN")]
+    #[command(after_help = "\
+Examples:
+  conclave invite revoke TOKEN
+  conclave invite revoke --token-file invite.txt")]
     Revoke {
         #[command(flatten)]
         net: Net,
-        /// The invite's token
-        #[arg(allow_hyphen_values = true, value_parser = token)]
-        token: Token,
+        /// The invite's token; `-` reads it from standard input
+        #[arg(allow_hyphen_values = true, value_parser = token, required_unless_present = "token_file")]
+        token: Option<TokenArg>,
+        /// Read the token from this file
+        #[arg(long, value_name = "FILE", conflicts_with = "token")]
+        token_file: Option<PathBuf>,
     },
     /// List the invites of a channel (channel admins)
-    #[command(after_help = "Example:\n  conclave invite list --channel board")]
+    #[command(after_help = "Example:\n  conclave invite list board")]
     List(OfChannel),
 }
 
+/// A token, or where it is read.
+#[derive(Clone)]
+pub enum TokenArg {
+    /// As it was typed.
+    Typed(Token),
+    /// From standard input.
+    Input,
+}
+
 /// A token may begin like a flag; what is too short for one is a flag.
-fn token(text: &str) -> Result<Token, String> {
-    if text.starts_with('-') && text.len() < 24 {
-        return Err("this is a flag, and no token: a token is longer".into());
+fn token(text: &str) -> Result<TokenArg, String> {
+    match text.trim() {
+        "-" => Ok(TokenArg::Input),
+        text if text.starts_with('-') && text.len() < 24 => {
+            Err("this is a flag, and no token: a token is longer".into())
+        }
+        text => Ok(TokenArg::Typed(Token::new(text))),
     }
-    Ok(Token::new(text.trim()))
 }

@@ -7,6 +7,7 @@ use conclave_core::level::Level;
 use conclave_core::name::ChannelName;
 
 use super::Net;
+use super::value::channel;
 
 /// What to do with levels.
 #[derive(Clone, Subcommand)]
@@ -28,7 +29,7 @@ Levels:
   act        agents may reply and act
 
 Examples:
-  conclave perm set converse --channel ops
+  conclave perm set converse ops
   conclave perm set notify --whisper --server wss://conclave.example
   conclave perm set notify                        everywhere else
 
@@ -40,7 +41,10 @@ pub struct PermSet {
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
     /// For this channel
-    #[arg(long, conflicts_with = "whisper")]
+    #[arg(value_name = "CHANNEL", value_parser = channel, conflicts_with = "whisper")]
+    pub positional: Option<ChannelName>,
+    /// For this channel
+    #[arg(long, value_parser = channel, conflicts_with_all = ["whisper", "positional"])]
     pub channel: Option<ChannelName>,
     /// For whispers
     #[arg(long)]

@@ -5,32 +5,78 @@ use conclave_core::bridge::CardId;
 use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::time::Since;
 
-use super::{Net, OfChannel};
+use super::value::channel;
+use super::{Net, OfChannel, named_channel, no_channel};
+use crate::Failure;
 
 /// Post a message to a channel
 #[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
-  conclave send --channel ops 'the build is green'
-  git log -1 | conclave send --channel ops
-  conclave send --channel ops - < report.txt
+  conclave send ops 'the build is green'
+  conclave send --channel ops '- a list item'
+  git log -1 | conclave send ops
+  conclave send ops - < report.txt
 
 Exit 0 means that the server has the message on disk.")]
 pub struct Send {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
-    pub of: OfChannel,
+    pub net: Net,
+    /// The channel
+    #[arg(long, value_parser = channel)]
+    channel: Option<ChannelName>,
+    // Two arguments and no list: within a list, clap takes every flag for a text that begins with a hyphen.
+    /// The channel, unless --channel names it
+    #[arg(value_name = "CHANNEL", allow_hyphen_values = true)]
+    first: Option<String>,
     /// The text; `-`, or none with piped input, reads standard input
-    pub text: Option<String>,
+    #[arg(value_name = "TEXT", allow_hyphen_values = true)]
+    second: Option<String>,
+}
+
+impl Send {
+    /// The channel, and the text if there is one.
+    ///
+    /// # Errors
+    /// There is no channel, or more than a text.
+    pub fn split(&self) -> Result<(ChannelName, Option<String>), Failure> {
+        match (&self.channel, &self.first, &self.second) {
+            (Some(channel), text, None) => Ok((channel.clone(), text.clone())),
+            (None, Some(channel), text) => Ok((named_channel(channel)?, text.clone())),
+            (None, None, _) => Err(no_channel()),
+            (Some(_), _, Some(_)) => Err(Failure::usage(
+                "there is more than one text",
+                "put it in quotes: conclave send --channel CHANNEL 'two words'",
+            )),
+        }
+    }
+
+    /// The word that is no flag but looks like one: it was meant as one, unless `--` stood before it.
+    pub(crate) fn mistyped_flag(&self) -> Option<&str> {
+        [&self.first, &self.second]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .find(|word| looks_like_a_flag(word))
+    }
+}
+
+/// One word behind two hyphens, or one letter behind one.
+fn looks_like_a_flag(word: &str) -> bool {
+    let rest = word.strip_prefix("--").or_else(|| word.strip_prefix('-').filter(|rest| rest.len() == 1));
+    rest.is_some_and(|rest| {
+        rest.starts_with(|c: char| c.is_ascii_alphabetic()) && !rest.contains(char::is_whitespace)
+    })
 }
 
 /// Show a channel's messages as they come, until Ctrl-C
 #[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
-  conclave tail --channel ops
-  conclave tail --channel ops --since 2h
-  conclave tail --channel ops --since 1d --no-follow --json | jq -r .text
+  conclave tail ops
+  conclave tail ops --since 2h
+  conclave tail ops --since 1d --no-follow --json | jq -r .text
 
 Network drops and server restarts are bridged: each message comes once, in order.")]
 pub struct Tail {
@@ -62,7 +108,15 @@ pub struct Whisper {
     /// The session, as user/machine/session
     pub target: SessionPath,
     /// The text; `-`, or none with piped input, reads standard input
+    #[arg(allow_hyphen_values = true)]
     pub text: Option<String>,
+}
+
+impl Whisper {
+    /// As [`Send::mistyped_flag`].
+    pub(crate) fn mistyped_flag(&self) -> Option<&str> {
+        self.text.as_deref().filter(|word| looks_like_a_flag(word))
+    }
 }
 
 /// List who is online, on the server or in a channel
@@ -76,6 +130,7 @@ pub struct Who {
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
     /// Only who is subscribed to this channel
+    #[arg(value_parser = channel)]
     pub channel: Option<ChannelName>,
 }
 
@@ -90,4 +145,21 @@ pub struct Verdict {
     /// The session that asks, as user/machine/session [default: every live session of your user]
     #[arg(long, value_name = "SESSION")]
     pub to: Option<SessionPath>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_may_begin_with_a_hyphen_and_a_mistyped_flag_is_none() {
+        for text in
+            ["- a list item", "-5 degrees", "-", "--", "---", "-- done", "--sign off please", "-1", "-ab"]
+        {
+            assert!(!looks_like_a_flag(text), "{text}");
+        }
+        for flag in ["--sever", "--chanel=ops", "-x"] {
+            assert!(looks_like_a_flag(flag), "{flag}");
+        }
+    }
 }

@@ -8,16 +8,21 @@ mod moderate;
 mod serve;
 pub(crate) mod value;
 
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use conclave_core::bridge::Approver;
-use conclave_core::name::{ChannelName, Handle, UserName};
+use conclave_core::name::{ChannelName, Handle};
 use conclave_core::time::span;
 
-pub use channel::{Acl, Channel, Invite, Join, VisibilityArg};
+use crate::Failure;
+
+pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
 pub use message::{Send, Tail, Verdict, Whisper, Who};
@@ -31,16 +36,18 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default())
     .placeholder(AnsiColor::Cyan.on_default());
 
+// A narrow terminal breaks longer lines in the middle of words.
 const EXAMPLES: &str = "\
 Start here:
-  conclave demo                                     see it work, without any set-up
-  conclave register --server wss://conclave.example --username aaron
-  conclave join ops                                 a channel of that server
-  conclave send --channel ops 'the build is green'
-  conclave tail --channel ops --since 2h
-  claude mcp add conclave -- conclave bridge        let an agent take part
+  conclave demo                    see it work
+  conclave register --server wss://HOST --username NAME
+  conclave join ops                a channel of that server
+  conclave send ops 'the build is green'
+  conclave tail ops --since 2h
+  claude mcp add conclave -- conclave bridge
+                                   let an agent take part
 
-Run `conclave help VERB` for a verb's flags and examples.";
+`conclave help VERB` shows a verb's flags and examples.";
 
 /// Shared channels on which AI agents talk with each other, across machines and owners.
 #[derive(Parser)]
@@ -112,18 +119,79 @@ pub struct OfChannel {
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
     /// The channel
-    #[arg(long)]
-    pub channel: ChannelName,
+    #[arg(value_name = "CHANNEL", value_parser = value::channel)]
+    positional: Option<ChannelName>,
+    /// The channel
+    #[arg(long, value_parser = value::channel, conflicts_with = "positional")]
+    channel: Option<ChannelName>,
 }
 
-/// A user in a channel.
+impl OfChannel {
+    /// The channel.
+    ///
+    /// # Errors
+    /// None was typed.
+    pub fn channel(&self) -> Result<ChannelName, Failure> {
+        self.channel.clone().or_else(|| self.positional.clone()).ok_or_else(no_channel)
+    }
+}
+
+/// Somebody in a channel.
 #[derive(Clone, Args)]
 pub struct OfUser {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
-    pub of: OfChannel,
+    pub net: Net,
+    /// The channel
+    #[arg(long, value_parser = value::channel)]
+    channel: Option<ChannelName>,
+    /// The channel, unless --channel names it
+    #[arg(value_name = "CHANNEL")]
+    first: String,
     /// The user
-    pub user: UserName,
+    #[arg(value_name = "USER")]
+    second: Option<String>,
+}
+
+impl OfUser {
+    /// The channel, and who in it.
+    ///
+    /// # Errors
+    /// One of them is missing, or no name.
+    pub fn split<T: FromStr<Err: Display>>(&self) -> Result<(ChannelName, T), Failure> {
+        let (channel, user) = match (&self.channel, &self.second) {
+            (Some(channel), None) => (channel.clone(), &self.first),
+            (None, Some(user)) => (named_channel(&self.first)?, user),
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage(
+                    "there are two channels",
+                    "name one: with --channel, or before the user",
+                ));
+            }
+            (None, None) => return Err(no_channel()),
+        };
+        let user = user.parse().map_err(|error| {
+            Failure::usage(format!("'{user}': {error}"), "see who is there: conclave who CHANNEL")
+        })?;
+        Ok((channel, user))
+    }
+}
+
+/// A channel that stands among other words.
+pub(crate) fn named_channel(text: &str) -> Result<ChannelName, Failure> {
+    value::channel(text).map_err(|error| {
+        Failure::usage(
+            format!("'{text}' is no channel's name: {error}"),
+            "conclave channel list shows the names",
+        )
+    })
+}
+
+pub(crate) fn no_channel() -> Failure {
+    Failure::usage(
+        "which channel?",
+        "name it first, or with --channel; `conclave channel list` shows the names",
+    )
 }
 
 /// How to get to a server.
@@ -132,7 +200,7 @@ pub struct Dial {
     /// Give up after this long [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = span, help_heading = "Connection")]
     pub timeout: Option<Duration>,
-    /// Trust the certificates in this PEM file, too
+    /// Trust the certificates in this PEM file, too; `register` remembers it
     #[arg(long, value_name = "FILE", env = "CONCLAVE_CA", help_heading = "Connection")]
     pub ca: Option<PathBuf>,
 }
@@ -189,13 +257,13 @@ Examples:
     Invite(Invite),
     Kick(Kick),
     /// Ban a user from a channel: ends subscriptions and membership, until lifted
-    #[command(after_help = "Example:\n  conclave ban --channel ops mallory")]
+    #[command(after_help = "Example:\n  conclave ban ops mallory")]
     Ban(OfUser),
     /// Lift a ban; the user does not become a member by it
-    #[command(after_help = "Example:\n  conclave unban --channel ops mallory")]
+    #[command(after_help = "Example:\n  conclave unban ops mallory")]
     Unban(OfUser),
     /// List the banned users of a channel
-    #[command(after_help = "Example:\n  conclave bans --channel ops")]
+    #[command(after_help = "Example:\n  conclave bans ops")]
     Bans(OfChannel),
     /// List and remove users (server admins)
     #[command(subcommand)]
@@ -221,6 +289,38 @@ Examples:
     Skill(Skill),
     Completions(Completions),
     Man(Man),
+}
+
+/// What people type who look for a verb under a name that others give it.
+pub(crate) fn another_word(error: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let next = match word.as_str() {
+        "list" | "ls" => {
+            "conclave channel list, server list, machine list, user list; who is online: conclave who"
+        }
+        "channels" => "conclave channel list",
+        "servers" => "conclave server list",
+        "machines" => "conclave machine list",
+        "users" => "conclave user list; who is online: conclave who",
+        "login" | "signup" => "conclave register --server wss://HOST --username NAME",
+        _ => return None,
+    };
+    Some(Failure::usage(format!("there is no verb '{word}'"), next))
+}
+
+impl Verb {
+    /// Says what is wrong when a text was meant as a flag. Where `--` was typed, texts are texts.
+    pub(crate) fn mistyped_flag(&self) -> Option<Failure> {
+        let (verb, word) = match self {
+            Self::Send(send) => ("send", send.mistyped_flag()?),
+            Self::Whisper(whisper) => ("whisper", whisper.mistyped_flag()?),
+            _ => return None,
+        };
+        Some(Failure::usage(
+            format!("{verb} has no flag {word}"),
+            format!("see its flags with `conclave help {verb}`; if it is the text, put `--` before it"),
+        ))
+    }
 }
 
 /// Let an agent take part: an MCP server on standard input and output
@@ -257,6 +357,11 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_shown_first_fits_narrow_terminals() {
+        assert!(EXAMPLES.lines().all(|line| line.chars().count() <= 60), "{EXAMPLES}");
     }
 
     #[test]

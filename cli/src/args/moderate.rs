@@ -2,22 +2,19 @@
 
 use clap::{Args, Subcommand};
 use conclave_core::name::UserName;
-use conclave_core::protocol::KickTarget;
 
-use super::{Net, OfChannel};
+use super::{Net, OfUser};
 
 /// End a user's or one session's subscriptions to a channel; they may come back
 #[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
-  conclave kick --channel ops mallory                   all sessions of a user
-  conclave kick --channel ops mallory/laptop/agent      one session, as `conclave who` shows it")]
+  conclave kick ops mallory                   all sessions of a user
+  conclave kick ops mallory/laptop/agent      one session, as `conclave who` shows it")]
 pub struct Kick {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
-    pub of: OfChannel,
-    /// The user, or one session as user/machine/session
-    pub target: KickTarget,
+    pub of: OfUser,
 }
 
 /// What to do with users.
@@ -28,10 +25,18 @@ pub enum User {
     #[command(after_help = "Example:\n  conclave user list")]
     List(Net),
     /// Remove a user with machines, memberships and the channels that they created
-    #[command(after_help = "Example:\n  conclave user remove mallory")]
+    #[command(after_help = "\
+Examples:
+  conclave user remove mallory
+  conclave user remove mallory --yes
+
+On a terminal it asks first; in scripts, without one, it does not.")]
     Remove {
         #[command(flatten)]
         net: Net,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
         /// The user
         username: UserName,
     },

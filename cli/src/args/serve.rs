@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args, CommandFactory as _};
 use conclave_core::key::{InvalidKey, PublicKey};
 use conclave_core::name::{InvalidName, UserName};
 use conclave_core::time::span;
+use conclave_shell_tokio::server::{Host, Origin};
 
 /// Run a server
 #[derive(Clone, Args)]
@@ -21,8 +22,9 @@ Examples:
   conclave serve --bind 0.0.0.0:4390 --tls-cert cert.pem --tls-key key.pem --admin aaron
   conclave serve --admin aaron=PUBLIC_KEY --retention 30d
 
-SIGTERM and Ctrl-C end it after everything accepted was answered; SIGHUP reads the
-certificate anew. Behind a proxy that ends TLS, name it with --trusted-proxy.")]
+SIGTERM and Ctrl-C end it after everything accepted was answered. SIGHUP reads the
+certificate anew; on a terminal it ends the server, since it means that the terminal was
+closed. Behind a proxy that ends TLS, name it with --trusted-proxy.")]
 pub struct Serve {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_BIND", default_value = "127.0.0.1:4390")]
@@ -59,6 +61,18 @@ pub struct Serve {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<IpAddr>,
+    /// A web page's origin that may connect, as in https://app.example; native clients need none (repeatable)
+    #[arg(
+        long = "allow-origin",
+        value_name = "ORIGIN",
+        env = "CONCLAVE_ALLOW_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub origins: Vec<Origin>,
+    /// A name that the server is reached by; once one is given, others are refused (repeatable) [default: on loopback
+    /// localhost, elsewhere any]
+    #[arg(long = "allow-host", value_name = "HOST", env = "CONCLAVE_ALLOW_HOST", value_delimiter = ',')]
+    pub hosts: Vec<Host>,
     /// Serve /metrics at this address and port, without TLS, and no longer at the public one
     #[arg(long, value_name = "ADDR", env = "CONCLAVE_METRICS_BIND")]
     pub metrics_bind: Option<SocketAddr>,

@@ -1,10 +1,13 @@
 //! `conclave serve`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use conclave_core::hub;
+use conclave_core::key::PublicKey;
+use conclave_core::name::UserName;
+use conclave_core::record::Record;
 use conclave_shell_tokio::server::{Options, Server, Stop, Tls, listen};
 use conclave_store::journal::{self, Journal, Replace};
 use lines::Lines;
@@ -48,6 +51,8 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),
+        origins: serve.origins,
+        hosts: serve.hosts,
         trusted_proxies: serve.trusted_proxies.iter().map(|address| address.to_canonical()).collect(),
         ..Options::default()
     };
@@ -67,6 +72,7 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
     let dir = if serve.ephemeral { PathBuf::new() } else { data_dir(serve.data_dir)? };
     let journal = Journal::open(&dir, journal::Options { ephemeral: serve.ephemeral, ..Default::default() })
         .map_err(store_failure)?;
+    warn_of_free_admins(&options.hub.admins, &journal)?;
     let kept = if serve.ephemeral {
         String::from("nothing is kept: all is gone when this server ends")
     } else {
@@ -94,6 +100,31 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
         #[cfg(feature = "smol-server")]
         args::Runtime::Smol => conclave_shell_smol::server::run(server, &stop).map_err(no_threads),
     }
+}
+
+/// Warns of admins whose names are neither taken nor pinned: whoever registers one first is the admin.
+fn warn_of_free_admins(
+    admins: &BTreeMap<UserName, Option<PublicKey>>,
+    journal: &Journal,
+) -> Result<(), Failure> {
+    let mut free: BTreeSet<_> =
+        admins.iter().filter(|(_, key)| key.is_none()).map(|(name, _)| name).collect();
+    if free.is_empty() {
+        return Ok(());
+    }
+    let found = journal.load(&mut |record| {
+        if let Record::UserAdded { name, .. } = record {
+            free.remove(&name);
+        }
+    });
+    found.map_err(store_failure)?;
+    for name in free {
+        warn!(
+            "whoever registers the name {name} first is server admin. Pin it to a key, which `conclave key` prints \
+             on the admin's machine: --admin {name}=KEY"
+        );
+    }
+    Ok(())
 }
 
 fn no_threads(why: std::io::Error) -> Failure {

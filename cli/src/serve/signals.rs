@@ -1,4 +1,8 @@
-//! What an operator tells a running server: SIGTERM and Ctrl-C end it, SIGHUP reads the certificate anew.
+//! What an operator tells a running server: SIGTERM and Ctrl-C end it, SIGHUP reads the certificate anew. On a terminal
+//! SIGHUP ends it: the terminal was closed, and a server that nobody sees any more would hold its port and directory.
+
+#[cfg(unix)]
+use std::io::IsTerminal as _;
 
 use conclave_shell_tokio::server::{Stop, Tls};
 #[cfg(unix)]
@@ -41,11 +45,14 @@ impl Signals {
     /// Does what they say.
     pub(super) async fn attend(self, stop: Stop, tls: Option<Tls>, log: Lines) {
         let Some(Listening { mut terminate, mut interrupt, mut hangup }) = self.0 else { return };
+        // Asked now: a terminal that was closed is none.
+        let on_terminal = std::io::stdin().is_terminal() || std::io::stdout().is_terminal();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => match tls.as_ref().map(Tls::reload) {
+                _ = hangup.recv() => match tls.as_ref().filter(|_| !on_terminal).map(Tls::reload) {
+                    _ if on_terminal => break,
                     Some(Ok(())) => info!("the certificate was read anew"),
                     Some(Err(why)) => error!(%why, "the certificate was not read anew: the old one stays"),
                     None => info!("SIGHUP reads the certificate anew, and there is none"),

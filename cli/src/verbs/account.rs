@@ -5,11 +5,12 @@ use conclave_core::name::{MachineName, sanitize};
 use conclave_core::protocol::{Admin, Command, Reply, Visibility};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
-use conclave_store::config::Change;
+use conclave_store::config::{Change, EXPOSED};
 use conclave_store::keystore;
 use serde_json::json;
 
 use crate::args::{Machine, Register, User};
+use crate::confirm::confirm;
 use crate::connect::{Connection, unexpected};
 use crate::output::line;
 use crate::{Context, Failure, explain};
@@ -23,6 +24,9 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
         ));
     };
     let url = context.server(Some(named))?;
+    if url.is_exposed() {
+        context.output.warning(format_args!("{url} {EXPOSED}"));
+    }
     let machine = match register.machine {
         Some(machine) => machine,
         None => host_name()?,
@@ -53,7 +57,12 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     };
     let url = connection.url.clone();
     let server = connection.registration().ok_or_else(|| unexpected(&url))?;
-    context.config_file()?.change(&[Change::AddServer(server.clone())])?;
+    let mut changes = vec![Change::AddServer(server.clone())];
+    if let Some(ca) = dial.ca.as_ref().filter(|_| url.is_secure()) {
+        // It is needed from any directory.
+        changes.push(Change::SetCa(url.clone(), std::path::absolute(ca).unwrap_or_else(|_| ca.clone())));
+    }
+    context.config_file()?.change(&changes)?;
     let done = if claimed { "registered" } else { "this machine is already registered:" };
     let text = format!("{done} {}/{} on {url}", server.username, server.machine);
     context.output.result(
@@ -133,7 +142,15 @@ pub(super) fn user(action: User, context: &Context) -> Result<(), Failure> {
             };
             super::names(context, &users, "no user is registered")
         }
-        User::Remove { net, username } => {
+        User::Remove { net, yes, username } => {
+            let url = context.server(net.server.as_deref())?;
+            let oneself = context.config()?.server(&url).is_some_and(|own| own.username == username);
+            let whose = if oneself { " That is you: this machine loses its access, too." } else { "" };
+            let what = format!(
+                "{username} will be removed from {url} with machines, memberships and the channels that they \
+                 created.{whose}"
+            );
+            confirm(context, yes, &what)?;
             let mut connection = Connection::open(context, &net)?;
             connection.done(&Command::Admin(Admin::UserRemove { user: username.clone() }))?;
             context.output.result(

@@ -1,21 +1,27 @@
 //! Channels, who belongs to them and who may stay.
 
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
 use conclave_core::level::Scope;
 use conclave_core::name::{ChannelName, UserName};
-use conclave_core::protocol::{Admin, Command, Reply, Visibility};
+use conclave_core::protocol::{Admin, Command, KickTarget, Reply, Token, Visibility};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_store::config::Override;
 use serde_json::json;
 
-use crate::args::{Acl, Channel, Invite, Join, Kick, OfChannel, OfUser};
+use crate::args::{Acl, Channel, Invite, Join, Kick, OfChannel, OfUser, TokenArg};
+use crate::confirm::confirm;
 use crate::connect::{Connection, unexpected};
 use crate::{Context, Failure};
 
 pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
+    let token = token(join.token, join.token_file)?;
     let mut connection = Connection::open(context, &join.net)?;
     let channel = join.channel;
-    connection.done(&Command::Join { channel: channel.clone(), token: join.token })?;
+    connection.done(&Command::Join { channel: channel.clone(), token })?;
     let server = connection.url.clone();
     if let Some(level) = join.perm {
         let scope = Scope::Channel(channel.clone());
@@ -27,8 +33,40 @@ pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
         json!({ "server": server.as_str(), "channel": channel.as_str(), "level": level.as_str() }),
     )?;
     let word = shell_word(channel.as_str());
-    context.output.note(format_args!("follow it: conclave tail --channel {word}; agents use join_channel"));
+    context.output.note(format_args!("follow it: conclave tail {word}; agents use join_channel"));
     Ok(())
+}
+
+/// The token that was typed, piped in or put into a file.
+fn token(typed: Option<TokenArg>, file: Option<PathBuf>) -> Result<Option<Token>, Failure> {
+    let mut text = String::new();
+    match (typed, file) {
+        (_, Some(file)) => {
+            fs::File::open(&file).and_then(|open| open.take(MAX_TOKEN).read_to_string(&mut text)).map_err(
+                |error| {
+                    Failure::new(
+                        format!("{} cannot be read: {error}", file.display()),
+                        format!("look at `ls -l {}`", file.display()),
+                    )
+                },
+            )?;
+        }
+        (Some(TokenArg::Typed(token)), None) => return Ok(Some(token)),
+        (Some(TokenArg::Input), None) => {
+            let read = io::stdin().lock().take(MAX_TOKEN).read_to_string(&mut text);
+            read.map_err(|error| Failure::new(format!("standard input cannot be read: {error}"), NO_TOKEN))?;
+        }
+        (None, None) => return Ok(None),
+    }
+    if text.trim().is_empty() { Err(no_token()) } else { Ok(Some(Token::new(text.trim()))) }
+}
+
+/// More than any token has.
+const MAX_TOKEN: u64 = 4096;
+const NO_TOKEN: &str = "pipe the token in, or name the file that holds it: --token-file FILE";
+
+fn no_token() -> Failure {
+    Failure::usage("there is no token", NO_TOKEN)
 }
 
 pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure> {
@@ -40,7 +78,9 @@ pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure>
             let value = json!({ "channel": name.as_str(), "visibility": visibility.as_str() });
             (net, Admin::CreateChannel { name, visibility }, text, value)
         }
-        Channel::Delete { net, name } => {
+        Channel::Delete { net, yes, name } => {
+            let what = format!("#{name} will be deleted with its history, members and invites.");
+            confirm(context, yes, &what)?;
             let text = format!("deleted #{name}");
             let value = json!({ "channel": name.as_str() });
             (net, Admin::DeleteChannel { name }, text, value)
@@ -104,24 +144,24 @@ pub(super) fn bans(of: OfChannel, context: &Context) -> Result<(), Failure> {
 }
 
 pub(super) fn kick(kick: Kick, context: &Context) -> Result<(), Failure> {
+    let (channel, target) = kick.of.split::<KickTarget>()?;
     let mut connection = Connection::open(context, &kick.of.net)?;
-    let channel = kick.of.channel;
-    connection
-        .done(&Command::Admin(Admin::Kick { channel: channel.clone(), target: kick.target.clone() }))?;
+    connection.done(&Command::Admin(Admin::Kick { channel: channel.clone(), target: target.clone() }))?;
     context.output.result(
-        format_args!("kicked {} from #{channel}", kick.target),
-        json!({ "channel": channel.as_str(), "target": kick.target.to_string() }),
+        format_args!("kicked {target} from #{channel}"),
+        json!({ "channel": channel.as_str(), "target": target.to_string() }),
     )
 }
 
 type OnUser = fn(ChannelName, UserName) -> Admin;
 
-fn on_user(OfUser { of, user }: OfUser, context: &Context, is: &str, admin: OnUser) -> Result<(), Failure> {
+fn on_user(of: OfUser, context: &Context, is: &str, admin: OnUser) -> Result<(), Failure> {
+    let (channel, user) = of.split::<UserName>()?;
     let mut connection = Connection::open(context, &of.net)?;
-    connection.done(&Command::Admin(admin(of.channel.clone(), user.clone())))?;
+    connection.done(&Command::Admin(admin(channel.clone(), user.clone())))?;
     context.output.result(
-        format_args!("{user} {is} #{}", of.channel),
-        json!({ "channel": of.channel.as_str(), "user": user.as_str() }),
+        format_args!("{user} {is} #{channel}"),
+        json!({ "channel": channel.as_str(), "user": user.as_str() }),
     )
 }
 
@@ -132,7 +172,7 @@ fn users(
     admin: fn(ChannelName) -> Admin,
 ) -> Result<(), Failure> {
     let mut connection = Connection::open(context, &of.net)?;
-    let Reply::Users(users) = connection.request(&Command::Admin(admin(of.channel)))? else {
+    let Reply::Users(users) = connection.request(&Command::Admin(admin(of.channel()?)))? else {
         return Err(unexpected(&connection.url));
     };
     super::names(context, &users, none)
@@ -141,15 +181,16 @@ fn users(
 pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
     match action {
         Invite::Create { of, uses, expires_in } => {
+            let channel = of.channel()?;
             let mut connection = Connection::open(context, &of.net)?;
-            let create = Admin::InviteCreate { channel: of.channel.clone(), uses, lifetime: expires_in };
+            let create = Admin::InviteCreate { channel: channel.clone(), uses, lifetime: expires_in };
             let Reply::Invite(token) = connection.request(&Command::Admin(create))? else {
                 return Err(unexpected(&connection.url));
             };
             context.output.result(
                 token.expose(),
                 json!({
-                    "channel": of.channel.as_str(),
+                    "channel": channel.as_str(),
                     "token": token.expose(),
                     "uses": uses,
                     "expires_in_secs": expires_in.map(|span| span.as_secs()),
@@ -158,18 +199,19 @@ pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
             let url = &connection.url;
             context.output.note(format_args!(
                 "they type: conclave join --server {url} {} --token TOKEN",
-                shell_word(of.channel.as_str())
+                shell_word(channel.as_str())
             ));
             Ok(())
         }
-        Invite::Revoke { net, token } => {
+        Invite::Revoke { net, token, token_file } => {
+            let Some(token) = self::token(token, token_file)? else { return Err(no_token()) };
             let mut connection = Connection::open(context, &net)?;
             connection.done(&Command::Admin(Admin::InviteRevoke { token }))?;
             context.output.result("revoked", json!({ "revoked": true }))
         }
         Invite::List(of) => {
             let mut connection = Connection::open(context, &of.net)?;
-            let list = Command::Admin(Admin::InviteList { channel: of.channel });
+            let list = Command::Admin(Admin::InviteList { channel: of.channel()? });
             let Reply::Invites(invites) = connection.request(&list)? else {
                 return Err(unexpected(&connection.url));
             };

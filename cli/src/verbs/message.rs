@@ -15,9 +15,9 @@ use crate::{Context, Failure};
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
 
 pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
-    let text = text(send.text)?;
-    let mut connection = Connection::open(context, &send.of.net)?;
-    let channel = send.of.channel;
+    let (channel, typed) = send.split()?;
+    let text = text(typed)?;
+    let mut connection = Connection::open(context, &send.net)?;
     // Only a subscribed session posts.
     connection.done(&Command::Join { channel: channel.clone(), token: None })?;
     connection.done(&Command::Post { channel: channel.clone(), payload: Payload::Plain(text) })?;

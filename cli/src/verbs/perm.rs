@@ -21,7 +21,7 @@ pub(super) fn run(action: Perm, context: &Context) -> Result<(), Failure> {
 
 fn set(set: PermSet, context: &Context) -> Result<(), Failure> {
     let level = set.level;
-    let scope = match (set.channel, set.whisper) {
+    let scope = match (set.channel.or(set.positional), set.whisper) {
         (Some(channel), _) => Scope::Channel(channel),
         (None, true) => Scope::Whispers,
         (None, false) if set.server.is_some() => {

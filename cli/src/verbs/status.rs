@@ -6,11 +6,11 @@ use conclave_core::key::SecretKey;
 use conclave_core::protocol::{Command, Reply};
 use conclave_shell_tokio::client::{Credentials, DialOptions, Session};
 use conclave_store::config::{Change, Config, Server, ServerUrl};
-use conclave_store::keystore;
+use conclave_store::keystore::{self, KeyError};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::args::Net;
+use crate::args::{Dial, Net};
 use crate::connect::{options, own_handle, runtime};
 use crate::error::Failure;
 use crate::output::{BAD, GOOD, STRONG, line, millis, styled, table};
@@ -33,12 +33,21 @@ struct Live {
 
 pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
     let config = context.config()?;
-    let key = context.key()?;
+    let key = match keystore::load(context.dir()?) {
+        // Registering makes the key, too.
+        Err(error @ KeyError::Missing { .. }) if config.servers.is_empty() && net.server.is_none() => {
+            return Err(Failure::new(
+                format!("{error}, and knows no server"),
+                "register on one: conclave register --server wss://HOST --username NAME",
+            ));
+        }
+        loaded => loaded?,
+    };
     let urls = match &net.server {
         Some(named) => vec![context.server(Some(named))?],
         None => config.servers.iter().map(|server| server.url.clone()).collect(),
     };
-    let looks = look_at(urls, &config, &key, &options(&net.dial))?;
+    let looks = look_at(urls, &config, &key, &net.dial)?;
     for look in &looks {
         if let Ok(live) = &look.state
             && config.server(&live.found.url) != Some(&live.found)
@@ -80,14 +89,14 @@ fn look_at(
     urls: Vec<ServerUrl>,
     config: &Config,
     key: &SecretKey,
-    options: &DialOptions,
+    dial: &Dial,
 ) -> Result<Vec<Look>, Failure> {
     let runtime = runtime()?;
     let mut looks = runtime.block_on(async {
         let mut running = JoinSet::new();
         for (nth, url) in urls.into_iter().enumerate() {
             let credentials = Credentials { key: key.clone(), handle: own_handle("cli")?, claim: None };
-            let options = options.clone();
+            let options = options(dial, config, &url);
             let known = config.server(&url).cloned();
             running.spawn(async move {
                 let state = server_state(&url, known.as_ref(), credentials, &options).await;

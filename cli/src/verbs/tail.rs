@@ -7,7 +7,7 @@ use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Refused};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal};
-use conclave_core::text::{shell_word, visible};
+use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage, link};
@@ -19,10 +19,11 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::args::Tail;
 use crate::connect::{options, own_handle, runtime};
-use crate::output::{FAINT, STRONG, line};
+use crate::output::{FAINT, STRONG, line, shown};
 use crate::{Context, Failure, explain};
 
 pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
+    let channel = tail.of.channel()?;
     let url = context.server(tail.of.net.server.as_deref())?;
     let key = context.key()?;
     let public = key.public();
@@ -38,10 +39,11 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
         key,
         seed,
     };
+    let options = options(&tail.of.net.dial, &context.config()?, &url);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let options = options(&tail.of.net.dial);
-        let watch = Watch { context, tail: &tail, url: &url, public, zone: TimeZone::system(), options };
+        let watch =
+            Watch { context, tail: &tail, channel, url: &url, public, zone: TimeZone::system(), options };
         let mut driver = link(url.clone(), config, watch.options.clone());
         watch.follow(&mut driver).await
     });
@@ -52,6 +54,7 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
 struct Watch<'a> {
     context: &'a Context,
     tail: &'a Tail,
+    channel: ChannelName,
     url: &'a ServerUrl,
     public: PublicKey,
     zone: TimeZone,
@@ -60,7 +63,7 @@ struct Watch<'a> {
 
 impl Watch<'_> {
     async fn follow(&self, driver: &mut LinkDriver) -> Result<(), Failure> {
-        let channel = &self.tail.of.channel;
+        let channel = &self.channel;
         let from = self.from(driver.now().wall);
         driver.input(Input::Join { channel: channel.clone(), token: None, from });
         // The first connection must be made in time, later ones are waited for; what has an end must go on to it.
@@ -77,7 +80,7 @@ impl Watch<'_> {
             };
             match told {
                 Action::Deliver { from, payload, ts, .. } => {
-                    self.show(Some(&self.tail.of.channel), &from, &payload, ts)?;
+                    self.show(Some(&self.channel), &from, &payload, ts)?;
                     deadline = deadline.and_then(|_| patience());
                 }
                 Action::Whispered { from, payload } => self.show(None, &from, &payload, None)?,
@@ -173,7 +176,7 @@ impl Watch<'_> {
     }
 
     fn greet(&self, path: &str, again: bool) {
-        let channel = &self.tail.of.channel;
+        let channel = &self.channel;
         if again {
             self.note(format_args!("connected again"));
         } else if !self.context.output.is_json() && !self.tail.no_follow {
@@ -238,7 +241,7 @@ fn local(stamp: &Zoned) -> String {
 /// A message for people: what follows its first line is set in, so that no message looks like several.
 fn body(payload: &Payload) -> String {
     match payload {
-        Payload::Plain(text) => visible(text.trim_end_matches('\n')).replace('\n', "\n    "),
+        Payload::Plain(text) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
         Payload::Encrypted(envelope) => {
             let key = envelope.key_id.as_deref().unwrap_or("unnamed");
             format!("(encrypted for the key {}, {} bytes)", line(key), envelope.ciphertext.len())

@@ -352,3 +352,27 @@ fn a_level_that_the_human_types_again_is_in_force_again() {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_server_that_does_not_answer_is_waited_for_no_longer_than_the_command_line_waits() {
+    let scene = Scene::new(&["alice"]);
+    let mut alice = Agent::new(scene.bridge("alice", &["--as", "one"]));
+    alice.done("create_channel", json!({ "name": "ops", "visibility": "public" }));
+    alice.done("join_channel", json!({ "channel": "#ops" }));
+    scene.level("alice", "converse", "ops");
+    alice.until_offered("send_channel");
+    let empty = alice.call("send_channel", json!({ "channel": "ops", "text": "" }));
+    assert!(empty["isError"] == true && text(&empty).contains("There is no text"), "{empty}");
+    alice.done("send_channel", json!({ "channel": "#ops", "text": "before" }));
+    scene.freeze_server();
+    let start = std::time::Instant::now();
+    let late = alice.call("send_channel", json!({ "channel": "ops", "text": "into the void" }));
+    let took = start.elapsed();
+    assert_eq!(late["isError"], true);
+    assert!(
+        text(&late).contains("did not answer in time") && text(&late).contains("may have happened"),
+        "{late}"
+    );
+    assert!((Duration::from_secs(9)..Duration::from_secs(30)).contains(&took), "{took:?}");
+}

@@ -58,6 +58,13 @@ impl Scene {
         self.url.rsplit(':').next().unwrap()
     }
 
+    /// Freezes the server: its connections stand, and it answers nothing.
+    #[cfg(unix)]
+    pub(crate) fn freeze_server(&self) {
+        let id = self.server.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-STOP", &id]).status().unwrap().success());
+    }
+
     /// Starts the server: at first on a port of the system's, later on the same.
     pub(crate) fn start_server(&mut self) {
         let address = self.url.rsplit('/').next().unwrap_or_default();

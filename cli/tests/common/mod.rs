@@ -52,6 +52,13 @@ impl Ran {
         self
     }
 
+    /// It ended with exit `code`.
+    #[track_caller]
+    pub fn code_is(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        self
+    }
+
     #[track_caller]
     pub fn json(self) -> Value {
         let ran = self.ok();

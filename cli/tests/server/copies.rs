@@ -192,3 +192,40 @@ fn an_ephemeral_server_that_is_killed_leaves_nothing_either() {
     server.kill();
     assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
 }
+
+/// Only root meets the question.
+#[test]
+fn a_restore_by_root_changes_no_file_that_the_servers_user_points_it_to() {
+    use std::os::unix::fs::{MetadataExt as _, chown, symlink};
+    let base = tempfile::tempdir().unwrap();
+    let (dir, copy, victim) =
+        (base.path().join("data"), base.path().join("copy.db"), base.path().join("victim"));
+    Served::start(serve(&base.path().join("source"))).stop();
+    let backup =
+        |to: &Path| run(program().args(["backup", "--data-dir"]).arg(base.path().join("source")).arg(to));
+    assert_eq!(backup(&copy).0, 0);
+    fs::write(&victim, "root's").unwrap();
+    for planted in ["conclave.lock", "conclave.db.restoring"] {
+        fs::create_dir(&dir).unwrap();
+        if chown(&dir, Some(65_534), Some(65_534)).is_err() {
+            return;
+        }
+        symlink(&victim, dir.join(planted)).unwrap();
+        let (code, _, err) = run(program().args(["restore", "--data-dir"]).arg(&dir).arg(&copy));
+        assert!(fs::read(&victim).unwrap() == b"root's", "{planted}: it was overwritten");
+        assert_eq!(fs::metadata(&victim).unwrap().uid(), 0, "{planted}: it was given away");
+        if planted == "conclave.lock" {
+            let place = dir.join(planted).display().to_string();
+            assert_eq!(code, 1, "{err}");
+            assert!(err.contains(&format!("{place} is a symbolic link")) && err.contains("ls -l"), "{err}");
+        } else {
+            assert_eq!(code, 0, "{err}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    // So is the name that a backup writes under until it is whole.
+    let to = base.path().join("again.db");
+    symlink(&victim, base.path().join("again.db.part")).unwrap();
+    assert_eq!(backup(&to).0, 0);
+    assert!(fs::read(&victim).unwrap() == b"root's" && to.exists());
+}

@@ -270,3 +270,26 @@ fn a_collector_that_is_gone_or_silent_holds_nobody_up() {
     let (code, _, err) = run(&mut command);
     assert!(code == 1 && err.contains("write it as http://HOST:4318"), "{err}");
 }
+
+#[test]
+fn a_user_who_repeats_an_operation_does_not_fill_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Served::start(serve(dir.path()));
+    let mut ann = Peer::register(server.address, "ann");
+    let mut root = Peer::register(server.address, "root");
+    ann.create("plans", Visibility::Public);
+    for _ in 0..200 {
+        for visibility in [Visibility::Private, Visibility::Public] {
+            ann.admin(AdminOp::SetVisibility { name: "plans", visibility });
+        }
+    }
+    root.admin(AdminOp::UserRemove { username: "ann" });
+    ann.last_word();
+    let log = server.stop();
+    let lines = log.iter().filter(|line| line.contains("set-visibility") && line.contains("ann/m/s")).count();
+    assert!((1..100).contains(&lines), "{lines} lines for 400 operations");
+    let counted =
+        log.iter().any(|line| line.contains("too often to log each") && line.contains("set-visibility: 3"));
+    assert!(counted, "how many there were is said: {log:#?}");
+    assert!(log.iter().any(|line| line.contains("user remove") && line.contains("root")), "{log:#?}");
+}

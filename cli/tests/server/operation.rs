@@ -100,13 +100,41 @@ fn a_second_server_on_a_directory_says_so_and_exits() {
     for runtime in RUNTIMES {
         let (code, out, err) = run(serve(dir.path()).args(["--runtime", runtime]));
         assert_eq!((code, &*out), (1, ""), "{err}");
-        assert!(err.contains("is in use by another server"), "{err}");
-        assert!(err.contains(" next: stop that server, or name another directory with --data-dir"), "{err}");
+        let pid = first.pid();
+        assert!(err.contains(&format!("is in use by another server (process {pid})")), "{err}");
+        let next =
+            format!(" next: stop that server (`kill {pid}`), or name another directory with --data-dir");
+        assert!(err.contains(&next), "{err}");
     }
     assert!(ann.is_alive());
     // One that was killed leaves nothing in the way.
     first.kill();
     assert_eq!(history(&Served::start(serve(dir.path()))), ["text"]);
+}
+
+#[test]
+fn a_directory_that_everyone_may_change_is_refused_and_one_that_others_see_draws_a_warning() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let set = |mode| std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+    let advice = format!("chmod 700 {}", dir.path().display());
+    for mode in [0o777, 0o702, 0o1777] {
+        set(mode);
+        let (code, out, err) = run(&mut serve(dir.path()));
+        assert_eq!((code, &*out), (1, ""), "{err}");
+        assert!(err.contains(&format!("{mode:04o}")) && err.contains(&advice), "{err}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was written");
+    }
+    for mode in [0o755, 0o770] {
+        set(mode);
+        let server = Served::start(serve(dir.path()));
+        let said = server.greeting.concat();
+        assert!(said.contains("WARN") && said.contains(&advice), "{said}");
+        server.stop();
+    }
+    set(0o700);
+    let said = Served::start(serve(dir.path())).greeting.concat();
+    assert!(!said.contains("chmod"), "{said}");
 }
 
 #[test]
@@ -195,6 +223,47 @@ fn a_certificate_is_read_anew_on_a_signal_and_a_broken_one_changes_nothing() {
         server.logs("the certificate was not read anew");
         assert!(dial(&second).is_ok());
         assert!(ann.is_alive());
+        server.stop();
+    }
+}
+
+#[test]
+fn a_tls_key_that_everyone_can_read_draws_a_warning() {
+    let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, private) = (files.path().join("cert.pem"), files.path().join("key.pem"));
+    fs::write(&certificate, cert.pem()).unwrap();
+    fs::write(&private, signing_key.serialize_pem()).unwrap();
+    for (mode, warned) in [(0o644, true), (0o602, true), (0o640, false), (0o600, false)] {
+        fs::set_permissions(&private, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = serve(dir.path());
+        command.arg("--tls-cert").arg(&certificate).arg("--tls-key").arg(&private);
+        let server = Served::start(command);
+        let said = server.greeting.concat();
+        assert_eq!(said.contains(&format!("chmod 600 {}", private.display())), warned, "{mode:o}: {said}");
+        server.stop();
+    }
+}
+
+#[test]
+fn an_admin_whose_name_anyone_may_take_draws_a_warning_that_says_how_to_pin_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = |admin: &str| {
+        let mut command = program();
+        command.args(["serve", "--bind", "127.0.0.1:0", "--admin", admin, "--data-dir"]).arg(dir.path());
+        Served::start(command)
+    };
+    let advice = "--admin carl=KEY";
+    let server = start("carl");
+    let said = server.greeting.concat();
+    assert!(said.contains("is server admin") && said.contains(advice), "{said}");
+    drop(Peer::register(server.address, "carl"));
+    server.stop();
+    // A name that is taken can be taken by nobody else, and so one that a key holds.
+    for admin in ["carl".to_owned(), format!("dora={}", key("dora").public())] {
+        let server = start(&admin);
+        let said = server.greeting.concat();
+        assert!(!said.contains("is server admin"), "{said}");
         server.stop();
     }
 }

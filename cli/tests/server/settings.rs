@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use conclave_core::wire::v1::{Frame, Visibility};
-use conclave_tests::client::{Peer, key, post, why};
+use conclave_tests::client::{Dial, Peer, Refused, Socket, key, post, why};
 use conclave_tests::conformance::get;
 
 use super::process::{RUNTIMES, Served, program, run, serve};
@@ -158,4 +158,58 @@ fn a_session_is_told_after_how_long_it_was_idle() {
     let server = Served::start(command);
     let mut ann = Peer::register(server.address, "ann");
     assert_eq!(why(&ann.last_word()), "idle timeout: nothing was heard from this session for 2 seconds");
+}
+
+#[test]
+fn a_web_page_reaches_a_server_only_from_an_origin_that_is_allowed() {
+    const EVIL: &str = "https://evil.example";
+    for runtime in RUNTIMES {
+        let dir = tempfile::tempdir().unwrap();
+        let start = |variables: &[(&str, &str)]| {
+            let mut command = serve(dir.path());
+            command.args(["--runtime", runtime]).envs(variables.iter().copied());
+            Served::start(command)
+        };
+        let server = start(&[]);
+        let dial = |server: &Served, headers: &[(&'static str, &str)]| {
+            let dial = Dial::plain(server.address);
+            let dial = headers.iter().fold(dial, |dial, (name, value)| dial.header(name, value));
+            match Socket::dial(&dial) {
+                Ok(_) => 101,
+                Err(Refused::Status(status)) => status,
+                Err(ended) => panic!("{ended:?}"),
+            }
+        };
+        let own = format!("http://{}", server.address);
+        let port = server.address.port();
+        assert_eq!(dial(&server, &[]), 101, "a native client sends no origin");
+        assert_eq!(dial(&server, &[("origin", &own)]), 101);
+        assert_eq!(dial(&server, &[("host", &format!("localhost:{port}"))]), 101);
+        assert_eq!(dial(&server, &[("origin", EVIL)]), 403);
+        assert_eq!(dial(&server, &[("origin", "null")]), 403);
+        // A name that the page's owner made lead here.
+        let (host, origin) = (format!("evil.example:{port}"), format!("http://evil.example:{port}"));
+        assert_eq!(dial(&server, &[("host", &host), ("origin", &origin)]), 403);
+        assert_eq!(dial(&server, &[("host", &host)]), 403);
+        server.stop();
+        let server =
+            start(&[("CONCLAVE_ALLOW_ORIGIN", EVIL), ("CONCLAVE_ALLOW_HOST", "a.example,conclave.test")]);
+        assert_eq!(dial(&server, &[("origin", EVIL)]), 101);
+        assert_eq!(dial(&server, &[("host", "conclave.test")]), 101);
+        assert_eq!(dial(&server, &[("host", "evil.example")]), 403);
+        server.stop();
+    }
+    // What a person is told.
+    let dir = tempfile::tempdir().unwrap();
+    let server = Served::start(serve(dir.path()));
+    let mut socket = std::net::TcpStream::connect(server.address).unwrap();
+    let request = "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    std::io::Write::write_all(&mut socket, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut socket, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("--allow-host evil.example"), "{answer}");
+    for wrong in [["--allow-origin", "evil.example"], ["--allow-host", "a:1"]] {
+        let (code, _, err) = run(program().args(["serve", "--ephemeral"]).args(wrong));
+        assert_eq!(code, 2, "{err}");
+    }
 }

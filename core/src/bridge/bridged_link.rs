@@ -9,12 +9,14 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::api::LinkEvent;
 use crate::link::{Action, Input, JoinFrom, Link, RequestError, RequestId};
 use crate::name::ChannelName;
 use crate::opaque::Opaque;
 use crate::protocol::{Command, Refusal, Reply};
+use crate::time::Monotonic;
 
 /// Requests fail while the socket has more unsent bytes than this.
 const MAX_UNSENT: usize = 8 << 20;
@@ -28,6 +30,9 @@ pub enum Step {
     Event(LinkEvent),
 }
 
+/// How long a server may take to answer a request; the command line waits as long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The bridge's joins on one link that have no answer yet.
 #[derive(Clone, Debug, Default)]
 pub struct BridgedLink {
@@ -39,6 +44,7 @@ impl BridgedLink {
     /// the link must have been handed in before.
     pub fn request(
         &mut self,
+        now: Monotonic,
         link: &Link,
         unsent: usize,
         id: RequestId,
@@ -59,7 +65,10 @@ impl BridgedLink {
                 steps.push(Step::Input(Input::Leave { channel }));
                 steps.push(reply(id, Ok(left)));
             }
-            command => steps.push(Step::Input(Input::Request { id, command, deadline: None })),
+            command => {
+                let deadline = Some(now + PATIENCE);
+                steps.push(Step::Input(Input::Request { id, command, deadline }));
+            }
         }
     }
 
@@ -209,7 +218,7 @@ mod tests {
 
         fn ask(&mut self, id: u64, command: Command) {
             let mut steps = Vec::new();
-            self.bridged.request(&self.link, 0, RequestId(id), command, &mut steps);
+            self.bridged.request(Monotonic(0), &self.link, 0, RequestId(id), command, &mut steps);
             self.carry_out(steps);
         }
 

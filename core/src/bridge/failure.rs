@@ -111,9 +111,12 @@ pub enum Failure {
     /// A verdict written as a whisper.
     #[error("That is a verdict on a permission request. If your user decided so, use submit_permission")]
     Verdict,
-    /// The text is empty or too long.
+    /// The text is empty.
+    #[error("There is no text to send: `text` is empty")]
+    NoText,
+    /// The text is too long.
     #[error(
-        "The text has {0} bytes; it must have from 1 to {MAX_TEXT}. Send it in several messages, or name a file that holds it"
+        "The text has {0} bytes, and at most {MAX_TEXT} can be sent. Send it in several messages, or name a file that holds it"
     )]
     Text(usize),
     /// The target is this session.

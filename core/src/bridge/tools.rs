@@ -101,8 +101,8 @@ const fn may(name: &'static str, kind: Kind, about: &'static str) -> Param {
 }
 
 const SERVER: Param = may("server", Kind::Text, "URL or host of the server; not needed with a single one");
-const CHANNEL: Param = need("channel", Kind::Text, "name of the channel, without #");
-const NAME: Param = need("name", Kind::Text, "name of the channel, without #");
+const CHANNEL: Param = need("channel", Kind::Text, "name of the channel");
+const NAME: Param = need("name", Kind::Text, "name of the channel");
 const USER: Param = need("user", Kind::Text, "name of the user");
 
 const fn tool(

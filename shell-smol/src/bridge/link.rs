@@ -42,7 +42,8 @@ pub(super) async fn run(
                 bridged.action(driver.link(), action, &mut steps);
             }
             Next::Request(id, command) => {
-                bridged.request(driver.link(), driver.queued(), id, command, &mut steps);
+                let now = driver.now().mono;
+                bridged.request(now, driver.link(), driver.queued(), id, command, &mut steps);
             }
             Next::Over => return,
         }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::bridge::{Bridge, Server};
@@ -52,7 +53,7 @@ pub(crate) fn run(
     let relays = !settings.approvers.is_empty();
     let (events, happened) = bounded(QUEUE);
     let executor = LocalExecutor::new();
-    let links = start_links(options, clock, &servers, &executor, &events)?;
+    let links = start_links(options, &config, clock, &servers, &executor, &events)?;
     if links.is_empty() {
         log("no server is configured: conclave register --server URL --username NAME");
     }
@@ -68,6 +69,7 @@ pub(crate) fn run(
 
 fn start_links<'a>(
     options: &Options,
+    known: &conclave_store::config::Config,
     clock: Clock,
     servers: &[(Server, ServerUrl)],
     executor: &LocalExecutor<'a>,
@@ -78,8 +80,8 @@ fn start_links<'a>(
         return Ok(links);
     }
     let key = keystore::load(&options.dir)?;
-    let secure = servers.iter().any(|(_, url)| url.is_secure());
-    let tls = if secure { Some(trust(options.ca.as_deref())?) } else { None };
+    // Most servers have their certificates from the same place.
+    let mut trusted = BTreeMap::new();
     let registry = Rc::new(RefCell::new(ServerRegistry::default()));
     let names: Rc<[Server]> = servers.iter().map(|(server, _)| server.clone()).collect();
     for (number, (server, url)) in servers.iter().enumerate() {
@@ -92,7 +94,13 @@ fn start_links<'a>(
             seed,
         };
         let (requests, asked) = unbounded();
-        let dialer = Dialer { url: url.clone(), tls: tls.clone().filter(|_| url.is_secure()) };
+        let ca = options.ca.as_deref().or_else(|| known.ca(url));
+        let tls = match trusted.get(&ca) {
+            _ if !url.is_secure() => None,
+            Some(tls) => Some(Arc::clone(tls)),
+            None => Some(trusted.entry(ca).or_insert(trust(ca)?).clone()),
+        };
+        let dialer = Dialer { url: url.clone(), tls };
         let (registry, names) = (Rc::clone(&registry), Rc::clone(&names));
         let admit = Box::new(move |id: &str| {
             let mut registry = registry.borrow_mut();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, ToolCall, find};
-use conclave_core::name::{ChannelName, SessionPath, UserName};
+use conclave_core::name::{ChannelName, InvalidName, SessionPath, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
 use conclave_core::time::Since;
@@ -90,7 +90,7 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             ToolCall::Whisper { server, target: args.path("target")?, text: Opaque(args.need("text")?) }
         }
         "list_channels" => ToolCall::ListChannels { server },
-        "who" => ToolCall::Who { server, channel: args.optional("channel", ChannelName::new)? },
+        "who" => ToolCall::Who { server, channel: args.optional("channel", channel)? },
         "catch_up" => ToolCall::CatchUp {
             server,
             channel: args.channel("channel")?,
@@ -102,7 +102,7 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
         }
         "set_perm" => {
             let level = args.optional("level", str::parse::<Level>)?.unwrap_or_default();
-            let scope = match (args.optional("channel", ChannelName::new)?, args.flag("whisper")) {
+            let scope = match (args.optional("channel", channel)?, args.flag("whisper")) {
                 (Some(channel), false) => Scope::Channel(channel),
                 (None, true) => Scope::Whispers,
                 _ => return Err(BadCall::Value("Say either which channel, or whisper: true".to_owned())),
@@ -117,6 +117,11 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
         "status" => ToolCall::Status,
         _ => ToolCall::Admin { server, what: args.admin()? },
     })
+}
+
+/// A channel's name, given as it is or as it is shown: one `#` before it does not belong to it.
+fn channel(text: &str) -> Result<ChannelName, InvalidName> {
+    ChannelName::new(text.strip_prefix('#').unwrap_or(text))
 }
 
 impl Arguments {
@@ -198,7 +203,17 @@ impl Arguments {
     }
 
     fn channel(&self, name: &'static str) -> Result<ChannelName, BadCall> {
-        self.parse(name, ChannelName::new)
+        self.parse(name, channel)
+    }
+
+    fn new_channel(&self, name: &'static str) -> Result<ChannelName, BadCall> {
+        let channel = self.channel(name)?;
+        if channel.as_str().starts_with('#') {
+            let why =
+                "a channel's own name does not begin with '#', which is put before it where it is shown";
+            return Err(BadCall::Value(format!("{name}: {why}")));
+        }
+        Ok(channel)
     }
 
     fn path(&self, name: &'static str) -> Result<SessionPath, BadCall> {
@@ -216,11 +231,11 @@ impl Arguments {
     fn admin(&self) -> Result<Admin, BadCall> {
         Ok(match self.tool.name {
             "create_channel" => {
-                Admin::CreateChannel { name: self.channel("name")?, visibility: self.visibility()? }
+                Admin::CreateChannel { name: self.new_channel("name")?, visibility: self.visibility()? }
             }
             "delete_channel" => Admin::DeleteChannel { name: self.channel("name")? },
             "rename_channel" => {
-                Admin::RenameChannel { name: self.channel("name")?, new_name: self.channel("new_name")? }
+                Admin::RenameChannel { name: self.channel("name")?, new_name: self.new_channel("new_name")? }
             }
             "set_visibility" => {
                 Admin::SetVisibility { name: self.channel("name")?, visibility: self.visibility()? }
@@ -287,6 +302,31 @@ mod tests {
                     param.name
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_channel_may_be_named_as_it_is_shown() {
+        let named = |tool: &str, arguments: &str| match call(tool, read(arguments)) {
+            Ok(ToolCall::Join { channel, .. } | ToolCall::Send { channel, .. }) => {
+                channel.as_str().to_owned()
+            }
+            Ok(ToolCall::Who { channel, .. }) => channel.unwrap().as_str().to_owned(),
+            Ok(ToolCall::SetLevel { scope, .. }) => scope.channel().unwrap().as_str().to_owned(),
+            Ok(ToolCall::Admin { what: Admin::CreateChannel { name, .. }, .. }) => name.as_str().to_owned(),
+            other => panic!("{tool} {arguments}: {other:?}"),
+        };
+        assert_eq!(named("join_channel", r##"{"channel":"#ops"}"##), "ops");
+        assert_eq!(named("send_channel", r##"{"channel":"#ops","text":"x"}"##), "ops");
+        assert_eq!(named("who", r##"{"channel":"#ops"}"##), "ops");
+        assert_eq!(named("set_perm", r##"{"channel":"#ops","level":"mute"}"##), "ops");
+        assert_eq!(named("create_channel", r##"{"name":"#ops","visibility":"public"}"##), "ops");
+        assert_eq!(named("join_channel", r###"{"channel":"##ops"}"###), "#ops");
+        for (tool, arguments) in [
+            ("create_channel", r###"{"name":"##ops","visibility":"public"}"###),
+            ("rename_channel", r###"{"name":"ops","new_name":"##ops"}"###),
+        ] {
+            assert!(matches!(call(tool, read(arguments)), Err(BadCall::Value(_))), "{tool} {arguments}");
         }
     }
 

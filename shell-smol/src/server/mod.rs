@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 mod socket;
 
+pub use conclave_shell::server::browser::{Host, Origin};
 pub use conclave_shell::server::tls::{Tls, TlsError};
 pub use conclave_shell::server::{Options, Server, Stop, listen};
 

@@ -13,6 +13,8 @@ use super::{DialError, authority};
 
 /// The longest header of an answer that is taken, in bytes.
 const MAX_HEADER: usize = 128;
+/// How much of a refusal is shown, in bytes.
+const MAX_REFUSAL: usize = 256;
 
 /// What asks the server at `url` for a WebSocket.
 ///
@@ -41,6 +43,12 @@ pub fn refused(url: &ServerUrl, error: Error) -> DialError {
             let body = response.into_body().unwrap_or_default();
             let what = one_line(&String::from_utf8_lossy(&body), MAX_HEADER);
             return DialError::Busy { address: authority(url.host(), url.port()), what };
+        }
+        // It says what to do.
+        Error::Http(response) if response.status() == StatusCode::FORBIDDEN => {
+            let body = response.into_body().unwrap_or_default();
+            let what = one_line(String::from_utf8_lossy(&body).trim(), MAX_REFUSAL);
+            if what.is_empty() { "HTTP 403".to_owned() } else { format!("HTTP 403: {what}") }
         }
         Error::Http(response) => format!("HTTP {}", response.status()),
         Error::Io(error) => error.to_string(),

@@ -111,6 +111,9 @@ fn answer(
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
                 return response;
             }
+            if let Err(why) = guest.shared.browsers.check(request.headers()) {
+                return closing(StatusCode::FORBIDDEN, format!("{why}\n"));
+            }
             websocket(request, &guest.shared, upgrading)
         }
         "/" => {

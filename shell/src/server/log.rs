@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use conclave_core::hub::{Action, ConnId, Hub, Input, RequestId};
 use conclave_core::name::SessionPath;
 use conclave_core::protocol::{Admin, CloseReason, Command, Reply};
 use tracing::{debug, info};
+
+use super::budget::{Budget, Counted};
 
 /// What must be remembered until its outcome is known.
 #[derive(Debug, Default)]
@@ -16,6 +19,7 @@ pub(crate) struct Log {
     sessions: BTreeMap<ConnId, Arc<SessionPath>>,
     registering: BTreeSet<ConnId>,
     asked: BTreeMap<(ConnId, RequestId), Asked>,
+    budget: Budget,
 }
 
 /// An operation that somebody asked for.
@@ -51,6 +55,9 @@ impl Log {
 
     /// Tells what the hub did.
     pub(crate) fn actions(&mut self, actions: &[Action]) {
+        if self.budget.is_counting() {
+            self.budget.due(Instant::now()).into_iter().for_each(tell_counted);
+        }
         for action in actions {
             match action {
                 Action::Established { conn, path, admin } => {
@@ -62,7 +69,7 @@ impl Log {
                 }
                 Action::Reply { conn, request, reply } if !self.asked.is_empty() => {
                     if let Some(asked) = self.asked.remove(&(*conn, *request)) {
-                        asked.tell(reply);
+                        asked.tell(reply, &mut self.budget);
                     }
                 }
                 Action::Close { conn, reason } => self.closed(*conn, reason),
@@ -93,18 +100,28 @@ impl Log {
                 info!(%by, operation, channel, subject, "asked for, and gone before it was answered");
             }
         }
-        self.sessions.remove(&conn)
+        let session = self.sessions.remove(&conn)?;
+        self.budget.end(&session.user).into_iter().for_each(tell_counted);
+        Some(session)
     }
 }
 
+fn tell_counted(Counted { by, operations }: Counted) {
+    info!(%by, operations, "done, too often to log each");
+}
+
 impl Asked {
-    fn tell(self, reply: &Reply) {
+    fn tell(self, reply: &Reply, budget: &mut Budget) {
         let Self { by, operation, channel, subject } = self;
         match reply {
             Reply::Refused(refusal) => {
                 debug!(%by, operation, channel, subject, kind = refusal.kind(), "refused");
             }
-            _ => info!(%by, operation, channel, subject, "done"),
+            // Who is a user no longer is always in the log: it happens once to each.
+            _ if operation == "user remove" || budget.take(Instant::now(), &by.user, operation) => {
+                info!(%by, operation, channel, subject, "done");
+            }
+            _ => debug!(%by, operation, channel, subject, "done"),
         }
     }
 }

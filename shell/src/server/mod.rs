@@ -3,6 +3,8 @@
 //! A shell takes a [`Server`] apart ([`Server::into_parts`]), accepts connections for it ([`guest`], [`session`]), runs
 //! its [`HubTask`], and drains it when it is told to stop.
 
+pub mod browser;
+mod budget;
 pub mod connection;
 pub mod engine;
 mod gate;
@@ -32,6 +34,7 @@ use futures_lite::future::or;
 use socket2::{Domain, Socket, Type};
 use tracing::debug;
 
+use self::browser::{Browsers, Host, Origin};
 use self::connection::Bounds;
 use self::engine::{Driver, EngineHandle, Round};
 use self::metrics::Metrics;
@@ -63,6 +66,10 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// Proxies whose word on a client's address is taken.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Web pages that may connect, beside the server's own.
+    pub origins: Vec<Origin>,
+    /// The names under which the server is reached; none: see [`browser`].
+    pub hosts: Vec<Host>,
     /// Which clocks the server goes by.
     pub clock: Clock,
 }
@@ -123,6 +130,8 @@ impl Server {
             Ok(Box::new(journal.start(move |event| sink(event))?))
         };
         let driver = Driver::start(options.hub, directory, metrics, options.clock, start)?;
+        let proxied = !options.trusted_proxies.is_empty();
+        let bound = listener.local_addr().ok();
         let shared = Arc::new(Shared {
             engine: driver.handle().clone(),
             clock: options.clock,
@@ -130,6 +139,7 @@ impl Server {
             bounds: options.bounds,
             server_id,
             trusted_proxies: options.trusted_proxies,
+            browsers: Browsers::new(options.origins, options.hosts, bound, proxied),
             metrics_apart: AtomicBool::new(false),
             scrapes: AtomicUsize::new(0),
         });
@@ -204,6 +214,7 @@ pub struct Shared {
     pub(crate) bounds: Bounds,
     pub(crate) server_id: String,
     trusted_proxies: Vec<IpAddr>,
+    pub(crate) browsers: Browsers,
     metrics_apart: AtomicBool,
     scrapes: AtomicUsize,
 }

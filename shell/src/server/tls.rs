@@ -6,6 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+#[cfg(unix)]
+use tracing::warn;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,7 @@ impl Tls {
     /// [`TlsError`], which names the file.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let config = read(certificate, key)?;
+        warn_of_exposed(key);
         Ok(Self {
             certificate: certificate.into(),
             key: key.into(),
@@ -51,6 +54,7 @@ impl Tls {
     /// [`TlsError`], which names the file.
     pub fn reload(&self) -> Result<(), TlsError> {
         let config = Arc::new(read(&self.certificate, &self.key)?);
+        warn_of_exposed(&self.key);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -60,6 +64,21 @@ impl Tls {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Warns of a key that everyone on the machine can read or change; one that a group reads is common practice.
+#[cfg(unix)]
+fn warn_of_exposed(key: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Ok(metadata) = std::fs::metadata(key) else { return };
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o006 != 0 {
+        let key = key.display();
+        warn!("everyone on this machine can use the TLS key {key} (mode {mode:04o}): run `chmod 600 {key}`");
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_of_exposed(_: &Path) {}
 
 fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let failed = |path: &Path| {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use conclave_core::level::Scope;
@@ -28,8 +29,12 @@ pub(super) fn read(text: &str) -> Result<Config, Fault> {
         config.default_permission = level;
     }
     for (table, span) in reader.tables(root, "servers")? {
+        let url: ServerUrl = reader.required(table, "url", "[[servers]]", &span)?;
+        if let Some(ca) = reader.optional::<PathBuf>(table, "ca")? {
+            config.cas.push((url.clone(), ca));
+        }
         config.servers.push(Server {
-            url: reader.required(table, "url", "[[servers]]", &span)?,
+            url,
             username: reader.required(table, "username", "[[servers]]", &span)?,
             machine: reader.required(table, "machine", "[[servers]]", &span)?,
         });
@@ -77,6 +82,11 @@ pub(super) fn change(text: &str, changes: &[Change]) -> Result<String, Fault> {
             Change::RemoveServer(url) => {
                 retain(root, "servers", |table| !names(table, "url", url));
                 retain(root, "overrides", |table| !names(table, "server", url));
+            }
+            Change::SetCa(url, file) => {
+                for table in list(root, "servers").iter_mut().filter(|table| names(table, "url", url)) {
+                    set(table, "ca", &file.to_string_lossy());
+                }
             }
             Change::SetLevel(set_to) => set_level(root, set_to),
         }
@@ -297,6 +307,18 @@ level = "act"
     }
 
     #[test]
+    fn the_certificates_of_a_server_are_remembered_with_its_registration() {
+        let office = url("wss://conclave.example");
+        let text = change(FILE, &[Change::SetCa(office.clone(), "/etc/ca.pem".into())]).unwrap();
+        let config = read(&text).unwrap();
+        assert_eq!(config.ca(&office), Some(std::path::Path::new("/etc/ca.pem")));
+        assert_eq!(config.ca(&url("wss://other")), None);
+        assert_eq!(text, FILE.replace("colour = 3\n", "colour = 3\nca = \"/etc/ca.pem\"\n"));
+        let gone = change(&text, &[Change::RemoveServer(office.clone())]).unwrap();
+        assert_eq!(read(&gone).unwrap().ca(&office), None);
+    }
+
+    #[test]
     fn a_change_touches_nothing_else() {
         let text = change(FILE, &[level("wss://conclave.example", Some("ops"), Level::Act)]).unwrap();
         assert_eq!(text, FILE.replace("\"converse\"", "\"act\""));
@@ -375,6 +397,7 @@ level = "act"
             level_of.clone().prop_map(Change::DefaultPermission),
             (at.clone(), "[a-z]{1,3}").prop_map(|(at, user)| Change::AddServer(server(at, &user))),
             at.clone().prop_map(|at| Change::RemoveServer(url(at))),
+            (at.clone(), "/[a-z \"]{1,3}").prop_map(|(at, ca)| Change::SetCa(url(at), ca.into())),
             (at, channel, level_of).prop_map(|(at, channel, to)| level(at, channel, to)),
         ]
     }
@@ -390,6 +413,15 @@ level = "act"
             Change::RemoveServer(url) => {
                 config.servers.retain(|server| server.url != url);
                 config.overrides.retain(|said| said.server != url);
+                config.cas.retain(|(of, _)| *of != url);
+            }
+            Change::SetCa(url, file) => {
+                if config.server(&url).is_some() {
+                    config.cas.retain(|(of, _)| *of != url);
+                    config.cas.push((url, file));
+                }
+                let servers = config.servers.clone();
+                config.cas.sort_by_key(|(of, _)| servers.iter().position(|server| server.url == *of));
             }
             Change::SetLevel(new) => {
                 let is = |old: &&mut Override| old.server == new.server && old.scope == new.scope;

@@ -35,6 +35,14 @@ pub enum ConfigError {
         /// What is wrong there.
         what: String,
     },
+    /// Everyone on the machine may write to the file, and so raise its levels and name approvers.
+    #[error("{} can be changed by everyone (mode {mode:04o})", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// Another process has been writing for too long.
     #[error("another process has been writing {} for {} seconds", path.display(), PATIENCE.as_secs())]
     Busy {
@@ -59,6 +67,9 @@ impl ConfigError {
         match self {
             Self::Malformed { path, line, .. } => {
                 format!("correct line {line}, or move the file away: `mv {0} {0}.broken`", path.display())
+            }
+            Self::Exposed { path, .. } => {
+                format!("check its levels and approvers, then run `chmod 600 {}`", path.display())
             }
             Self::Busy { .. } => "end the other conclave process (`ps -C conclave`), then try again".into(),
             Self::Io { path, .. } => format!("look at `ls -l {}`", path.display()),
@@ -123,7 +134,10 @@ impl ConfigFile {
 
     fn text(&self) -> Result<String, ConfigError> {
         let bytes = match durable::read(&self.path, MAX_LEN) {
-            Ok((bytes, _)) => bytes,
+            Ok((bytes, metadata)) => {
+                self.check_mode(&metadata)?;
+                bytes
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
             Err(source) => return Err(self.io("read", source)),
         };
@@ -132,6 +146,18 @@ impl ConfigFile {
             let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
             self.malformed(Fault { line, what: "this is not UTF-8 text".into() })
         })
+    }
+
+    #[cfg(unix)]
+    fn check_mode(&self, metadata: &fs::Metadata) -> Result<(), ConfigError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = metadata.permissions().mode() & 0o7777;
+        if mode & 0o002 == 0 { Ok(()) } else { Err(ConfigError::Exposed { path: self.path.clone(), mode }) }
+    }
+
+    #[cfg(not(unix))]
+    fn check_mode(&self, _: &fs::Metadata) -> Result<(), ConfigError> {
+        Ok(())
     }
 
     /// The lock is on a file of its own: the configuration itself is another file after every change.

@@ -8,13 +8,15 @@ mod document;
 mod file;
 mod url;
 
+use std::path::{Path, PathBuf};
+
 use conclave_core::bridge::Approver;
 use conclave_core::level::{Level, Scope};
 use conclave_core::name::{MachineName, UserName};
 
 pub use dir::default_dir;
 pub use file::{ConfigError, ConfigFile, Fingerprint};
-pub use url::{InvalidUrl, ServerUrl};
+pub use url::{EXPOSED, InvalidUrl, ServerUrl};
 
 /// The configuration's file name in its directory.
 pub const FILE_NAME: &str = "config.toml";
@@ -30,6 +32,8 @@ pub struct Config {
     pub overrides: Vec<Override>,
     /// Who may answer this machine's permission prompts.
     pub approvers: Vec<Approver>,
+    /// Files of certificates (PEM) that servers may have theirs from, beside the usual ones.
+    pub cas: Vec<(ServerUrl, PathBuf)>,
 }
 
 /// A registration of this machine.
@@ -65,6 +69,8 @@ pub enum Change {
     RemoveServer(ServerUrl),
     /// Set a scope's level.
     SetLevel(Override),
+    /// Remember the file of certificates of a server that is registered on.
+    SetCa(ServerUrl, PathBuf),
 }
 
 impl Config {
@@ -72,6 +78,11 @@ impl Config {
     pub fn level(&self, server: &ServerUrl, scope: &Scope) -> Level {
         let said = self.overrides.iter().rev().find(|said| said.server == *server && said.scope == *scope);
         said.map_or(self.default_permission, |said| said.level)
+    }
+
+    /// The file of certificates that a server may have its own from.
+    pub fn ca(&self, url: &ServerUrl) -> Option<&Path> {
+        self.cas.iter().find(|(of, _)| of == url).map(|(_, file)| file.as_path())
     }
 
     /// The registration on a server.

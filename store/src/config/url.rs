@@ -1,7 +1,7 @@
 //! A server's address.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A server's URL: `ws://host[:port][/path]` or `wss://…`. Shown as it was typed; two that mean the same address
@@ -14,6 +14,10 @@ pub struct ServerUrl {
     port: u16,
     path: String,
 }
+
+/// What to say of a URL that [`ServerUrl::is_exposed`].
+pub const EXPOSED: &str = "is not encrypted: everyone on the way can read and change what is sent, and act as this \
+                           machine there; use wss:// where the server offers it";
 
 /// Why a text is not a server's URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +40,14 @@ impl ServerUrl {
     /// Whether the connection is encrypted (`wss`).
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// Whether others may read along: the connection leaves this machine, and is not encrypted.
+    pub fn is_exposed(&self) -> bool {
+        let host = self.host.trim_end_matches('.');
+        let named = host == "localhost" || host.ends_with(".localhost");
+        let local = named || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+        !self.secure && !local
     }
 
     /// The host: a name in lower case, or an address; IPv6 without brackets.
@@ -184,6 +196,20 @@ mod tests {
         assert_eq!(it.authority(), "conclave.example:4390");
         assert_eq!(url("ws://[::1]").authority(), "[::1]");
         assert_eq!(url("ws://127.0.0.1").path(), "/");
+    }
+
+    #[test]
+    fn only_what_leaves_the_machine_in_the_clear_is_exposed() {
+        for exposed in
+            ["ws://conclave.example", "ws://10.0.0.1:4390", "ws://[2001:db8::1]", "ws://localhost.example"]
+        {
+            assert!(url(exposed).is_exposed(), "{exposed}");
+        }
+        for fine in
+            ["wss://conclave.example", "ws://localhost:1", "ws://a.localhost", "ws://127.9.9.9", "ws://[::1]"]
+        {
+            assert!(!url(fine).is_exposed(), "{fine}");
+        }
     }
 
     #[test]

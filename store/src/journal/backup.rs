@@ -30,13 +30,14 @@ pub enum Replace {
 /// [`OpenError::Exists`] if there is something at `to`; otherwise what is wrong with either side. Nothing is
 /// left at `to` then.
 pub fn backup(dir: &Path, to: &Path) -> Result<(), OpenError> {
-    if to.exists() {
+    if fs::symlink_metadata(to).is_ok() {
         return Err(OpenError::Exists { path: to.into() });
     }
+    let from = home::database(dir);
+    let foreign = home::refuse_foreign_database(dir)?;
+    let source = open_source(&from, foreign)?;
     let part = beside(to, ".part");
-    copy(&home::database(dir), &part)
-        .and_then(|()| put(&part, to))
-        .inspect_err(|_| drop(fs::remove_file(&part)))
+    copy(&source, &from, &part).and_then(|_| put(&part, to)).inspect_err(|_| drop(fs::remove_file(&part)))
 }
 
 /// Puts the copy `from` in place as the database of the data directory `dir`, after checking all of it. Returns
@@ -49,18 +50,18 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), OpenError> {
 pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathBuf>, OpenError> {
     let home = Home::take(dir)?;
     let database = home.database();
-    let replaces = database.exists();
+    home.refuse_foreign(&database)?;
+    let replaces = fs::symlink_metadata(&database).is_ok();
     if replace == Replace::No && replaces {
         return Err(OpenError::Occupied { dir: dir.into() });
     }
     let part = unfinished(dir);
-    copy(from, &part).and_then(|()| check(&part, from)).inspect_err(|_| drop(fs::remove_file(&part)))?;
-    home.own(&part);
-    let kept = if replaces {
-        Some(set_aside(&database).inspect_err(|_| drop(fs::remove_file(&part)))?)
-    } else {
-        None
-    };
+    let undo = |_: &OpenError| drop(fs::remove_file(&part));
+    let source = open_source(from, false)?;
+    let file = copy(&source, from, &part).inspect_err(undo)?;
+    check(&part, from).inspect_err(undo)?;
+    home.give(&file);
+    let kept = if replaces { Some(set_aside(&home).inspect_err(undo)?) } else { None };
     // The old database's log would be taken for the new one's. From here to the end the unfinished restore is
     // what keeps a server from serving half of the old one.
     for path in [beside(&database, "-wal"), beside(&database, "-shm")] {
@@ -77,13 +78,17 @@ pub fn restore(from: &Path, dir: &Path, replace: Replace) -> Result<Option<PathB
 
 /// Gives a database and its log a second name, durably; returns it. A log that is sound is moved into the
 /// database first, so that the database is whole without it.
-fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
-    // What is damaged is kept as it is.
-    let _ = schema::connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .and_then(|connection| connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE));
+fn set_aside(home: &Home) -> Result<PathBuf, OpenError> {
+    let database = &home.database();
+    // What is damaged is kept as it is. So is another user's: a journal that was planted beside it can make SQLite
+    // delete any file.
+    if !home.is_foreign() {
+        let _ = schema::connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .and_then(|connection| connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::TRUNCATE));
+    }
     let mut kept = beside(database, ".replaced");
     let mut nth = 1;
-    while kept.exists() {
+    while fs::symlink_metadata(&kept).is_ok() {
         nth += 1;
         kept = beside(database, &format!(".replaced-{nth}"));
     }
@@ -93,7 +98,7 @@ fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
         let (old, new) = (beside(database, suffix), beside(&kept, suffix));
         let named = fs::hard_link(&old, &new)
             // Not every file system has two names for one file.
-            .or_else(|_| fs::copy(&old, &new).and_then(|_| fs::File::open(&new)?.sync_all()));
+            .or_else(|_| copy_bytes(&old, &new));
         match named {
             Err(source) if suffix.is_empty() || source.kind() != io::ErrorKind::NotFound => {
                 let _ = undo();
@@ -112,27 +117,42 @@ fn set_aside(database: &Path) -> Result<PathBuf, OpenError> {
 /// Refuses a directory in which a restore was interrupted.
 pub(super) fn refuse_unfinished_restore(dir: &Path) -> Result<(), OpenError> {
     let file = unfinished(dir);
-    if file.exists() { Err(OpenError::UnfinishedRestore { dir: dir.into(), file }) } else { Ok(()) }
+    if fs::symlink_metadata(&file).is_ok() {
+        Err(OpenError::UnfinishedRestore { dir: dir.into(), file })
+    } else {
+        Ok(())
+    }
 }
 
 fn unfinished(dir: &Path) -> PathBuf {
     dir.join("conclave.db.restoring")
 }
 
-/// Copies the database at `from` into the file `to`, in one piece and one transaction.
-fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
-    // Looked at but not opened: on Unix, closing any other handle of a file would end the locks that SQLite
-    // has on it for a server in this very process.
-    fs::metadata(from).map_err(|source| OpenError::io(from, source))?;
-    let source = open_source(from)?;
-    if schema::version(&source, from)? == 0 {
-        return Err(OpenError::NotOurs { file: from.into() });
+/// Copies a file that is no link to a new one, durably.
+fn copy_bytes(old: &Path, new: &Path) -> io::Result<()> {
+    let mut from = home::private_file_itself().write(false).create(false).open(old)?;
+    let mut to = home::private_file_itself().create_new(true).open(new)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()
+}
+
+/// Copies the database `source`, which is at `from`, into the new file `to`, in one piece and one transaction. What an
+/// earlier copy left there is removed.
+fn copy(source: &Connection, from: &Path, to: &Path) -> Result<fs::File, OpenError> {
+    let io = |source| OpenError::io(to, source);
+    match fs::remove_file(to) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(io(source)),
+        _ => {}
     }
-    home::private_file().truncate(true).open(to).map_err(|source| OpenError::io(to, source))?;
+    let file = home::private_file_itself().create_new(true).open(to).map_err(io)?;
     let failed = |error| OpenError::sqlite(to, error);
-    let mut target = schema::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    let to = &real(to).map_err(io)?;
+    let mut target = schema::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW)
+        .map_err(failed)?;
+    // Nothing that appears beside it from now on is read.
+    target.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
     {
-        let backup = Backup::new(&source, &mut target).map_err(failed)?;
+        let backup = Backup::new(source, &mut target).map_err(failed)?;
         // All pages in one step are one moment of the source. Who opens or closes it keeps it for a moment.
         let mut tries = 0;
         while backup.step(-1).map_err(failed)? != StepResult::Done {
@@ -146,14 +166,34 @@ fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
     // A single file, with no log beside it.
     target.pragma_update(None, "journal_mode", "DELETE").map_err(failed)?;
     target.close().map_err(|(_, error)| failed(error))?;
-    fs::File::open(to).and_then(|file| file.sync_all()).map_err(|source| OpenError::io(to, source))
+    file.sync_all().map_err(io)?;
+    Ok(file)
 }
 
-/// Opens a database to be read: with its log where there is one, which takes writing to the index beside it.
-fn open_source(file: &Path) -> Result<Connection, OpenError> {
-    schema::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE)
-        .or_else(|_| schema::connect(file, OpenFlags::SQLITE_OPEN_READ_ONLY))
-        .map_err(|error| OpenError::sqlite(file, error))
+/// Opens a database of ours to be read: with its log where there is one, which takes writing to the index beside it.
+/// In a directory of another user's no link is followed, and nothing is repaired.
+fn open_source(file: &Path, foreign: bool) -> Result<Connection, OpenError> {
+    // Looked at but not opened: on Unix, closing any other handle of a file would end the locks that SQLite
+    // has on it for a server in this very process.
+    fs::metadata(file).map_err(|source| OpenError::io(file, source))?;
+    let read = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let opened = if foreign {
+        let real = real(file).map_err(|source| OpenError::io(file, source))?;
+        schema::connect(&real, read | OpenFlags::SQLITE_OPEN_NOFOLLOW)
+    } else {
+        schema::connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| schema::connect(file, read))
+    };
+    let connection = opened.map_err(|error| OpenError::sqlite(file, error))?;
+    if schema::version(&connection, file)? == 0 {
+        return Err(OpenError::NotOurs { file: file.into() });
+    }
+    Ok(connection)
+}
+
+/// `file` in its directory's real place: SQLite, told not to follow links, takes none in the directory's path either.
+fn real(file: &Path) -> io::Result<PathBuf> {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(fs::canonicalize(dir)?.join(file.file_name().unwrap_or_default()))
 }
 
 /// Reads every page and index of `file`, a copy of `original`.

@@ -13,10 +13,29 @@ use crate::backend::StoreError;
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process serves it.
-    #[error("the data directory {dir} is in use by another server", dir = .dir.display())]
+    #[error("the data directory {dir} is in use by another server{holder}", dir = .dir.display(), holder = shown(*.process))]
     InUse {
         /// The directory.
         dir: PathBuf,
+        /// The process that holds it, if it said so.
+        process: Option<u32>,
+    },
+    /// Everyone on the machine may write to it.
+    #[error("the data directory {dir} can be written to by everyone (mode {mode:04o})", dir = .dir.display())]
+    Exposed {
+        /// The directory.
+        dir: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file in somebody else's directory belongs to neither its owner nor to this process: following it could
+    /// change a file elsewhere.
+    #[error("{path} is {what}, not a file of the data directory's owner", path = .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        what: &'static str,
     },
     /// It cannot be made or written to.
     #[error("cannot write to the data directory {dir}: {source}", dir = .dir.display())]
@@ -92,7 +111,16 @@ impl OpenError {
     /// What to do about it.
     pub fn advice(&self) -> String {
         match self {
+            Self::InUse { process: Some(process), .. } => {
+                format!("stop that server (`kill {process}`), or name another directory with --data-dir")
+            }
             Self::InUse { .. } => "stop that server, or name another directory with --data-dir".into(),
+            Self::Exposed { dir, .. } => {
+                format!("check that nobody changed anything in it, then run `chmod 700 {}`", dir.display())
+            }
+            Self::Foreign { path, .. } => {
+                format!("find out who put it there (`ls -l {}`), then delete it", path.display())
+            }
             Self::Unwritable { dir, .. } => format!(
                 "make it writable for this user (see `ls -ld {}`), or name another with --data-dir",
                 dir.display()
@@ -141,6 +169,10 @@ impl OpenError {
             },
         }
     }
+}
+
+fn shown(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |process| format!(" (process {process})"))
 }
 
 impl StoreError {

@@ -72,6 +72,7 @@ impl Journal {
         let home = if options.ephemeral { Home::temporary()? } else { Home::take(dir)? };
         backup::refuse_unfinished_restore(home.dir())?;
         let file = home.database();
+        home.refuse_foreign(&file)?;
         let connection = schema::open(&file, &options)?;
         let server_id = schema::server_id(&connection, &file)?;
         Ok(Self { connection, file, server_id, options, home })

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::HandshakeError;
+use tungstenite::http::header::HOST;
 use tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message, WebSocket};
@@ -125,7 +126,13 @@ impl Socket {
             format!("ws://{}/", dial.address).into_client_request().map_err(|why| ended(&why))?;
         for (name, value) in &dial.headers {
             let value = HeaderValue::from_str(value).map_err(|why| ended(&why))?;
-            request.headers_mut().append(HeaderName::from_static(name), value);
+            let name = HeaderName::from_static(name);
+            // There is one already.
+            if name == HOST {
+                request.headers_mut().insert(name, value);
+            } else {
+                request.headers_mut().append(name, value);
+            }
         }
         let config = WebSocketConfig::default()
             .read_buffer_size(8 << 10)

@@ -64,7 +64,15 @@ impl RunningServer {
     /// What it says if it cannot start.
     pub fn start<S: ServerShell>(dir: &Path, options: Options) -> Result<Self, String> {
         let Options { hub, admission, bounds, retention, trusted_proxies, clock, journal, tls } = options;
-        let options = server::Options { hub, admission, bounds, retention, trusted_proxies, clock };
+        let options = server::Options {
+            hub,
+            admission,
+            bounds,
+            retention,
+            trusted_proxies,
+            clock,
+            ..server::Options::default()
+        };
         let journal = Journal::open(dir, journal).map_err(|why| why.to_string())?;
         let tls = tls.map(|(certificate, key)| Tls::load(&certificate, &key)).transpose();
         let tls = tls.map_err(|why| why.to_string())?;

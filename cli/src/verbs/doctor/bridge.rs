@@ -12,7 +12,7 @@ use conclave_core::level::Level;
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
-use conclave_shell_tokio::client::{Arrival, Credentials, Session};
+use conclave_shell_tokio::client::{Arrival, Credentials, DialOptions, Session};
 use conclave_store::config::{Change, ConfigFile, Server, ServerUrl};
 use conclave_store::keystore;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let dir = context.dir().map_err(|error| text(&error))?;
     let key = keystore::load(dir).map_err(|error| text(&error))?;
-    let options = options(&doctor.net.dial);
+    let options = options(&doctor.net.dial, &context.config().unwrap_or_default(), url);
     let credentials =
         Credentials { key, handle: own_handle(ONE_SHOT).map_err(|error| text(&error))?, claim: None };
     let mut session =
@@ -63,7 +63,7 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
         Stage::set(dir, url, &own).map_err(|error| format!("no bridge could be prepared: {error}"))?;
     let handle = own_handle("doctor").map_err(|error| text(&error))?;
     let target = SessionPath { session: handle, ..own.clone() };
-    let mut bridge = Bridge::start(&stage, url, &target, doctor, options.timeout)
+    let mut bridge = Bridge::start(&stage, url, &target, &options)
         .map_err(|error| format!("it could not be started: {error}"))?;
     bridge.initialize()?;
     online(runtime, &mut session, &target, options.timeout)?;
@@ -152,13 +152,13 @@ impl Bridge {
         stage: &Stage,
         url: &ServerUrl,
         target: &SessionPath,
-        doctor: &Doctor,
-        patience: Duration,
+        options: &DialOptions,
     ) -> std::io::Result<Self> {
+        let patience = options.timeout;
         let mut process = Process::new(std::env::current_exe()?);
         process.arg("bridge").arg("--config-dir").arg(&stage.dir);
         process.args(["--server", url.as_str(), "--as", target.session.as_str()]);
-        if let Some(ca) = &doctor.net.dial.ca {
+        if let Some(ca) = &options.ca {
             process.arg("--ca").arg(ca);
         }
         let mut child = process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;

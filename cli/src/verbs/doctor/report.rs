@@ -3,7 +3,7 @@
 use conclave_store::config::ServerUrl;
 use serde_json::{Value, json};
 
-use crate::output::{BAD, GOOD, STRONG, WARN, line, styled};
+use crate::output::{BAD, GOOD, STRONG, WARN, hanging, line, styled};
 use crate::{Context, Failure};
 
 /// How something is.
@@ -53,11 +53,12 @@ pub(super) struct Report<'a> {
     server: Option<ServerUrl>,
     findings: Vec<Value>,
     bad: usize,
+    warned: usize,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(context: &'a Context) -> Self {
-        Self { context, server: None, findings: Vec::new(), bad: 0 }
+        Self { context, server: None, findings: Vec::new(), bad: 0, warned: 0 }
     }
 
     /// What follows is about this server.
@@ -77,6 +78,7 @@ impl<'a> Report<'a> {
             Verdict::Bad => ("fail", styled(BAD, "FAIL")),
         };
         self.bad += usize::from(verdict == Verdict::Bad);
+        self.warned += usize::from(verdict == Verdict::Warn);
         if self.context.output.is_json() {
             self.findings.push(json!({
                 "server": self.server.as_ref().map(ServerUrl::as_str),
@@ -87,11 +89,13 @@ impl<'a> Report<'a> {
             }));
             return Ok(());
         }
-        self.context.output.text(format_args!("{mark}  {check:<10}  {}", line(&what)))?;
+        self.context.output.text(format_args!("{mark}  {check:<10}  {}", hanging(&line(&what), 18)))?;
         if !next.is_empty() {
-            self.context
-                .output
-                .text(format_args!("                  {STRONG}next:{STRONG:#} {}", line(&next)))?;
+            self.context.output.text(format_args!(
+                "{:18}{STRONG}next:{STRONG:#} {}",
+                "",
+                hanging(&line(&next), 24)
+            ))?;
         }
         Ok(())
     }
@@ -101,10 +105,12 @@ impl<'a> Report<'a> {
         if output.is_json() {
             output.json(&json!({ "ok": self.bad == 0, "checks": self.findings }))?;
         } else {
-            let all = match self.bad {
-                0 => styled(GOOD, "All is well."),
-                1 => styled(BAD, "One check failed."),
-                bad => styled(BAD, format_args!("{bad} checks failed.")),
+            let all = match (self.bad, self.warned) {
+                (0, 0) => styled(GOOD, "All is well."),
+                (0, 1) => styled(WARN, "No check failed; one needs a look."),
+                (0, warned) => styled(WARN, format_args!("No check failed; {warned} need a look.")),
+                (1, _) => styled(BAD, "One check failed."),
+                (bad, _) => styled(BAD, format_args!("{bad} checks failed.")),
             };
             output.text(format_args!("\n{all}"))?;
         }

@@ -44,7 +44,7 @@ fn check_on(
     key: Option<&SecretKey>,
     config: Option<&Config>,
 ) -> Result<bool, Failure> {
-    let options = options(&doctor.net.dial);
+    let options = options(&doctor.net.dial, config.unwrap_or(&Config::default()), url);
     let dialed = match runtime.block_on(dial(url, &options)) {
         Ok(dialed) => dialed,
         Err(error) => {

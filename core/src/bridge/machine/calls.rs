@@ -390,5 +390,9 @@ impl Bridge {
 }
 
 fn check_text(text: &str) -> Result<(), Failure> {
-    if text.is_empty() || text.len() > MAX_TEXT { Err(Failure::Text(text.len())) } else { Ok(()) }
+    match text.len() {
+        0 => Err(Failure::NoText),
+        1..=MAX_TEXT => Ok(()),
+        len => Err(Failure::Text(len)),
+    }
 }

@@ -1,6 +1,7 @@
 //! Backups and restores.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use super::*;
@@ -215,4 +216,81 @@ fn an_interrupted_restore_is_not_served_but_can_be_repeated() {
     assert!(matches!(refused, Err(OpenError::UnfinishedRestore { .. })));
     restore(&copy, dir.path(), Replace::Yes).unwrap();
     drop(open(dir.path()));
+}
+
+/// A data directory of another user's, and a file of root's outside of it; `None` where this is not root.
+#[cfg(unix)]
+fn somebody_elses() -> Option<(tempfile::TempDir, tempfile::TempDir, PathBuf)> {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let (dir, roots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    chown(dir.path(), Some(65_534), Some(65_534)).ok()?;
+    let victim = roots.path().join("victim");
+    fs::write(&victim, "root's own").unwrap();
+    fs::set_permissions(&victim, fs::Permissions::from_mode(0o600)).unwrap();
+    Some((dir, roots, victim))
+}
+
+#[cfg(unix)]
+#[track_caller]
+fn untouched(victim: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    assert!(fs::read(victim).unwrap() == b"root's own", "it was overwritten");
+    let found = fs::metadata(victim).unwrap();
+    assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o600), "it was given away");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_restore_by_root_follows_no_link_out_of_the_directory() {
+    use std::os::unix::fs::symlink;
+    let source = tempfile::tempdir().unwrap();
+    let copy = source.path().join("copy");
+    drop(open(source.path()));
+    backup(source.path(), &copy).unwrap();
+    for planted in ["conclave.lock", "conclave.db.restoring", "conclave.db", "conclave.db-wal"] {
+        let Some((dir, _roots, victim)) = somebody_elses() else { return };
+        symlink(&victim, dir.path().join(planted)).unwrap();
+        let restored = restore(&copy, dir.path(), Replace::Yes);
+        untouched(&victim);
+        match planted {
+            "conclave.lock" | "conclave.db" => {
+                let refused = restored.unwrap_err();
+                assert!(matches!(refused, OpenError::Foreign { .. }), "{planted}: {refused}");
+            }
+            // A name that the restore only removes or makes anew is removed.
+            _ => assert_eq!(restored.unwrap(), None, "{planted}"),
+        }
+        // A second name of root's file is as good as a link.
+        let Some((dir, roots, victim)) = somebody_elses() else { return };
+        if planted == "conclave.lock" && fs::hard_link(&victim, dir.path().join(planted)).is_ok() {
+            assert!(matches!(restore(&copy, dir.path(), Replace::Yes), Err(OpenError::Foreign { .. })));
+            untouched(&victim);
+        }
+        drop(roots);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_backup_by_root_follows_no_link_in_either_directory() {
+    use std::os::unix::fs::symlink;
+    let source = tempfile::tempdir().unwrap();
+    drop(open(source.path()));
+    let Some((to, _roots, victim)) = somebody_elses() else { return };
+    symlink(&victim, to.path().join("copy.part")).unwrap();
+    backup(source.path(), &to.path().join("copy")).unwrap();
+    untouched(&victim);
+    assert_eq!(names(to.path()), ["copy"]);
+
+    let Some((dir, _roots, _)) = somebody_elses() else { return };
+    symlink(home::database(source.path()), home::database(dir.path())).unwrap();
+    let to = tempfile::tempdir().unwrap();
+    let refused = backup(dir.path(), &to.path().join("copy")).unwrap_err();
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+    assert_eq!(names(to.path()), [""; 0]);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.collect()
 }
