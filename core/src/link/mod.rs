@@ -13,7 +13,7 @@ mod backoff;
 mod by_content;
 mod identity;
 mod live;
-pub(crate) mod refusal;
+mod refusal;
 mod requests;
 mod subscriptions;
 #[cfg(test)]
@@ -37,7 +37,7 @@ use crate::handshake::Established;
 use crate::key::SecretKey;
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
-use crate::protocol::Command;
+use crate::protocol::{Command, End};
 use crate::time::{Monotonic, Now};
 use crate::wire::client::{Client, Credentials, Event};
 
@@ -215,10 +215,8 @@ impl Link {
                 Some(refused) => self.not_let_in(now, refused, actions),
                 None => self.hang_up(now, DownReason::Handshake(error), actions),
             },
-            Some(Event::Ended { superseded: true, reason }) => self.superseded(now, &reason, actions),
-            Some(Event::Ended { superseded: false, reason }) => {
-                self.hang_up(now, DownReason::Ended(reason), actions);
-            }
+            Some(Event::Ended { end: Some(End::Superseded), text }) => self.superseded(now, &text, actions),
+            Some(Event::Ended { text, .. }) => self.hang_up(now, DownReason::Ended(text), actions),
             Some(Event::Violation(what)) => self.hang_up(now, DownReason::Protocol(what), actions),
             Some(Event::Reply { request, reply }) => self.reply(now, request, reply, actions),
             Some(Event::Delivered { channel, from, payload }) => {

@@ -12,7 +12,7 @@ use crate::handshake::{Claim, Established, HandshakeError};
 use crate::key::SecretKey;
 use crate::name::{ChannelName, Handle, SessionPath};
 use crate::payload::Payload;
-use crate::protocol::{Command, Reply};
+use crate::protocol::{Command, End, Reply};
 
 /// With what a client opens a session.
 #[derive(Clone, Debug)]
@@ -66,10 +66,10 @@ pub enum Event {
     },
     /// The server ends the session; what is unanswered may have been carried out.
     Ended {
-        /// Another session took the path.
-        superseded: bool,
-        /// The server's words, not to be trusted.
-        reason: String,
+        /// Why, if this program knows the reason.
+        end: Option<End>,
+        /// The server's text, not to be trusted.
+        text: String,
     },
     /// The server broke the protocol.
     Violation(&'static str),

@@ -240,7 +240,7 @@ impl Connection {
 fn failure(event: Event, sent: bool) -> SessionError {
     match event {
         Event::HandshakeFailed(error) => error.into(),
-        Event::Ended { reason, .. } => ended(Some(reason), sent),
+        Event::Ended { text, .. } => ended(Some(text), sent),
         Event::Violation(what) => SessionError::Unexpected(what),
         _ => SessionError::Unexpected("a message out of place"),
     }

@@ -1,14 +1,14 @@
 //! The client's side of a connection in version 1.
 //!
-//! A reply names no request: the server answers in the order of the requests. An error is the answer to the oldest
-//! unanswered request or the reason why the session ends; only its text tells which.
+//! A reply names no request: the server answers in the order of the requests. An error refuses the oldest unanswered
+//! request or ends the session; only its text tells which.
 
 use alloc::collections::VecDeque;
 use alloc::string::ToString as _;
 use alloc::vec::Vec;
 
 use super::{ServerError, ServerEvent, encode_command, server_event};
-use crate::protocol::{Command, End, Refusal, Reply};
+use crate::protocol::{Command, Refusal, Reply};
 use crate::wire::client::{Credentials, Event, RequestNumber};
 use crate::wire::reply_kind::ReplyKind;
 use crate::wire::v1::Frame;
@@ -84,9 +84,7 @@ impl Client {
             Ok(ServerEvent::Error(ServerError::Version { .. })) => {
                 Event::Violation("a mismatch of versions in a live session")
             }
-            Ok(ServerEvent::Error(ServerError::Ended { end, text })) => {
-                Event::Ended { superseded: end == End::Superseded, reason: text }
-            }
+            Ok(ServerEvent::Error(ServerError::Ended { end, text })) => Event::Ended { end: Some(end), text },
             Ok(ServerEvent::Error(ServerError::Refused(refusal))) => self.refused(refusal),
         }
     }
@@ -94,7 +92,7 @@ impl Client {
     /// A refusal answers the oldest request; without one, it is an end that this program does not know.
     fn refused(&mut self, refusal: Refusal) -> Event {
         if self.unanswered.is_empty() {
-            return Event::Ended { superseded: false, reason: refusal.to_string() };
+            return Event::Ended { end: None, text: refusal.to_string() };
         }
         self.reply(Reply::Refused(refusal))
     }
