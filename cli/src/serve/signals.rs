@@ -21,6 +21,8 @@ struct Listening {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Whether there is a terminal; one that was closed since is none.
+    on_terminal: bool,
 }
 
 #[cfg(unix)]
@@ -37,6 +39,7 @@ impl Signals {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
                 hangup: signal(SignalKind::hangup())?,
+                on_terminal: std::io::stdin().is_terminal() || std::io::stdout().is_terminal(),
             })
         };
         Self(listen().inspect_err(|why| error!(%why, "no signals: end this server by killing it")).ok())
@@ -44,9 +47,9 @@ impl Signals {
 
     /// Does what they say.
     pub(super) async fn attend(self, stop: Stop, tls: Option<Tls>, log: Lines) {
-        let Some(Listening { mut terminate, mut interrupt, mut hangup }) = self.0 else { return };
-        // Asked now: a terminal that was closed is none.
-        let on_terminal = std::io::stdin().is_terminal() || std::io::stdout().is_terminal();
+        let Some(Listening { mut terminate, mut interrupt, mut hangup, on_terminal }) = self.0 else {
+            return;
+        };
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

@@ -186,6 +186,13 @@ fn encryption_takes_a_certificate_that_is_trusted() {
     let file = scene.dir().join("certificate.pem");
     let mut trusting = Agent::new(scene.bridge("alice", &["--as", "x", "--ca", file.to_str().unwrap()]));
     assert_eq!(trusting.until_connected(), "alice/m/x");
+    // Registering remembered it.
+    let mut remembering = Agent::new(scene.bridge("alice", &["--as", "z"]));
+    assert_eq!(remembering.until_connected(), "alice/m/z");
+    let config = scene.dir().join("alice").join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("ca = ")).collect();
+    std::fs::write(&config, lines.join("\n")).unwrap();
     let mut strict = Agent::new(scene.bridge("alice", &["--as", "y"]));
     let notice = strict.notice();
     assert!(notice.contains("down") && notice.contains("ertificate"), "{notice}");

@@ -76,7 +76,7 @@ fn on_tmpfs(dir: &Path, mount: &str) -> Option<Command> {
 fn a_full_disk_is_an_error_to_the_poster_until_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
     let mount = format!(
-        "mount -t tmpfs -o size=3m conclave '{0}' && head -c 1000000 /dev/zero > '{0}/ballast'",
+        "mount -t tmpfs -o size=3m,mode=0700 conclave '{0}' && head -c 1000000 /dev/zero > '{0}/ballast'",
         dir.path().display()
     );
     let Some(command) = on_tmpfs(dir.path(), &mount) else { return };
@@ -104,7 +104,7 @@ fn a_directory_that_cannot_be_written_is_said_at_the_start() {
 #[test]
 fn a_file_system_that_is_read_only_is_said_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let mount = format!("mount -t tmpfs -o ro conclave '{}'", dir.path().display());
+    let mount = format!("mount -t tmpfs -o ro,mode=0700 conclave '{}'", dir.path().display());
     let Some(mut command) = on_tmpfs(dir.path(), &mount) else { return };
     let (code, out, err) = super::process::run(&mut command);
     assert_eq!((code, &*out), (1, ""));
