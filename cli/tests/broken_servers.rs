@@ -160,7 +160,7 @@ fn a_wrong_answer_is_told() {
         }
     });
     let home = knows(&confused);
-    home.run(["who"]).fails(1, "something else than what was asked", "conclave doctor");
+    home.run(["who"]).fails(1, "a reply of another kind than the request", "conclave doctor");
 }
 
 fn issue(names: &[&str]) -> (tempfile::TempDir, Vec<String>) {

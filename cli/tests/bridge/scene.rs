@@ -63,6 +63,17 @@ impl Scene {
     pub(crate) fn freeze_server(&self) {
         let id = self.server.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-STOP", &id]).status().unwrap().success());
+        // A thread that is running when the signal comes goes on for a moment: the kernel shows when all have stopped.
+        let stopped = |stat: &str| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        let tasks = || std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+        let all_stopped = || {
+            tasks().all(|task| {
+                std::fs::read_to_string(task.unwrap().path().join("stat")).is_ok_and(|stat| stopped(&stat))
+            })
+        };
+        while cfg!(target_os = "linux") && !all_stopped() {
+            std::thread::yield_now();
+        }
     }
 
     /// Starts the server: at first on a port of the system's, later on the same.
