@@ -237,6 +237,13 @@ const MUTATIONS: &[Mutation] = &[
         "if *from == conn {",
         "if *from == conn && false {",
     ),
+    mutation(
+        "items are taken after the last word",
+        "pump.rs",
+        "let mut progress = self.is_live() && self.take_items(carrier);",
+        "let mut progress = self.take_items(carrier);",
+    ),
+    mutation("the end waits for a peer that does not read", "mailbox.rs", "!(room || self.closed)", "!room"),
 ];
 
 fn repository() -> PathBuf {

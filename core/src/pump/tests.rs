@@ -13,6 +13,7 @@ use crate::hub::RequestId;
 use crate::key::SecretKey;
 use crate::mailbox::Queue;
 use crate::name::SessionPath;
+use crate::payload::Payload;
 use crate::protocol::Reply;
 use crate::wire::v1::Frame;
 use crate::wire::websocket;
@@ -186,7 +187,9 @@ fn after_the_last_word_nothing_is_taken_submitted_or_said() {
     let (mut pump, mut bench) = session();
     bench.arrived.extend([b"no frame".to_vec(), post()]);
     assert_eq!(pump.run(&mut bench), Progress::Parting);
-    bench.mailbox.push(Item::Reply { request: RequestId(0), reply: Reply::Pong });
+    let path = Arc::new(SessionPath::new("u", "m", "s").unwrap());
+    let payload = Payload::Plain(String::from("late"));
+    bench.mailbox.push(Item::Whisper { from: path.clone(), target: path, payload });
     bench.ended = true;
     while pump.run(&mut bench) != Progress::Ended {}
     assert_eq!(messages(&bench.written), (1, true));

@@ -247,7 +247,10 @@ impl Carrier for Polled<'_> {
     }
 
     fn write(&mut self, queue: &mut WriteQueue) -> Result<bool, Gone> {
-        let Self { world, wire, .. } = self;
+        let Self { world, wire, outside } = self;
+        if outside.shut_down && !queue.is_empty() {
+            world.fail(format!("on connection {wire}, something is written after the end"));
+        }
         let mut room = world.plan.window.saturating_sub(world.wires[*wire].unread);
         if room == 0 || queue.is_empty() {
             return Ok(false);
@@ -280,6 +283,7 @@ impl Carrier for Polled<'_> {
     }
 
     fn shut_down(&mut self) -> Result<bool, Gone> {
+        self.outside.shut_down = true;
         self.world.send_down(self.wire, Down::End("end of file"));
         Ok(true)
     }

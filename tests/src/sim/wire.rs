@@ -58,6 +58,8 @@ pub(super) struct Outside {
     pub(super) arrived: VecDeque<Vec<u8>>,
     /// The peer has sent its end.
     pub(super) ended: bool,
+    /// The server has sent its end.
+    pub(super) shut_down: bool,
 }
 
 /// A mailbox, as the engine and the connection hold it.
@@ -118,6 +120,7 @@ impl Wire {
                     mailbox: Mailbox::new(number, most),
                     arrived: VecDeque::new(),
                     ended: false,
+                    shut_down: false,
                 },
                 woken: false,
             })),
