@@ -4,10 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use conclave_core::handshake::Claim;
+use conclave_core::key::{PublicKey, SecretKey};
 use conclave_core::name::{Handle, sanitize};
 use conclave_core::protocol::{Command, Reply};
+use conclave_core::stream::{Notice, StreamReply};
+use conclave_core::wire::client::{KeyUse, Session as Terms};
 use conclave_shell_tokio::client::{Credentials, DialOptions, Session, SessionError, dial as dial_url};
-use conclave_store::config::{Change, Config, Server, ServerUrl};
+use conclave_store::config::{Change, Config, Pin, Server, ServerUrl};
 use tokio::runtime::Runtime;
 
 use crate::args::{Dial, Net};
@@ -20,6 +23,7 @@ pub(crate) struct Connection<'a> {
     context: &'a Context,
     runtime: Option<Runtime>,
     session: Option<Session>,
+    key: KeyUse,
     /// The server.
     pub(crate) url: ServerUrl,
 }
@@ -28,14 +32,33 @@ impl<'a> Connection<'a> {
     /// Opens a session on the server that is meant.
     pub(crate) fn open(context: &'a Context, net: &Net) -> Result<Self, Failure> {
         let url = context.server(net.server.as_deref())?;
-        let key = context.key()?;
+        let (config, key) = (context.config()?, context.key()?);
+        let pin = pin_now(Some(&config), &url, &key, &net.dial)?;
+        let key = Pin::key(pin, key);
         let public = key.public();
         let credentials = Credentials { key, handle: own_handle(ONE_SHOT)?, claim: None };
-        let connection = Self::with(context, url, credentials, &net.dial);
-        let connection = connection?.map_err(|(url, error)| {
-            explain::opening(&url, context.config().unwrap_or_default().server(&url), &public, &error)
-        })?;
-        connection.learn(&net.dial)?;
+        let connection = Self::with(context, url, credentials, None, &net.dial);
+        let connection = connection?
+            .map_err(|(url, error)| explain::opening(&url, config.server(&url), &public, &error))?;
+        connection.learn(&net.dial, pin)?;
+        Ok(connection)
+    }
+
+    /// Opens a session of version 2 where the server speaks it, otherwise one of version 1.
+    pub(crate) fn open_newest(context: &'a Context, net: &Net) -> Result<Self, Failure> {
+        let url = context.server(net.server.as_deref())?;
+        let config = context.config()?;
+        let key = context.key()?;
+        let pin = pin_now(Some(&config), &url, &key, &net.dial)?;
+        let public = Pin::key(pin, key.clone()).public();
+        let credentials = Credentials { key, handle: own_handle(ONE_SHOT)?, claim: None };
+        let derived = pin.is_some_and(|pin| pin.derived);
+        let terms = terms(pin, if derived { KeyUse::PerServer } else { KeyUse::Shared })?;
+        let connection = Self::with(context, url, credentials, Some(terms), &net.dial);
+        let connection = connection?
+            .map_err(|(url, error)| explain::opening(&url, config.server(&url), &public, &error))?;
+        let pin = pin.or_else(|| Some(Pin { server_key: connection.server_key()?, derived: false }));
+        connection.learn(&net.dial, pin)?;
         Ok(connection)
     }
 
@@ -44,25 +67,33 @@ impl<'a> Connection<'a> {
         context: &'a Context,
         url: ServerUrl,
         claim: Option<Claim>,
+        key: KeyUse,
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
         let credentials = Credentials { key: context.key()?, handle: own_handle(ONE_SHOT)?, claim };
-        Self::with(context, url, credentials, dial)
+        let terms = terms(context.config()?.pin(&url), key)?;
+        Self::with(context, url, credentials, Some(terms), dial)
     }
 
     fn with(
         context: &'a Context,
         url: ServerUrl,
         credentials: Credentials,
+        terms: Option<Terms>,
         dial: &Dial,
     ) -> Result<Result<Self, (ServerUrl, SessionError)>, Failure> {
         let runtime = runtime()?;
         let options = options(dial, &context.config().unwrap_or_default(), &url);
+        let key = terms.as_ref().map_or(KeyUse::Shared, |terms| terms.key);
         context.output.detail(format_args!("connecting to {url}"));
-        match runtime.block_on(Session::open(&url, credentials, &options)) {
+        let opened = match terms {
+            None => runtime.block_on(Session::open(&url, credentials, &options)),
+            Some(terms) => runtime.block_on(Session::open_newest(&url, credentials, terms, &options)),
+        };
+        match opened {
             Ok(session) => {
                 context.output.detail(format_args!("established as {}", line(&session.path().to_string())));
-                Ok(Ok(Self { context, runtime: Some(runtime), session: Some(session), url }))
+                Ok(Ok(Self { context, runtime: Some(runtime), session: Some(session), key, url }))
             }
             Err(error) => {
                 runtime.shutdown_background();
@@ -77,16 +108,26 @@ impl<'a> Connection<'a> {
         Some(Server { url: self.url.clone(), username: path.user.clone(), machine: path.machine.clone() })
     }
 
+    /// Which key of this machine a session of version 2 was opened with.
+    pub(crate) fn key_use(&self) -> KeyUse {
+        self.key
+    }
+
     /// The session.
     pub(crate) fn session(&self) -> Option<&Session> {
         self.session.as_ref()
     }
 
     /// Writes down where this machine turned out to be enrolled: by `machine add` on another one, say.
-    fn learn(&self, dial: &Dial) -> Result<(), Failure> {
+    fn learn(&self, dial: &Dial, pin: Option<Pin>) -> Result<(), Failure> {
         let Some(server) = self.registration() else { return Ok(()) };
         let config = self.context.config()?;
+        let pin = pin.filter(|pin| config.pin(&self.url) != Some(*pin));
+        let pin = pin.map(|pin| Change::SetPin(self.url.clone(), pin));
         if config.server(&self.url) == Some(&server) {
+            if let Some(pin) = pin {
+                self.context.config_file()?.change(&[pin])?;
+            }
             return Ok(());
         }
         if let Some(known) = self.known_as(&config, &server, dial) {
@@ -94,7 +135,8 @@ impl<'a> Connection<'a> {
             self.context.output.detail(text);
             return Ok(());
         }
-        self.context.config_file()?.change(&[Change::AddServer(server.clone())])?;
+        let changes: Vec<Change> = [Change::AddServer(server.clone())].into_iter().chain(pin).collect();
+        self.context.config_file()?.change(&changes)?;
         let shown = format!("{}/{}", server.username, server.machine);
         self.context.output.note(format_args!("noted: this machine is {} on {}", line(&shown), self.url));
         Ok(())
@@ -117,6 +159,11 @@ impl<'a> Connection<'a> {
         alike.find(is_it).map(|other| other.url.clone())
     }
 
+    /// The server's key, if the session speaks version 2.
+    pub(crate) fn server_key(&self) -> Option<PublicKey> {
+        self.session.as_ref()?.server_key()
+    }
+
     /// Asks the server for something.
     pub(crate) fn request(&mut self, command: &Command) -> Result<Reply, Failure> {
         let (Some(runtime), Some(session)) = (&self.runtime, &mut self.session) else {
@@ -127,10 +174,20 @@ impl<'a> Connection<'a> {
         answer.map_err(|error| explain::request(&self.url, command, &error))
     }
 
+    /// Waits for the next notice of version 2.
+    pub(crate) fn notice(&mut self, patience: Duration) -> Result<Option<Notice>, Failure> {
+        let (Some(runtime), Some(session)) = (&self.runtime, &mut self.session) else {
+            return Err(Failure::new("the connection has ended", "type it again"));
+        };
+        let waited = runtime.block_on(session.notice(patience));
+        waited.map_err(|error| explain::request(&self.url, &Command::Ping, &error))
+    }
+
     /// Asks for something whose answer says no more than that it was done.
     pub(crate) fn done(&mut self, command: &Command) -> Result<(), Failure> {
         match self.request(command)? {
-            Reply::Done(_) | Reply::Sent | Reply::Joined(_) => Ok(()),
+            Reply::Done(_) | Reply::Sent | Reply::Joined(_) | Reply::Pong => Ok(()),
+            Reply::Stream(StreamReply::Done) => Ok(()),
             _ => Err(unexpected(&self.url)),
         }
     }
@@ -163,10 +220,52 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     })
 }
 
+/// The server's key and which key of this machine it knows. A server that the configuration knows by another URL only
+/// is recognized by the key that it proves.
+pub(crate) async fn pin_at(
+    config: Option<&Config>,
+    url: &ServerUrl,
+    machine: &SecretKey,
+    options: &DialOptions,
+) -> Result<Option<Pin>, Failure> {
+    if let Some(config) = config
+        && (config.server(url).is_some() || !config.pins.iter().any(|(_, pin)| pin.derived))
+    {
+        return Ok(config.pin(url));
+    }
+    let credentials = Credentials { key: machine.clone(), handle: own_handle(ONE_SHOT)?, claim: None };
+    let terms = terms(None, KeyUse::PerServer)?;
+    let session = Session::open_newest(url, credentials, terms, options).await.ok();
+    let server_key = session.and_then(|session| session.server_key());
+    Ok(server_key.map(|server_key| Pin { server_key, derived: true }))
+}
+
+/// [`pin_at`], on a runtime of its own.
+pub(crate) fn pin_now(
+    config: Option<&Config>,
+    url: &ServerUrl,
+    machine: &SecretKey,
+    dial: &Dial,
+) -> Result<Option<Pin>, Failure> {
+    let runtime = runtime()?;
+    let options = options(dial, config.unwrap_or(&Config::default()), url);
+    let pin = runtime.block_on(pin_at(config, url, machine, &options));
+    runtime.shutdown_background();
+    pin
+}
+
+/// What a session of version 2 that ends soon asks for.
+fn terms(pin: Option<Pin>, key: KeyUse) -> Result<Terms, Failure> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce)
+        .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
+    Ok(Terms { nonce, pinned: pin.map(|pin| pin.server_key), key, keep: false })
+}
+
 /// How to dial a server, as typed or remembered.
 pub(crate) fn options(dial: &Dial, config: &Config, url: &ServerUrl) -> DialOptions {
     let ca = dial.ca.clone().or_else(|| config.ca(url).map(Path::to_path_buf));
-    DialOptions { timeout: dial.timeout(), ca }
+    DialOptions { timeout: dial.timeout(), ca, subprotocol: None }
 }
 
 /// How long another server may take to say whether it is this one.

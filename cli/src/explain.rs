@@ -79,6 +79,9 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
         _ if matches!(refusal, Refusal::RegistrationClosed | Refusal::UsersFull) => {
             format!("ask the server's operator; {yours}")
         }
+        Code::PermissionDenied | Code::QuotaExceeded => {
+            format!("ask the server's operator, or choose another name; {yours}")
+        }
         _ => format!("choose another name; {yours}"),
     };
     Failure::new(format!("{url} does not register '{user}': {refusal}"), next)
@@ -103,6 +106,12 @@ pub(crate) fn request(url: &ServerUrl, command: &Command, error: &SessionError) 
 fn general(url: &ServerUrl, error: &SessionError) -> Failure {
     let next = match error {
         SessionError::Dial(dial) => return Failure::new(dial.to_string(), dial.advice()),
+        SessionError::Handshake(HandshakeError::ServerKeyChanged { .. }) | SessionError::Downgrade => {
+            format!(
+                "if its operator set {url} up anew, remove server_key and derived_key of it in config.toml and register \
+             again; if not, somebody sits between you and the server"
+            )
+        }
         SessionError::Handshake(HandshakeError::VersionMismatch { .. }) => {
             "compare the versions: `conclave --version` here and on the server".into()
         }

@@ -24,8 +24,10 @@ fn registering_claims_a_name_once_and_writes_it_down() {
     assert_eq!(
         file,
         format!(
-            "default_permission = \"notify\"\n\n[[servers]]\nurl = \"{}\"\nusername = \"ann\"\nmachine = \"desk\"\n",
-            server.url
+            "default_permission = \"notify\"\n\n[[servers]]\nurl = \"{}\"\nusername = \"ann\"\nmachine = \"desk\"\n\
+             server_key = \"{}\"\nderived_key = true\n",
+            server.url,
+            file.split("server_key = \"").nth(1).and_then(|rest| rest.get(..43)).unwrap_or_default()
         )
     );
     let again = ann.run([&register[..], &["--json"]].concat()).json();
@@ -169,7 +171,11 @@ fn a_message_is_sent_as_typed_as_piped_and_as_nothing_else() {
     send(b"piped\n", &[]).ok();
     send(b"dash\r\n", &["-"]).ok();
     send(b"two\nlines\n\n", &["-"]).ok();
-    assert_eq!(send(b"", &["--json", "json"]).json(), json!({ "server": server.url, "channel": "ops" }));
+    let sent = send(b"", &["--json", "json"]).json();
+    assert_eq!(
+        (&sent["server"], &sent["channel"], &sent["seq"]),
+        (&json!(server.url), &json!("ops"), &json!(5))
+    );
     send(b"", &[]).fails(2, "no text", "pipe it in");
     send(b"\n", &["-"]).fails(2, "no text", "pipe it in");
     send(b"\xff\xfe", &["-"]).fails(1, "UTF-8", "base64");

@@ -10,7 +10,7 @@ use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Command;
 use conclave_core::record::Record;
-use conclave_core::wire::edge;
+use conclave_core::wire::v1::edge;
 use conclave_core::wire::v1::handshake::{Handshake, Step};
 use conclave_core::wire::v1::{self, Frame, Path};
 use divan::counter::ItemsCount;
@@ -93,6 +93,7 @@ fn post(bencher: Bencher<'_, '_>, subscribers: u64) {
 struct Null;
 
 impl Outbound for Null {
+    fn probe(&mut self, _: ConnId) {}
     fn send(&mut self, conn: ConnId, item: Item) {
         black_box((conn, &item));
     }

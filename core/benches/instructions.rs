@@ -14,7 +14,7 @@ use conclave_core::hub::{BatchId, ConnId, Read, RequestId};
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::record::Record;
-use conclave_core::wire::edge;
+use conclave_core::wire::v1::edge;
 use conclave_core::wire::v1::{Frame, Path, Payload as WirePayload};
 
 #[path = "../tests/crowd/mod.rs"]
@@ -113,6 +113,7 @@ fn post<const SUBSCRIBERS: u64>(rounds: u64) {
 fn fan_out(rounds: u64) {
     struct Nobody;
     impl Outbound for Nobody {
+        fn probe(&mut self, _: ConnId) {}
         fn send(&mut self, conn: ConnId, item: Item) {
             black_box((conn, item));
         }

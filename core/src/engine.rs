@@ -3,7 +3,7 @@
 //! A round ([`Engine::round`]) hands the hub what has arrived, ends with one commit for all of it, carries the hub's
 //! actions out, and wakes each connection that it left something for, after everything is in place. What the engine
 //! works with is its [`Host`]: the queue of arrivals, the store, the wakers. A session whose mailbox is full is ended
-//! in the same round.
+//! in the same round, or reads from the store what it was not sent.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use crate::handshake::Proven;
 use crate::hub::{Action, BatchId, ConnId, Hub, Input, Read};
 use crate::mailbox::Pushed;
 use crate::protocol::CloseReason;
-use crate::record::Record;
+use crate::record::{ChannelId, Record};
 use crate::time::{Monotonic, Now};
 
 /// Arrivals of one round: enough to fill a commit, few enough that nobody waits long for the next.
@@ -56,6 +56,9 @@ pub trait Host<M> {
     /// Reads a page of history, which arrives later as [`Input::HistoryRead`].
     fn read(&mut self, read: Read);
 
+    /// The bytes that a connection's peer has taken since it was accepted.
+    fn taken(&mut self, mailbox: &M) -> u64;
+
     /// Wakes a connection.
     fn wake(&mut self, mailbox: M);
 
@@ -94,7 +97,7 @@ impl<M: Mailbox> Engine<M> {
             hub,
             fanout: Fanout::default(),
             actions: Vec::new(),
-            mailboxes: Mailboxes { slots: Vec::new(), to_wake: Vec::new(), overflowed: Vec::new() },
+            mailboxes: Mailboxes { slots: Vec::new(), to_wake: Vec::new(), feedback: Vec::new() },
             drained: false,
         }
     }
@@ -152,16 +155,16 @@ impl<M: Mailbox> Engine<M> {
 
     /// Carries out the hub's actions, and what carrying them out led to.
     fn carry_out(&mut self, now: Now, host: &mut impl Host<M>) {
-        while !self.actions.is_empty() {
+        while !self.actions.is_empty() || !self.mailboxes.feedback.is_empty() {
             let mailboxes = &mut self.mailboxes;
             let mut delivery = Delivery { mailboxes, host, drained: &mut self.drained };
             self.fanout.carry_out(&mut self.actions, &mut delivery);
-            let mut overflowed = core::mem::take(&mut self.mailboxes.overflowed);
-            for conn in overflowed.drain(..) {
-                self.handle(now, Input::Overflowed { conn }, host);
+            let mut feedback = core::mem::take(&mut self.mailboxes.feedback);
+            for input in feedback.drain(..) {
+                self.handle(now, input, host);
             }
             // Its room is kept.
-            self.mailboxes.overflowed = overflowed;
+            self.mailboxes.feedback = feedback;
         }
     }
 }
@@ -170,7 +173,8 @@ impl<M: Mailbox> Engine<M> {
 struct Mailboxes<M> {
     slots: Vec<Option<(ConnId, M)>>,
     to_wake: Vec<M>,
-    overflowed: Vec<ConnId>,
+    /// What the hub is to hear of the deliveries that are under way.
+    feedback: Vec<Input>,
 }
 
 impl<M: Mailbox> Mailboxes<M> {
@@ -193,17 +197,34 @@ impl<M: Mailbox> Mailboxes<M> {
         if *placed != conn {
             return;
         }
+        let resumable = match &item {
+            Item::Burst(burst) => burst.resumable(),
+            _ => None,
+        };
+        if let Some((channel, _)) = resumable
+            && self.feedback.iter().any(|input| is_lagging(input, conn, channel))
+        {
+            // It follows what was dropped.
+            return;
+        }
         match mailbox.push(item) {
             Pushed::Wake => self.to_wake.push(mailbox.clone()),
             Pushed::Behind | Pushed::Closed => {}
+            Pushed::Full if let Some((channel, seq)) = resumable => {
+                self.feedback.push(Input::Lagged { conn, channel, seq });
+            }
             Pushed::Full => {
-                self.overflowed.push(conn);
+                self.feedback.push(Input::Overflowed { conn });
                 // Nothing may follow what was dropped.
                 mailbox.push(Item::Close(CloseReason::SlowConsumer));
                 self.to_wake.push(mailbox.clone());
             }
         }
     }
+}
+
+fn is_lagging(input: &Input, conn: ConnId, channel: ChannelId) -> bool {
+    matches!(input, Input::Lagged { conn: other, channel: of, .. } if *other == conn && *of == channel)
 }
 
 /// Where the fan-out delivers to.
@@ -224,6 +245,15 @@ impl<M: Mailbox, H: Host<M>> Outbound for Delivery<'_, M, H> {
 
     fn read(&mut self, read: Read) {
         self.host.read(read);
+    }
+
+    fn probe(&mut self, conn: ConnId) {
+        if let Some(Some((placed, mailbox))) = self.mailboxes.slots.get(slot(conn))
+            && *placed == conn
+        {
+            let taken = self.host.taken(mailbox);
+            self.mailboxes.feedback.push(Input::Progressed { conn, taken });
+        }
     }
 
     fn drained(&mut self) {

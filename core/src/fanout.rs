@@ -10,24 +10,21 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::hub::{Action, BatchId, ConnId, Read, RequestId};
+use crate::handshake::Format;
+use crate::hub::{Action, Audience, BatchId, ConnId, Read, RequestId, SessionInfo};
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{CloseReason, Reply};
-use crate::record::Record;
-use crate::wire::edge;
+use crate::protocol::{CloseReason, Reply, Stamped};
+use crate::record::{ChannelId, Record};
+use crate::stream::{Notice, StreamReply};
+use crate::wire::edge::{Delivery, Encoder};
 
 /// What is queued to a connection's edge.
 #[derive(Clone, Debug)]
 pub enum Item {
     /// The connection is a session now.
-    Established {
-        /// Its path.
-        path: Arc<SessionPath>,
-        /// Whether its user is an admin of the server.
-        admin: bool,
-    },
+    Established(SessionInfo),
     /// The answer to a request.
     Reply {
         /// The request.
@@ -46,19 +43,30 @@ pub enum Item {
     },
     /// Deliveries.
     Burst(Arc<Burst>),
+    /// Something that the session did not ask for.
+    Notice(Notice),
+    /// Say when everything before this is written, or nearly.
+    Mark,
     /// The end.
     Close(CloseReason),
+}
+
+/// What a path takes on the wire, about.
+const PATH: usize = 128;
+
+fn page_size(messages: &[Stamped]) -> usize {
+    messages.iter().map(|message| message.payload.size() + PATH).sum::<usize>() + PATH
 }
 
 impl Item {
     /// About how many bytes it will be on the wire: what a queue is bounded by.
     pub fn size(&self) -> usize {
-        const PATH: usize = 128;
         match self {
             Self::Reply { reply, .. } => match reply {
-                Reply::History { messages, .. } => {
-                    messages.iter().map(|message| message.payload.size() + PATH).sum::<usize>() + PATH
+                Reply::History { messages, .. } | Reply::Stream(StreamReply::Page { messages, .. }) => {
+                    page_size(messages)
                 }
+                Reply::Stream(StreamReply::Receipts { readers, .. }) => readers.len() * PATH + PATH,
                 Reply::Presence { sessions, .. } => sessions.len() * PATH + PATH,
                 Reply::Users(users) => users.len() * 32 + PATH,
                 Reply::Channels(channels) => channels.len() * 40 + PATH,
@@ -68,34 +76,53 @@ impl Item {
             },
             Self::Whisper { payload, .. } => payload.size() + PATH,
             Self::Burst(burst) => burst.bytes.len(),
-            Self::Established { .. } | Self::Close(_) => PATH,
+            Self::Notice(notice) => match notice {
+                Notice::Deliveries { messages, .. } => page_size(messages),
+                Notice::ReceiptsMoved { readers, .. } => readers.len() * PATH + PATH,
+                _ => PATH,
+            },
+            Self::Established(_) | Self::Close(_) => PATH,
+            Self::Mark => 0,
         }
     }
 }
 
-/// Deliveries on one channel, encoded once as WebSocket messages, for all who were subscribed to it.
+/// Deliveries on one channel, encoded once as WebSocket messages, for all of one format who were subscribed to it.
 #[derive(Debug)]
 pub struct Burst {
+    format: Format,
+    stream: ChannelId,
+    /// The first message.
+    first: u64,
+    count: usize,
     bytes: Opaque<Bytes>,
-    /// Who posted each message, and where it ends.
-    messages: Vec<(ConnId, usize)>,
+    /// Who posted each message, and where it ends. Version 1 only: a session of version 2 receives its own posts, too.
+    own: Vec<(ConnId, usize)>,
 }
 
 impl Burst {
     /// How many messages there are.
     pub fn len(&self) -> usize {
-        self.messages.len()
+        self.count
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.count == 0
     }
 
-    /// Hands over what `conn` receives, in order: everything but its own posts, in as few pieces as that takes.
+    /// If a session that has no room for it can read it later: the channel and the first message.
+    pub fn resumable(&self) -> Option<(ChannelId, u64)> {
+        self.format.resumes().then_some((self.stream, self.first))
+    }
+
+    /// Hands over what `conn` receives, in order, in as few pieces as that takes.
     pub fn pieces(&self, conn: ConnId, mut piece: impl FnMut(Bytes)) {
+        if self.own.is_empty() {
+            return piece(self.bytes.0.clone());
+        }
         let (mut start, mut end) = (0, 0);
-        for (from, next) in &self.messages {
+        for (from, next) in &self.own {
             if *from == conn {
                 if start < end {
                     piece(self.bytes.slice(start..end));
@@ -121,6 +148,9 @@ pub trait Outbound {
     /// Have a page of history read.
     fn read(&mut self, read: Read);
 
+    /// Have the hub told how much a connection's peer has taken.
+    fn probe(&mut self, conn: ConnId);
+
     /// The hub is drained.
     fn drained(&mut self);
 }
@@ -135,9 +165,21 @@ pub struct Fanout {
 }
 
 struct Open {
-    to: Arc<Vec<ConnId>>,
-    bytes: Vec<u8>,
-    messages: Vec<(ConnId, usize)>,
+    stream: ChannelId,
+    to: Arc<Audience>,
+    first: u64,
+    count: usize,
+    /// One for each format that somebody in `to` has.
+    encoders: [Option<Encoder>; Format::ALL.len()],
+    own: Vec<(ConnId, usize)>,
+}
+
+impl Open {
+    fn new(stream: ChannelId, to: Arc<Audience>, first: u64) -> Self {
+        let encoders =
+            Format::ALL.map(|format| (!to.of(format).is_empty()).then(|| Encoder::new(format, stream)));
+        Self { stream, to, first, count: 0, encoders, own: Vec::new() }
+    }
 }
 
 impl Fanout {
@@ -146,27 +188,49 @@ impl Fanout {
     pub fn carry_out(&mut self, actions: &mut Vec<Action>, out: &mut impl Outbound) {
         for action in actions.drain(..) {
             match action {
-                Action::Deliver { channel, from, payload, to, except } => {
+                Action::Deliver { channel, stream, stamp, from, payload, origin, to, except } => {
                     let at = *self.by_list.entry(Arc::as_ptr(&to) as usize).or_insert_with(|| {
-                        self.open.push(Open { to, bytes: Vec::new(), messages: Vec::new() });
+                        self.open.push(Open::new(stream, to, stamp.seq));
                         self.open.len() - 1
                     });
                     let open = &mut self.open[at];
-                    edge::encode_delivery(&channel, &from, &payload, &mut open.bytes);
-                    open.messages.push((except, open.bytes.len()));
+                    open.count += 1;
+                    let delivery = Delivery {
+                        channel: &channel,
+                        stamp,
+                        from: &from,
+                        payload: &payload,
+                        origin: &origin,
+                    };
+                    for (format, encoder) in Format::ALL.into_iter().zip(&mut open.encoders) {
+                        let Some(encoder) = encoder else { continue };
+                        let end = encoder.push(delivery);
+                        if format == Format::V1 {
+                            open.own.push((except, end));
+                        }
+                    }
                 }
                 // An acknowledgement tells nothing about deliveries: it may overtake them.
-                Action::Reply { conn, request, reply: Reply::Sent } => {
-                    out.send(conn, Item::Reply { request, reply: Reply::Sent });
-                }
+                Action::Reply {
+                    conn,
+                    request,
+                    reply: reply @ (Reply::Sent | Reply::Stream(StreamReply::Stored { .. })),
+                } => out.send(conn, Item::Reply { request, reply }),
                 Action::Persist { batch, records } => out.persist(batch, records),
                 Action::Reply { conn, request, reply } => {
                     self.flush(out);
                     out.send(conn, Item::Reply { request, reply });
                 }
-                Action::Established { conn, path, admin } => {
-                    out.send(conn, Item::Established { path, admin });
+                Action::Established { conn, session } => out.send(conn, Item::Established(session)),
+                Action::Notify { conn, notice } => {
+                    self.flush(out);
+                    out.send(conn, Item::Notice(notice));
                 }
+                Action::Mark { conn } => {
+                    self.flush(out);
+                    out.send(conn, Item::Mark);
+                }
+                Action::Probe { conn } => out.probe(conn),
                 Action::Whisper { conn, from, target, payload } => {
                     self.flush(out);
                     out.send(conn, Item::Whisper { from, target, payload });
@@ -187,12 +251,18 @@ impl Fanout {
 
     fn flush(&mut self, out: &mut impl Outbound) {
         self.by_list.clear();
-        for Open { to, bytes, messages } in self.open.drain(..) {
-            let first = messages.first().map(|(from, _)| *from);
-            let only = first.filter(|first| messages.iter().all(|(from, _)| from == first));
-            let burst = Arc::new(Burst { bytes: Opaque(bytes.into()), messages });
-            for conn in to.iter().filter(|conn| only != Some(**conn)) {
-                out.send(*conn, Item::Burst(burst.clone()));
+        for Open { stream, to, first, count, encoders, mut own } in self.open.drain(..) {
+            let poster = own.first().map(|(from, _)| *from);
+            let only = poster.filter(|poster| own.iter().all(|(from, _)| from == poster));
+            for (format, encoder) in Format::ALL.into_iter().zip(encoders) {
+                let Some(encoder) = encoder else { continue };
+                let bytes = Opaque(encoder.finish().into());
+                let (own, only) =
+                    if format == Format::V1 { (core::mem::take(&mut own), only) } else { (Vec::new(), None) };
+                let burst = Arc::new(Burst { format, stream, first, count, bytes, own });
+                for conn in to.of(format).iter().filter(|conn| only != Some(**conn)) {
+                    out.send(*conn, Item::Burst(burst.clone()));
+                }
             }
         }
     }
@@ -202,6 +272,8 @@ impl Fanout {
 mod tests {
     use super::*;
     use crate::name::ChannelName;
+    use crate::record::Stamp;
+    use crate::stream::Origin;
     use crate::wire::websocket;
     use alloc::string::String;
 
@@ -214,6 +286,7 @@ mod tests {
         }
         fn persist(&mut self, _: BatchId, _: Vec<Record>) {}
         fn read(&mut self, _: Read) {}
+        fn probe(&mut self, _: ConnId) {}
         fn drained(&mut self) {}
     }
 
@@ -221,9 +294,18 @@ mod tests {
         Arc::new(SessionPath::new("u", "m", "s").unwrap())
     }
 
-    fn delivery(to: &Arc<Vec<ConnId>>, except: u64, text: &str) -> Action {
+    fn audience(format: Format, conns: &[u64]) -> Arc<Audience> {
+        let mut audience = Audience::default();
+        conns.iter().for_each(|conn| audience.insert(format, ConnId(*conn)));
+        Arc::new(audience)
+    }
+
+    fn delivery(to: &Arc<Audience>, except: u64, text: &str) -> Action {
         Action::Deliver {
             channel: ChannelName::new("c").unwrap(),
+            stream: ChannelId(0),
+            stamp: Stamp::default(),
+            origin: Origin::default(),
             from: path(),
             payload: Arc::new(Payload::Plain(String::from(text))),
             to: to.clone(),
@@ -251,7 +333,7 @@ mod tests {
 
     #[test]
     fn nobody_receives_its_own_post_and_everybody_the_rest_in_order() {
-        let to = Arc::new(alloc::vec![ConnId(1), ConnId(2), ConnId(3)]);
+        let to = audience(Format::V1, &[1, 2, 3]);
         let mut actions = alloc::vec![
             delivery(&to, 1, "a"),
             delivery(&to, 2, "b"),
@@ -275,7 +357,7 @@ mod tests {
 
     #[test]
     fn an_answer_stays_behind_the_deliveries_before_it() {
-        let to = Arc::new(alloc::vec![ConnId(1)]);
+        let to = audience(Format::V1, &[1]);
         let answer = Action::Reply { conn: ConnId(1), request: RequestId(0), reply: Reply::Pong };
         let mut actions = alloc::vec![delivery(&to, 2, "a"), answer, delivery(&to, 2, "b")];
         let mut recorder = Recorder::default();
@@ -286,7 +368,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_bodies() {
-        let to = Arc::new(alloc::vec![ConnId(1)]);
+        let to = audience(Format::V1, &[1]);
         let mut recorder = Recorder::default();
         Fanout::default().carry_out(&mut alloc::vec![delivery(&to, 2, "a secret body")], &mut recorder);
         let Item::Burst(burst) = &recorder.0[0].1 else { panic!("{:?}", recorder.0) };

@@ -32,6 +32,40 @@ pub struct Proven {
     pub session: Handle,
     /// Set if the peer registers.
     pub claim: Option<Claim>,
+    /// How the session is served.
+    pub terms: Terms,
+}
+
+/// How a session is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// How deliveries to it are encoded.
+    pub format: Format,
+    /// Whether its positions outlive the connection.
+    pub keep: bool,
+}
+
+/// How deliveries to a session are encoded. Sessions of one format share the encoded bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// Version 1.
+    #[default]
+    V1,
+    /// Version 2, protobuf.
+    V2,
+    /// Version 2, JSON.
+    V2Json,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::V2Json];
+
+    /// Whether a session that takes deliveries too slowly reads them from the store later. Version 1 has no positions: such
+    /// a session is dropped.
+    pub const fn resumes(self) -> bool {
+        !matches!(self, Self::V1)
+    }
 }
 
 /// A session that a server has established, as the client knows it.
@@ -41,6 +75,8 @@ pub struct Established {
     pub path: SessionPath,
     /// Whether the user administrates the server.
     pub admin: bool,
+    /// The server's key, which version 2 proves.
+    pub server_key: Option<PublicKey>,
 }
 
 /// Why a client's handshake ended without a session.
@@ -64,6 +100,19 @@ pub enum HandshakeError {
         end: End,
         /// The server's text.
         text: String,
+    },
+    /// The server's signature does not prove its key.
+    #[error("the server could not prove its key: somebody may sit between you and it")]
+    ServerNotProven,
+    /// The server has another key than the one that is pinned.
+    #[error(
+        "the server's key has changed: it was {pinned}, now it is {found}. Somebody may sit between you and it"
+    )]
+    ServerKeyChanged {
+        /// The key that was expected.
+        pinned: PublicKey,
+        /// The key that the server proved.
+        found: PublicKey,
     },
     /// The server's challenge is not 32 bytes long.
     #[error("the server sent a challenge of {0} bytes instead of 32")]

@@ -8,6 +8,8 @@ use core::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use hkdf::Hkdf;
+use sha2::Sha256;
 use zeroize::Zeroize as _;
 
 /// Why bytes are not a key.
@@ -116,6 +118,19 @@ impl SecretKey {
         URL_SAFE_NO_PAD.encode(self.0.as_bytes())
     }
 
+    /// The machine's key at one server, derived from this one: no server sees a key that another knows, so a proof made for
+    /// one is worthless at another. HKDF-SHA-256 (RFC 5869) with the server's key as `info`.
+    #[must_use]
+    pub fn at_server(&self, server: &PublicKey) -> Self {
+        let mut seed = [0; 32];
+        let expanded = Hkdf::<Sha256>::new(Some(b"conclave v2 machine key"), self.0.as_bytes())
+            .expand(server.as_bytes(), &mut seed);
+        debug_assert!(expanded.is_ok(), "32 bytes are no more than HKDF gives");
+        let key = Self::from_seed(&seed);
+        seed.zeroize();
+        key
+    }
+
     /// The public half.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key().to_bytes())
@@ -158,6 +173,19 @@ mod tests {
             assert_eq!(verify(&bytes, b"", &[0; 64]), None);
         }
         assert_eq!(PublicKey::new(&[2; 31]), Err(InvalidKey));
+    }
+
+    #[test]
+    fn each_server_has_a_key_of_its_own() {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let server = |seed| SecretKey::from_seed(&[seed; 32]).public();
+        let derived = key.at_server(&server(1)).public();
+        assert_eq!(derived, key.at_server(&server(1)).public());
+        let others = [key.public(), key.at_server(&server(2)).public()];
+        assert!(!others.contains(&derived));
+        assert_ne!(derived, SecretKey::from_seed(&[8; 32]).at_server(&server(1)).public());
+        // By an implementation of HKDF that is not ours (Python's cryptography 48).
+        assert_eq!(key.at_server(&server(1)).expose(), "vHpAVNCjwKc61sVYVCGfDfhMl-SKjFNyCZEI9Zt5VXU");
     }
 
     #[test]

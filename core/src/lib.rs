@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod admission;
+pub mod body;
 pub mod bridge;
 pub mod directory;
 pub mod engine;
@@ -22,6 +23,7 @@ pub mod payload;
 pub mod protocol;
 pub mod pump;
 pub mod record;
+pub mod stream;
 pub mod text;
 pub mod time;
 pub mod wire;

@@ -9,6 +9,10 @@ use crate::fanout::Item;
 
 /// Room for items that an idle mailbox keeps.
 const KEPT: usize = 64;
+/// Deliveries that a session may lag behind, in bytes, before it reads them from the store.
+const LIVE_BYTES: usize = 1 << 20;
+/// The same, in items: a burst of one short message takes more memory here than on the wire.
+const LIVE_ITEMS: usize = 512;
 
 /// The items of one mailbox.
 #[derive(Debug)]
@@ -50,13 +54,22 @@ impl Queue {
                 self.items.clear();
                 self.bytes = 0;
             }
-        } else if self.bytes > 0 && self.bytes + size > self.most {
+        } else if !matches!(item, Item::Mark) && self.is_full_for(&item, size) {
             return Pushed::Full;
         }
         self.bytes += size;
         self.items.push(item);
         // A connection without room leaves items where they are, but not its end.
         if empty || self.closed { Pushed::Wake } else { Pushed::Behind }
+    }
+
+    fn is_full_for(&self, item: &Item, size: usize) -> bool {
+        let most = match item {
+            // What does not fit is read from the store, so a slow session holds little.
+            Item::Burst(burst) if burst.resumable().is_some() => self.most.min(LIVE_BYTES),
+            _ => self.most,
+        };
+        self.bytes > 0 && (self.bytes + size > most || (most < self.most && self.items.len() >= LIVE_ITEMS))
     }
 
     /// Moves all items to `into`, which is empty; false if there are none. A connection without room takes nothing

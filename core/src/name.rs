@@ -200,6 +200,27 @@ pub fn sanitize(text: &str, fallback: &str) -> String {
     if name.is_empty() { String::from(fallback) } else { name }
 }
 
+/// Another server's name for something, whatever it is: one that is none by our rules is shown with `U+FFFD` at its front
+/// and in place of what may not stand in it, so that it is seen to be foreign and equals nobody's name.
+pub(crate) fn foreign<N>(text: &str, new: impl Fn(&str) -> Result<N, InvalidName>) -> N {
+    if let Ok(name) = new(text) {
+        return name;
+    }
+    let mut shown = String::from(char::REPLACEMENT_CHARACTER);
+    for c in text.trim().chars() {
+        let c = if c == '/' || is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c };
+        if shown.len() + c.len_utf8() > MAX_NAME_LEN {
+            break;
+        }
+        shown.push(c);
+    }
+    // The cut may have left white space at the end; the front is not white.
+    match new(shown.trim_end()) {
+        Ok(name) => name,
+        Err(_) => unreachable!("what is left has the first character and none that a name refuses"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use bytes::Bytes;
+
+use crate::body::{self, NotABody, View};
+
 /// The content of a message, relayed and stored as it came.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Payload {
@@ -11,6 +15,8 @@ pub enum Payload {
     Plain(String),
     /// Bytes that only the receivers can read; the server never looks into them.
     Encrypted(Envelope),
+    /// A body of version 2, as its sender encoded it. See [`body`].
+    Body(Bytes),
 }
 
 /// Ciphertext and the name of its key.
@@ -23,6 +29,20 @@ pub struct Envelope {
 }
 
 impl Payload {
+    /// What it says, in place.
+    ///
+    /// # Errors
+    /// [`NotABody`] for a body of version 2 that is none: a server that we do not trust may send one.
+    pub fn view(&self) -> Result<View<'_>, NotABody> {
+        match self {
+            Self::Plain(text) => Ok(View::Text(text)),
+            Self::Encrypted(envelope) => {
+                Ok(View::Sealed { ciphertext: &envelope.ciphertext, key_id: envelope.key_id.as_deref() })
+            }
+            Self::Body(body) => body::view(body),
+        }
+    }
+
     /// The content's size in bytes, for limits and metrics.
     pub fn size(&self) -> usize {
         match self {
@@ -30,6 +50,7 @@ impl Payload {
             Self::Encrypted(envelope) => {
                 envelope.ciphertext.len() + envelope.key_id.as_ref().map_or(0, String::len)
             }
+            Self::Body(body) => body.len(),
         }
     }
 }
@@ -40,6 +61,7 @@ impl fmt::Debug for Payload {
         let kind = match self {
             Self::Plain(_) => "Plain",
             Self::Encrypted(_) => "Encrypted",
+            Self::Body(_) => "Body",
         };
         write!(f, "{kind}({} bytes)", self.size())
     }

@@ -15,6 +15,7 @@ use crate::handshake::Proven;
 use crate::hub::{ConnId, Input};
 use crate::protocol::CloseReason;
 use crate::wire::edge::{Edge, Submit};
+use crate::wire::websocket::Kind;
 use crate::write_queue::WriteQueue;
 
 /// Steps of one run, so that other connections get their turn.
@@ -87,6 +88,8 @@ pub struct Pump {
     /// No more is taken while so many bytes wait to be written.
     room: usize,
     conn: Option<ConnId>,
+    /// The engine waits for room.
+    marked: bool,
     timed_out: bool,
     lingered: usize,
     state: State,
@@ -118,15 +121,15 @@ pub enum Progress {
 }
 
 impl Pump {
-    /// The pump of a new connection; `nonce` is 32 fresh random bytes. While `room` bytes wait to be written, no more
-    /// is taken.
-    pub fn new(nonce: [u8; 32], room: usize) -> Self {
+    /// The pump of a new connection. While `room` bytes wait to be written, no more is taken.
+    pub fn new(edge: Edge, room: usize) -> Self {
         Self {
-            edge: Edge::new(nonce),
+            edge,
             queue: WriteQueue::default(),
             items: Vec::new(),
             room,
             conn: None,
+            marked: false,
             timed_out: false,
             lingered: 0,
             state: State::Live,
@@ -195,6 +198,13 @@ impl Pump {
             return Ok(true);
         }
         progress |= carrier.write(&mut self.queue)?;
+        if self.marked
+            && self.queue.len() < self.room
+            && let Some(conn) = self.conn
+        {
+            self.marked = false;
+            carrier.submit(Input::Ready { conn });
+        }
         match self.state {
             // Some answers are made by the edge: a peer that does not read them is read no further.
             State::Live if self.wants_message() && self.queue.len() < self.room => {
@@ -248,10 +258,12 @@ impl Pump {
             Item::Whisper { from, target, payload } => {
                 self.edge.whisper(&from, &target, &payload, self.queue.own());
             }
-            Item::Established { path, admin } => {
-                self.edge.established(&path, admin, self.queue.own());
+            Item::Established(session) => {
+                self.edge.established(&session, self.queue.own());
                 carrier.established();
             }
+            Item::Notice(notice) => self.edge.notify(notice, self.queue.own()),
+            Item::Mark => self.marked = true,
             Item::Close(reason) => {
                 if reason.cuts_off() {
                     self.queue.abandon();
@@ -266,8 +278,15 @@ impl Pump {
         self.is_live() && self.edge.wants_message()
     }
 
-    /// Takes one whole binary message of the peer; not to be called unless [`Pump::wants_message`].
-    pub fn message(&mut self, bytes: &[u8], carrier: &mut impl Carrier) {
+    /// Takes one whole message of the peer; not to be called unless [`Pump::wants_message`].
+    pub fn message(&mut self, kind: Kind, bytes: &[u8], carrier: &mut impl Carrier) {
+        if kind != self.edge.kind() {
+            // Version 1 ignores text.
+            if !matches!(self.edge, Edge::V1(_)) {
+                self.end(&CloseReason::Malformed("a message of the other kind"), carrier);
+            }
+            return;
+        }
         let handled = self.edge.on_message(bytes, &mut carrier.generator(), self.queue.own());
         match handled {
             Ok(Some(submit)) => self.submit(submit, carrier),

@@ -1,12 +1,15 @@
 //! What is made durable. The directory is a fold over records; the store keeps them; a batch of them happens
 //! whole or not at all.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use crate::key::PublicKey;
-use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Token, Visibility};
+use crate::stream::Origin;
 use crate::time::UnixMillis;
 
 macro_rules! ids {
@@ -27,6 +30,8 @@ ids! {
     MachineId;
     /// A channel's identity.
     ChannelId;
+    /// A reader's identity.
+    ReaderId;
 }
 
 /// A message's place in its channel: the sequence is contiguous from 1, the stamp strictly increases with it.
@@ -36,6 +41,33 @@ pub struct Stamp {
     pub seq: u64,
     /// The server's clock when it took the message.
     pub ts: UnixMillis,
+}
+
+/// How far a reader has come in a channel. It claims nothing about messages up to `since`: those were skipped, or the
+/// reader was not there yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The claims begin right behind this sequence number.
+    pub since: u64,
+    /// The reader's program keeps everything up to here.
+    pub delivered: u64,
+    /// When the server learnt of that.
+    pub delivered_at: UnixMillis,
+    /// Everything up to here was put before the reader; never more than `delivered`.
+    pub seen: u64,
+    /// When the server learnt of that.
+    pub seen_at: UnixMillis,
+}
+
+/// A reader's confirmation of one message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ack {
+    /// The message.
+    pub seq: u64,
+    /// A word to its sender; may be empty.
+    pub word: Opaque<String>,
+    /// When.
+    pub at: UnixMillis,
 }
 
 /// One durable fact.
@@ -175,6 +207,39 @@ pub enum Record {
         from: Arc<SessionPath>,
         /// What it says.
         payload: Arc<Payload>,
+        /// Where it comes from.
+        origin: Origin,
+    },
+    /// A session's handle is kept: its positions outlive its connections.
+    ReaderAdded {
+        /// Its identity, the next one free.
+        reader: ReaderId,
+        /// The user.
+        user: UserId,
+        /// The machine.
+        machine: MachineId,
+        /// The handle.
+        handle: Handle,
+        /// When.
+        at: UnixMillis,
+    },
+    /// A reader stands here now.
+    CursorMoved {
+        /// The reader.
+        reader: ReaderId,
+        /// In which channel.
+        channel: ChannelId,
+        /// Where it stands.
+        cursor: Cursor,
+    },
+    /// A reader confirmed a message.
+    Acknowledged {
+        /// The reader.
+        reader: ReaderId,
+        /// In which channel.
+        channel: ChannelId,
+        /// What it confirmed.
+        ack: Ack,
     },
     /// The identities below these were given before: the next ones of a directory read from a store, where
     /// the newest may have been removed since.
@@ -185,5 +250,7 @@ pub enum Record {
         machines: u64,
         /// The next channel.
         channels: u64,
+        /// The next reader.
+        readers: u64,
     },
 }

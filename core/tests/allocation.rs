@@ -95,6 +95,7 @@ struct Null {
 }
 
 impl Outbound for Null {
+    fn probe(&mut self, _: ConnId) {}
     fn send(&mut self, _: ConnId, item: Item) {
         self.bursts += usize::from(matches!(item, Item::Burst(_)));
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use conclave_core::directory::Directory;
-use conclave_core::handshake::Proven;
+use conclave_core::handshake::{Proven, Terms};
 use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, RequestId};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
@@ -181,11 +181,11 @@ impl World {
                 if !self.posts.contains(&text.parse().unwrap()) {
                     self.breaks("what is delivered is durable");
                 }
-                for conn in to.iter().filter(|conn| **conn != except) {
-                    if !self.open.contains(conn) {
+                for conn in to.iter().filter(|conn| *conn != except) {
+                    if !self.open.contains(&conn) {
                         self.breaks("who has ended receives nothing");
                     }
-                    if *conn != ANN && channel.as_str() == PRIVATE {
+                    if conn != ANN && channel.as_str() == PRIVATE {
                         self.breaks("an outsider receives nothing");
                     }
                 }
@@ -306,7 +306,8 @@ impl Model for Small {
                 world.open.insert(conn);
                 // The second and the third connection are one machine's, with one handle.
                 let key = if conn == ANN { key(0) } else { key(2) };
-                let proven = Proven { key, session: Handle::new("s").unwrap(), claim: None };
+                let proven =
+                    Proven { key, session: Handle::new("s").unwrap(), claim: None, terms: Terms::default() };
                 world.handle(&self.happened, Input::Open { conn, proven });
             }
             Event::Ask(conn, ask) => {

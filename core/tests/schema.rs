@@ -1,5 +1,5 @@
-//! The types of version 2 are generated from its schema. This test generates them again and compares;
-//! `UPDATE_SCHEMA=1 cargo test -p conclave-core --test schema` writes them instead.
+//! What is generated from the schema of version 2 is generated again and compared;
+//! `UPDATE_SCHEMA=1 cargo test -p conclave-core --test schema` writes it instead. Nothing that was released may change.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 /// Fields that hold a message which is relayed exactly as its sender encoded it, unknown fields included. Both sides of
 /// the wire see a message; our own code sees its bytes.
-const OPAQUE: [(&str, &str); 2] = [("Post", "body"), ("Delivery", "body")];
+const OPAQUE: [(&str, &str); 3] = [("Post", "body"), ("Delivery", "body"), ("Whisper", "body")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -70,7 +70,9 @@ fn table() -> String {
     let _ = writeln!(out, "{}] = [", names.len());
     for message in &file.message_type {
         let _ = writeln!(out, "    Message {{ name: {:?}, fields: &[", message.name());
-        for field in &message.field {
+        let mut fields: Vec<&FieldDescriptorProto> = message.field.iter().collect();
+        fields.sort_by_key(|it| it.number());
+        for field in fields {
             let _ = writeln!(
                 out,
                 "        Field {{ number: {}, name: {:?}, json: {:?}, kind: {}, repeated: {}, oneof: {:?} }},",
@@ -84,7 +86,11 @@ fn table() -> String {
         }
         out.push_str("    ] },\n");
     }
-    let _ = writeln!(out, "];\n\npub(super) static ENUMS: [Enum; {}] = [", enums.len());
+    out.push_str("];\n\n");
+    for (constant, root) in [("CLIENT_FRAME", "ClientFrame"), ("SERVER_FRAME", "ServerFrame")] {
+        let _ = writeln!(out, "pub(super) static {constant}: &Message = &MESSAGES[{}];", index(&names, root));
+    }
+    let _ = writeln!(out, "\npub(super) static ENUMS: [Enum; {}] = [", enums.len());
     for one in &file.enum_type {
         let _ = writeln!(out, "    Enum {{ values: &[");
         for value in &one.value {
@@ -96,9 +102,52 @@ fn table() -> String {
     out
 }
 
+/// For the tests: prost's decoding and encoding of a message type by its name.
+fn round_trips() -> String {
+    let mut out = String::from(
+        "// @generated from proto/conclave/v2/conclave.proto by core/tests/schema.rs.\n\n\
+         use conclave_core::wire::v2::schema;\n\
+         use prost::{DecodeError, Message};\n\n\
+         pub(super) fn round_trip(message: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {\n    \
+             match message {\n",
+    );
+    for message in &schema().file[0].message_type {
+        let name = message.name();
+        let _ = writeln!(out, "        {name:?} => Ok(schema::{name}::decode(bytes)?.encode_to_vec()),");
+    }
+    out.push_str("        other => panic!(\"the schema has no {other}\"),\n    }\n}\n");
+    out
+}
+
+/// One line for each field and each value of an enum, with all that must stay as it is.
+fn contract() -> String {
+    let mut out = String::new();
+    let file = &schema().file[0];
+    for message in &file.message_type {
+        let _ = writeln!(out, "message {}", message.name());
+        for field in &message.field {
+            let of = field.type_name().trim_start_matches(".conclave.v2.");
+            let label = if field.label() == Label::Repeated { "repeated " } else { "" };
+            let kind = format!("{:?}", field.r#type()).to_lowercase();
+            let oneof = field.oneof_index.map(|at| message.oneof_decl[at as usize].name());
+            let _ = write!(out, "{}.{} = {}: {label}{kind}", message.name(), field.name(), field.number());
+            let _ = write!(out, "{}{of}", if of.is_empty() { "" } else { " " });
+            let _ = writeln!(out, "{}", oneof.map_or(String::new(), |it| format!(", oneof {it}")));
+        }
+    }
+    for one in &file.enum_type {
+        let _ = writeln!(out, "enum {}", one.name());
+        for value in &one.value {
+            let _ = writeln!(out, "{}.{} = {}", one.name(), value.name(), value.number());
+        }
+    }
+    out
+}
+
 fn compare(file: &str, generated: &str) {
-    let path = root().join("core/src/wire/v2").join(file);
+    let path = root().join(file);
     if env::var_os("UPDATE_SCHEMA").is_some() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
         fs::write(&path, generated).expect("the file is written");
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
@@ -107,10 +156,26 @@ fn compare(file: &str, generated: &str) {
 
 #[test]
 fn the_types_are_those_of_the_schema() {
-    compare("schema.rs", &types());
+    compare("core/src/wire/v2/schema.rs", &types());
 }
 
 #[test]
 fn the_table_of_the_json_mapping_is_that_of_the_schema() {
-    compare("table.rs", &table());
+    compare("core/src/wire/v2/table.rs", &table());
+}
+
+#[test]
+fn the_vectors_cover_the_types_of_the_schema() {
+    compare("core/tests/vectors_v2/types.rs", &round_trips());
+}
+
+#[test]
+fn what_was_released_is_unchanged() {
+    const FILE: &str = "proto/conclave/v2/released.txt";
+    let (released, now) = (fs::read_to_string(root().join(FILE)).unwrap_or_default(), contract());
+    for line in released.lines() {
+        assert!(now.lines().any(|it| it == line), "the schema no longer has `{line}`");
+    }
+    // Only additions are left, which the file must list, too.
+    compare(FILE, &now);
 }

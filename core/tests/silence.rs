@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use conclave_core::directory::Directory;
-use conclave_core::handshake::{Claim, Proven};
+use conclave_core::handshake::{Claim, Format, Proven, Terms};
 use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, RequestId};
 use conclave_core::key::SecretKey;
 use conclave_core::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
@@ -19,7 +19,7 @@ use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, KickTarget, Stamped, Token, Visibility};
 use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, Now, UnixMillis};
-use conclave_core::wire::edge::{self, Edge, Submit};
+use conclave_core::wire::edge::{Delivery, Edge, Encoder, Submit};
 use conclave_core::wire::v1::{self, AdminOp, Frame, Path};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -116,7 +116,7 @@ impl World {
             secretive,
             flight: None,
             records: Vec::new(),
-            edge: Edge::new(NONCE),
+            edge: Edge::V1(v1::edge::Edge::new(NONCE)),
             generator: Counter::default(),
             tokens: 0,
             requests: 0,
@@ -125,7 +125,7 @@ impl World {
         for (conn, name) in [(ANN, "ann"), (BOB, "bob")] {
             let key = secret_key(conn.0 as u8).public();
             let claim = Some(Claim { user: user(name), machine: MachineName::new("m").unwrap() });
-            let proven = Proven { key, session: Handle::new("s").unwrap(), claim };
+            let proven = Proven { key, session: Handle::new("s").unwrap(), claim, terms: Terms::default() };
             world.handle(Input::Open { conn, proven });
             world.settle();
         }
@@ -173,28 +173,31 @@ impl World {
                 Action::Persist { batch, records } => self.flight = Some((batch, records)),
                 Action::ReadHistory(read) => {
                     let posts = self.records.iter().filter_map(|record| match record {
-                        Record::Posted { channel, stamp, from, payload }
-                            if *channel == read.channel && stamp.ts > read.since =>
+                        Record::Posted { channel, stamp, from, payload, .. }
+                            if *channel == read.channel && read.range.contains(*stamp) =>
                         {
                             let payload = (**payload).clone();
-                            Some(Stamped { from: (**from).clone(), ts: stamp.ts, payload })
+                            Some(Stamped::without_origin((**from).clone(), stamp.ts, payload))
                         }
                         _ => None,
                     });
                     let page = Ok(posts.take(read.max_rows).collect());
                     self.handle(Input::HistoryRead { read, page });
                 }
-                Action::Established { conn, path, admin } if conn == EVE => {
-                    self.edge.established(&path, admin, &mut self.heard);
+                Action::Established { conn, session } if conn == EVE => {
+                    self.edge.established(&session, &mut self.heard);
                 }
                 Action::Reply { conn, request, reply } if conn == EVE => {
                     let next = self.edge.on_reply(request, reply, &mut self.generator, &mut self.heard);
                     self.submit(next);
                 }
-                Action::Deliver { channel, from, payload, to, except }
-                    if except != EVE && to.contains(&EVE) =>
+                Action::Deliver { channel, stream, stamp, from, payload, origin, to, except }
+                    if except != EVE && to.contains(EVE) =>
                 {
-                    edge::encode_delivery(&channel, &from, &payload, &mut self.heard);
+                    let mut encoder = Encoder::new(Format::V1, stream);
+                    let (channel, from, payload, origin) = (&channel, &from, &payload, &origin);
+                    encoder.push(Delivery { channel, stamp, from, payload, origin });
+                    self.heard.append(&mut encoder.finish());
                 }
                 Action::Whisper { conn, from, target, payload } if conn == EVE => {
                     self.edge.whisper(&from, &target, &payload, &mut self.heard);

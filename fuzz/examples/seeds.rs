@@ -2,7 +2,10 @@
 
 use std::error::Error;
 use std::fs;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+
+use conclave_core::wire::v2::json::messages;
 
 /// Longer vectors repeat one character.
 const LONGEST: usize = 4_096;
@@ -14,11 +17,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut frames = Vec::new();
     for vector in vectors["frames"].as_array().into_iter().flatten() {
         if let (Some(name), Some(hex)) = (vector["name"].as_str(), vector["hex"].as_str()) {
-            let bytes: Result<Vec<u8>, _> =
-                (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16)).collect();
+            let bytes = unhex(hex)?;
             let name: String =
                 name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-            frames.push((name, bytes?));
+            frames.push((name, bytes));
         }
     }
     frames.retain(|(_, bytes)| bytes.len() <= LONGEST);
@@ -58,6 +60,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     ] {
         fs::write(dir("bridge_text")?.join(name), text)?;
     }
+    let vectors: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(root.join("../tests/vectors-v2.json"))?)?;
+    for (name, kind) in [("text", "texts"), ("refused-text", "refused_texts")] {
+        for (nth, vector) in vectors[kind].as_array().into_iter().flatten().enumerate() {
+            let text = vector["text"].as_str().unwrap_or_default();
+            fs::write(dir("json")?.join(format!("{name}-{nth:02}")), message(vector, text.as_bytes()))?;
+        }
+    }
+    for (name, kind) in [("bytes", "bytes"), ("refused-bytes", "refused_bytes")] {
+        for (nth, vector) in vectors[kind].as_array().into_iter().flatten().enumerate() {
+            let bytes = unhex(vector["hex"].as_str().unwrap_or_default())?;
+            fs::write(dir("json")?.join(format!("{name}-{nth:02}")), message(vector, &bytes))?;
+        }
+    }
     // Steps drawn by a small generator: what they are is for the fuzzer to find out.
     let mut state = 1u64;
     for nth in 0..40 {
@@ -76,4 +92,16 @@ fn part(kind: u8, content: &[u8]) -> Vec<u8> {
     part.extend((content.len() as u16).to_le_bytes());
     part.extend(content);
     part
+}
+
+/// The choice of the message type, and its content.
+fn message(vector: &serde_json::Value, content: &[u8]) -> Vec<u8> {
+    let choice = messages().iter().position(|it| vector["message"] == it.name);
+    let mut input = vec![choice.unwrap_or_default() as u8];
+    input.extend(content);
+    input
+}
+
+fn unhex(hex: &str) -> Result<Vec<u8>, ParseIntError> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16)).collect()
 }

@@ -3,15 +3,17 @@
 #![no_main]
 
 use std::collections::VecDeque;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use conclave_core::hub::RequestId;
+use conclave_core::hub::{RequestId, SessionInfo};
 use conclave_core::key::SecretKey;
 use conclave_core::name::SessionPath;
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Refusal, Reply};
+use conclave_core::record::{MachineId, UserId};
+use conclave_core::time::UnixMillis;
 use conclave_core::wire::edge::{Edge, Submit};
-use conclave_core::wire::v1::{Frame, Path, Payload};
+use conclave_core::wire::v1::{self, Frame, Path, Payload};
 use libfuzzer_sys::fuzz_target;
 
 mod parts;
@@ -21,14 +23,18 @@ const NOBODY: Path<'_> = Path { user: "", machine: "", session: "" };
 
 /// The edge of a session.
 static OPEN: LazyLock<Edge> = LazyLock::new(|| {
-    let (mut edge, mut generator, mut out) = (Edge::new(NONCE), parts::Counter::default(), Vec::new());
+    let (mut edge, mut generator, mut out) =
+        (Edge::V1(v1::edge::Edge::new(NONCE)), parts::Counter::default(), Vec::new());
     let secret = SecretKey::from_seed(&[1; 32]);
     let public = secret.public();
     let auth = Frame::Auth { pubkey: public.as_bytes(), signature: &secret.sign(&NONCE) };
     for frame in [Frame::Hello { protocol_version: 1, session: "s" }, auth] {
         edge.on_message(&frame.to_bytes(), &mut generator, &mut out).expect("a sound handshake");
     }
-    edge.established(&SessionPath::new("u", "m", "s").unwrap(), false, &mut out);
+    let path = Arc::new(SessionPath::new("u", "m", "s").unwrap());
+    let (user, machine) = (UserId(0), MachineId(0));
+    let session = SessionInfo { path, user, machine, reader: None, admin: false, now: UnixMillis(0) };
+    edge.established(&session, &mut out);
     edge
 });
 

@@ -4,7 +4,7 @@
 
 use conclave_core::key::SecretKey;
 use conclave_core::wire::edge::{Edge, Submit};
-use conclave_core::wire::v1::Frame;
+use conclave_core::wire::v1::{self, Frame};
 use libfuzzer_sys::fuzz_target;
 
 mod parts;
@@ -13,7 +13,7 @@ const NONCE: [u8; 32] = [9; 32];
 
 fuzz_target!(|input: &[u8]| {
     let mut input = input;
-    let mut edge = Edge::new(NONCE);
+    let mut edge = Edge::V1(v1::edge::Edge::new(NONCE));
     let mut generator = parts::Counter::default();
     let mut signed = None;
     while let Some((kind, content)) = parts::next(&mut input) {

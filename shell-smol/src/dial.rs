@@ -49,7 +49,7 @@ impl Dialer {
                 Box::new(agreed.map_err(|error| describe(url.host(), &error))?)
             }
         };
-        let opened = client_async_with_config(request(url)?, stream, Some(websocket())).await;
+        let opened = client_async_with_config(request(url, None)?, stream, Some(websocket())).await;
         let (socket, response) = opened.map_err(|error| refused(url, error))?;
         Ok((socket, Greeting::read(&response)))
     }

@@ -33,7 +33,7 @@ fn url(text: &str) -> ServerUrl {
 }
 
 fn options(millis: u64) -> DialOptions {
-    DialOptions { timeout: Duration::from_millis(millis), ca: None }
+    DialOptions { timeout: Duration::from_millis(millis), ca: None, subprotocol: None }
 }
 
 #[expect(clippy::result_large_err, reason = "the callback's type is the library's")]

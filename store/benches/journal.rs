@@ -7,11 +7,14 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 
+use conclave_core::hub::Range;
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, MachineName, SessionPath, UserName};
+use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use conclave_core::stream::{MessageId, Origin, Signed};
 use conclave_core::time::UnixMillis;
 use conclave_store::journal::{Event, History, Journal, Options, Request, Running, Writer};
 use divan::Bencher;
@@ -20,6 +23,17 @@ use tempfile::TempDir;
 
 const BATCH: usize = 250;
 
+/// What posts carry beside their content.
+#[derive(Clone, Copy)]
+enum Ids {
+    /// Nothing: they come from version 1.
+    None,
+    /// Ids that begin with the time, and signatures.
+    Timed,
+    /// Ids without any order, and signatures.
+    Random,
+}
+
 fn main() {
     divan::main();
 }
@@ -27,32 +41,50 @@ fn main() {
 /// Batches of 250 posts spread over so many channels, each waited for as the hub does.
 #[divan::bench(args = [(1, 100), (100, 100), (10_000, 100), (100, 1000), (10_000, 1000)], sample_count = 20, sample_size = 20)]
 fn post_batches(bencher: Bencher<'_, '_>, (channels, size): (u64, usize)) {
-    post(bencher, Options::default(), channels, size, BATCH);
+    post(bencher, Options::default(), Ids::None, channels, size, BATCH);
+}
+
+/// The same with ids and signatures.
+#[divan::bench(args = [(1, 100), (100, 100), (10_000, 100), (100, 1000), (10_000, 1000)], sample_count = 20, sample_size = 20)]
+fn post_signed_batches(bencher: Bencher<'_, '_>, (channels, size): (u64, usize)) {
+    post(bencher, Options::default(), Ids::Timed, channels, size, BATCH);
 }
 
 /// The same without waiting for the disk: what the processor does.
 #[divan::bench(args = [(1, 100), (100, 100), (10_000, 100), (100, 1000), (10_000, 1000)], sample_count = 20, sample_size = 20)]
 fn post_batches_ephemeral(bencher: Bencher<'_, '_>, (channels, size): (u64, usize)) {
-    post(bencher, Options { ephemeral: true, ..Options::default() }, channels, size, BATCH);
+    post(bencher, ephemeral(), Ids::None, channels, size, BATCH);
+}
+
+/// The same with ids and signatures.
+#[divan::bench(args = [(1, 100), (100, 100), (10_000, 100), (100, 1000), (10_000, 1000)], sample_count = 20, sample_size = 20)]
+fn post_signed_batches_ephemeral(bencher: Bencher<'_, '_>, (channels, size): (u64, usize)) {
+    post(bencher, ephemeral(), Ids::Timed, channels, size, BATCH);
+}
+
+/// The same with ids that do not begin with the time.
+#[divan::bench(args = [(100, 100)], sample_count = 20, sample_size = 20)]
+fn post_randomly_signed_batches_ephemeral(bencher: Bencher<'_, '_>, (channels, size): (u64, usize)) {
+    post(bencher, ephemeral(), Ids::Random, channels, size, BATCH);
 }
 
 /// One post at a time: what an idle server's only client waits.
 #[divan::bench(sample_count = 100, sample_size = 10)]
 fn post_alone(bencher: Bencher<'_, '_>) {
-    post(bencher, Options::default(), 1, 100, 1);
+    post(bencher, Options::default(), Ids::None, 1, 100, 1);
 }
 
 /// One post at a time without waiting for the disk: the way there and back.
 #[divan::bench(sample_count = 100, sample_size = 10)]
 fn post_alone_ephemeral(bencher: Bencher<'_, '_>) {
-    post(bencher, Options { ephemeral: true, ..Options::default() }, 1, 100, 1);
+    post(bencher, ephemeral(), Ids::None, 1, 100, 1);
 }
 
 /// Pages of 500 rows through a channel that lies among others.
 #[divan::bench(args = [100, 1000], sample_count = 20, sample_size = 20)]
 fn history(bencher: Bencher<'_, '_>, size: usize) {
     let rig = Rig::new(Options { readers: 1, ..Options::default() });
-    rig.fill(20, messages().min(1_000_000), size);
+    rig.fill(Ids::None, 20, messages().min(1_000_000), size);
     let history = rig.running.history();
     let at = Cell::new((0, 0));
     bencher.counter(ItemsCount::new(500_usize)).bench_local(|| {
@@ -65,12 +97,31 @@ fn history(bencher: Bencher<'_, '_>, size: usize) {
     });
 }
 
+/// All of a channel by its sequence, as a reader who was away for long catches up: alone in its journal, or one of many.
+#[divan::bench(args = [1, 20], sample_count = 5, sample_size = 1)]
+fn catch_up(bencher: Bencher<'_, '_>, channels: u64) {
+    let rig = Rig::new(Options { readers: 1, ..Options::default() });
+    rig.fill(Ids::Timed, channels, messages(), 100);
+    let history = rig.running.history();
+    let read_all = || {
+        let (mut seq, mut rows) = (0, 0);
+        loop {
+            let (range, channel) = (Range::After(seq), ChannelId(0));
+            let request = Request { channel, range, max_rows: 4096, max_bytes: 1 << 20 };
+            let page = history.read_and_wait(request).expect("it is there");
+            let Some(last) = page.last() else { return rows };
+            (seq, rows) = (last.seq, rows + page.len());
+        }
+    };
+    bencher.counter(ItemsCount::new(read_all())).bench_local(read_all);
+}
+
 /// Reading 100,000 users and 10,000 channels with many messages.
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn load(bencher: Bencher<'_, '_>) {
     let rig = Rig::new(Options::default());
     rig.people(100_000);
-    rig.fill(10_000, messages(), 100);
+    rig.fill(Ids::None, 10_000, messages(), 100);
     let Rig { running, dir, .. } = rig;
     running.stop();
     bencher.bench_local(|| {
@@ -85,23 +136,31 @@ fn messages() -> u64 {
     std::env::var("CONCLAVE_BENCH_MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
 }
 
-fn post(bencher: Bencher<'_, '_>, options: Options, channels: u64, size: usize, batch: usize) {
+fn ephemeral() -> Options {
+    Options { ephemeral: true, ..Options::default() }
+}
+
+fn post(bencher: Bencher<'_, '_>, options: Options, ids: Ids, channels: u64, size: usize, batch: usize) {
     let rig = Rig::new(options);
-    rig.fill(channels, channels * 50, size);
+    rig.fill(ids, channels, channels * 50, size);
     let next = Cell::new(channels * 50);
     bencher
         .counter(ItemsCount::new(batch))
         .with_inputs(|| {
             let from = next.get();
             next.set(from + batch as u64);
-            rig.posts(from..from + batch as u64, channels, size)
+            rig.posts(from..from + batch as u64, ids, channels, size)
         })
         .bench_local_values(|records| rig.persist(records));
 }
 
 fn read(history: &History, channel: u64, since: i64) -> Option<i64> {
-    let request =
-        Request { channel: ChannelId(channel), since: UnixMillis(since), max_rows: 500, max_bytes: 16 << 20 };
+    let request = Request {
+        channel: ChannelId(channel),
+        range: Range::Since(UnixMillis(since)),
+        max_rows: 500,
+        max_bytes: 16 << 20,
+    };
     let page = history.read_and_wait(request).expect("it is there");
     page.last().map(|message| message.ts.0)
 }
@@ -138,7 +197,7 @@ impl Rig {
     }
 
     /// The posts of these numbers, to channels here and there.
-    fn posts(&self, numbers: std::ops::Range<u64>, channels: u64, size: usize) -> Vec<Record> {
+    fn posts(&self, numbers: std::ops::Range<u64>, ids: Ids, channels: u64, size: usize) -> Vec<Record> {
         numbers
             .map(|number| {
                 let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -146,18 +205,22 @@ impl Rig {
                     channel: ChannelId(scattered % channels),
                     stamp: Stamp { seq: number, ts: UnixMillis(1_800_000_000_000 + number as i64) },
                     from: Arc::clone(&self.senders[(scattered % 50) as usize]),
-                    payload: Arc::new(Payload::Plain("x".repeat(size))),
+                    payload: Arc::new(match ids {
+                        Ids::None => Payload::Plain("x".repeat(size)),
+                        Ids::Timed | Ids::Random => Payload::Body("x".repeat(size).into()),
+                    }),
+                    origin: origin(ids, number, scattered),
                 }
             })
             .collect()
     }
 
-    fn fill(&self, channels: u64, messages: u64, size: usize) {
+    fn fill(&self, ids: Ids, channels: u64, messages: u64, size: usize) {
         self.persist((0..channels).map(channel).collect());
         let mut at = 0;
         while at < messages {
             let end = (at + 20_000).min(messages);
-            self.persist(self.posts(at..end, channels, size));
+            self.persist(self.posts(at..end, ids, channels, size));
             at = end;
         }
     }
@@ -170,6 +233,36 @@ impl Rig {
             }
         }
     }
+}
+
+/// Of a post from one of 50 machines, some of whose clocks are a little behind.
+fn origin(ids: Ids, number: u64, scattered: u64) -> Origin {
+    let mut id = [0; 16];
+    match ids {
+        Ids::None => {}
+        Ids::Timed => {
+            let ms = 1_800_000_000_000 + number / 10 - scattered % 20;
+            id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+            id[6..].copy_from_slice(&hash(number)[..10]);
+        }
+        Ids::Random => id = hash(number),
+    }
+    let mut signature = [0; 64];
+    signature.chunks_mut(16).zip(1..).for_each(|(part, nth)| part.copy_from_slice(&hash(number * 8 + nth)));
+    let signed = Signed { id: MessageId(id), signature: Opaque(signature), acknowledge: false };
+    Origin {
+        sender: Some((UserId(scattered % 50), MachineId(scattered % 50))),
+        signed: (!matches!(ids, Ids::None)).then(|| Arc::new(signed)),
+    }
+}
+
+/// Sixteen bytes without any order.
+fn hash(number: u64) -> [u8; 16] {
+    let mut wide = u128::from(number).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    for _ in 0..2 {
+        wide = (wide ^ (wide >> 59)).wrapping_mul(0x2545_f491_4f6c_dd1d_8a5c_d789_635d_2dff);
+    }
+    wide.to_be_bytes()
 }
 
 fn person(number: u64) -> [Record; 2] {

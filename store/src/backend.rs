@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use conclave_core::hub::Range;
 use conclave_core::protocol::Stamped;
-use conclave_core::record::{ChannelId, Record};
+use conclave_core::record::{ChannelId, Record, Stamp};
 use conclave_core::time::UnixMillis;
 
 /// A store at work.
 pub trait Backend: Send + Sync {
-    /// Makes `records` durable, whole or not at all, after all earlier batches. [`Event::Persisted`] always follows.
+    /// Makes `records` durable, whole or not at all, after all earlier batches. [`Event::Persisted`] or
+    /// [`Event::AlreadyStored`] always follows.
     fn persist(&self, batch: u64, records: Vec<Record>);
 
     /// Reads a page, oldest message first, and hands it to `callback` on any thread, which must not be blocked.
@@ -42,6 +44,14 @@ pub enum Event {
         /// What it cost, or why it failed.
         result: Result<CommitStats, StoreError>,
     },
+    /// Nothing of a batch was stored: some of its posts are in the store already, from the same users in the same
+    /// channels under the same ids.
+    AlreadyStored {
+        /// The batch's number.
+        batch: u64,
+        /// All such posts, by their position among the batch's records, in order, and where they are stored.
+        posts: Vec<(usize, Stamp)>,
+    },
     /// All messages older than what [`Backend::purge_older_than`] named are gone.
     Purged {
         /// How many there were.
@@ -68,11 +78,12 @@ pub struct CommitStats {
 pub struct Request {
     /// Of which channel.
     pub channel: ChannelId,
-    /// Only messages stamped after this.
-    pub since: UnixMillis,
+    /// Which of its messages.
+    pub range: Range,
     /// At most so many messages.
     pub max_rows: usize,
-    /// At most so many bytes of encoded messages, on any wire; but one message always fits.
+    /// At most so many bytes of messages, counted as version 1 encodes them, and with their ids and signatures; but one
+    /// message always fits.
     pub max_bytes: usize,
 }
 

@@ -36,32 +36,32 @@ const BITES: &[Bite] = &[
     (
         "a post is acknowledged before it is durable",
         "hub/decide.rs",
-        "            payload: Arc::new(payload),\n        });\n        Ok(None)",
-        "            payload: Arc::new(payload),\n        });\n        Ok(Some(Reply::Sent))",
+        "signed: None },\n        });\n        Ok(None)",
+        "signed: None },\n        });\n        Ok(Some(Reply::Sent))",
     ),
     (
         "a post is delivered to its sender",
         "hub/commit.rs",
-        "to: to.clone(), except: conn }",
-        "to: to.clone(), except: ConnId(u64::MAX) }",
+        "origin, to, except: conn }",
+        "origin, to, except: ConnId(u64::MAX) }",
     ),
     (
         "a kick leaves the subscriptions",
         "hub/admin.rs",
-        "Some((id, _)) => self.unsubscribe_user(id, channel),",
+        "Some((id, _)) => self.unsubscribe_user(id, channel, EndReason::Kicked, actions),",
         "Some((id, _)) => self.conns_of(id).len(),",
     ),
     (
         "a ban leaves the subscriptions",
         "hub/commit.rs",
-        "Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {",
-        "Record::MemberRemoved { channel, user } => {",
+        "self.unsubscribe_user(*user, *channel, EndReason::Banned, actions);",
+        "let _ = (user, channel);",
     ),
     (
         "a deleted channel leaves its subscriptions",
         "hub/commit.rs",
-        "Record::ChannelDeleted { channel } => self.unsubscribe_all(*channel),",
-        "Record::ChannelDeleted { .. } => {}",
+        "self.unsubscribe_all(*channel, actions);",
+        "",
     ),
     (
         "a newer connection does not supersede the older",
@@ -104,8 +104,8 @@ const BITES: &[Bite] = &[
     (
         "a post overtakes the change before it",
         "hub/decide.rs",
-        "Command::Post { .. } => true,",
-        "Command::Post { .. } => false,",
+        "Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,",
+        "Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => false,",
     ),
     (
         "a removed user leaves its memberships",
@@ -128,7 +128,7 @@ const BITES: &[Bite] = &[
     (
         "a drain forgets what gathers for the next commit",
         "hub/mod.rs",
-        "let idle = self.in_flight.is_none() && self.gathering.is_empty();",
+        "let idle = self.in_flight.is_none() && !self.has_batch();",
         "let idle = self.in_flight.is_none();",
     ),
     (
@@ -152,8 +152,8 @@ const BITES: &[Bite] = &[
     (
         "the end of a session whose mailbox is full is not fed back",
         "engine.rs",
-        "self.handle(now, Input::Overflowed { conn }, host);",
-        "let _ = (now, conn, &*host);",
+        "self.feedback.push(Input::Overflowed { conn });",
+        "",
     ),
     (
         "what has gathered is not committed at a round's end",

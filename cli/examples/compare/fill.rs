@@ -8,6 +8,7 @@ use conclave_core::name::{ChannelName, MachineName, SessionPath, UserName};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use conclave_core::stream::Origin;
 use conclave_core::time::UnixMillis;
 use conclave_store::journal::{Event, Journal, Options};
 
@@ -44,6 +45,7 @@ pub(super) fn run(dir: &Path, users: u64, channels: u64, messages: u64) -> Resul
             stamp: Stamp { seq: 1 + number / channels, ts: UnixMillis(began + (number / channels) as i64) },
             from: Arc::clone(&from),
             payload: Arc::clone(&payload),
+            origin: Origin::default(),
         });
         persist(posts.collect())?;
     }

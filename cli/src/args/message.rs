@@ -1,8 +1,9 @@
 //! Verbs about messages and who hears them.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use conclave_core::bridge::CardId;
 use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::stream::ReceiptState;
 use conclave_core::time::Since;
 
 use super::value::channel;
@@ -17,8 +18,10 @@ Examples:
   conclave send --channel ops '- a list item'
   git log -1 | conclave send ops
   conclave send ops - < report.txt
+  conclave send ops 'please look' --wait seen --timeout 1m
 
-Exit 0 means that the server has the message on disk.")]
+Exit 0 means that the server has the message on disk, and with --wait that every reader of the channel has come so far.
+A sender never posts twice: whoever reads the message sees it once.")]
 pub struct Send {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
@@ -27,12 +30,88 @@ pub struct Send {
     #[arg(long, value_parser = channel)]
     channel: Option<ChannelName>,
     // Two arguments and no list: within a list, clap takes every flag for a text that begins with a hyphen.
+    /// Wait until every reader of the channel has the message in this state; --timeout says how long [default: 30s]
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub wait: Option<Wait>,
     /// The channel, unless --channel names it
     #[arg(value_name = "CHANNEL", allow_hyphen_values = true)]
     first: Option<String>,
     /// The text; `-`, or none with piped input, reads standard input
     #[arg(value_name = "TEXT", allow_hyphen_values = true)]
     second: Option<String>,
+}
+
+/// How far a message has come to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wait {
+    /// The reader's program has it
+    Delivered,
+    /// It was put before the reader
+    Seen,
+    /// The reader confirmed it
+    Acknowledged,
+}
+
+impl Wait {
+    /// The state's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Seen => "seen",
+            Self::Acknowledged => "acknowledged",
+        }
+    }
+}
+
+impl From<Wait> for ReceiptState {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Delivered => Self::Delivered,
+            Wait::Seen => Self::Seen,
+            Wait::Acknowledged => Self::Acknowledged,
+        }
+    }
+}
+
+/// Show who has a message
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave receipts ops 42
+  conclave receipts ops 42 --watch
+
+`conclave send --json` prints a message's number.")]
+pub struct Receipts {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The channel
+    #[arg(long, value_parser = channel)]
+    channel: Option<ChannelName>,
+    /// Go on, and show each change
+    #[arg(long)]
+    pub watch: bool,
+    /// The channel, unless --channel names it, and the message's number
+    #[arg(value_name = "CHANNEL] [SEQ", required = true, num_args = 1..=2)]
+    words: Vec<String>,
+}
+
+impl Receipts {
+    /// The channel and the message.
+    ///
+    /// # Errors
+    /// One of them is missing, or no number.
+    pub fn split(&self) -> Result<(ChannelName, u64), Failure> {
+        let (channel, seq) = match (&self.channel, &self.words[..]) {
+            (Some(channel), [seq]) => (channel.clone(), seq),
+            (None, [channel, seq]) => (named_channel(channel)?, seq),
+            _ => return Err(Failure::usage("which message?", "conclave receipts CHANNEL SEQ")),
+        };
+        let seq = seq.parse().map_err(|_| {
+            Failure::usage(format!("'{seq}' is not a message's number"), "`conclave send --json` prints them")
+        })?;
+        Ok((channel, seq))
+    }
 }
 
 impl Send {

@@ -25,7 +25,7 @@ use crate::Failure;
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
-pub use message::{Send, Tail, Verdict, Whisper, Who};
+pub use message::{Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Kick, User};
 pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
 pub use value::show_duration;
@@ -243,6 +243,7 @@ Examples:
     Doctor(Doctor),
     Join(Join),
     Send(Send),
+    Receipts(Receipts),
     Tail(Tail),
     Whisper(Whisper),
     Who(Who),

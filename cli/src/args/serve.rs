@@ -61,7 +61,7 @@ pub struct Serve {
         value_delimiter = ','
     )]
     pub trusted_proxies: Vec<IpAddr>,
-    /// A web page's origin that may connect, as in https://app.example; native clients need none (repeatable)
+    /// A web page's origin that may connect, as in `https://app.example`; native clients need none (repeatable)
     #[arg(
         long = "allow-origin",
         value_name = "ORIGIN",

@@ -2,10 +2,11 @@
 
 use conclave_core::handshake::{Claim, HandshakeError};
 use conclave_core::name::{MachineName, sanitize};
-use conclave_core::protocol::{Admin, Command, Reply, Visibility};
+use conclave_core::protocol::{Admin, Code, Command, Reply, Visibility};
 use conclave_core::text::shell_word;
+use conclave_core::wire::client::KeyUse;
 use conclave_shell_tokio::client::SessionError;
-use conclave_store::config::{Change, EXPOSED};
+use conclave_store::config::{Change, EXPOSED, Pin};
 use conclave_store::keystore;
 use serde_json::json;
 
@@ -40,19 +41,35 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     context.config()?;
     let claim = Claim { user: register.username.clone(), machine };
     let dial = &register.net.dial;
-    let (mut connection, claimed) = match Connection::register(context, url, Some(claim), dial)? {
+    // A new registration has a key of its own at each server.
+    let mut opened = Connection::register(context, url, Some(claim.clone()), KeyUse::PerServer, dial)?;
+    if let Err((url, SessionError::Handshake(HandshakeError::Refused(refusal)))) = &opened
+        && refusal.code() == Code::PermissionDenied
+    {
+        // An operator reserves a name for the key that this machine shows, which is no server's own.
+        let shared = Connection::register(context, url.clone(), Some(claim), KeyUse::Shared, dial)?;
+        if shared.is_ok() {
+            opened = shared;
+        }
+    }
+    let (mut connection, claimed) = match opened {
         Ok(connection) => (connection, true),
         Err((url, error)) => {
             let failure = explain::registering(&url, register.username.as_str(), &key.public(), &error);
             if !matches!(error, SessionError::Handshake(HandshakeError::Refused(_))) {
                 return Err(failure);
             }
-            match Connection::register(context, url, None, dial)? {
-                Ok(known) if known.registration().is_some_and(|it| it.username == register.username) => {
-                    (known, false)
+            // Registered before, with a key of its own or, by an older version, with the machine's.
+            let mut known = None;
+            for used in [KeyUse::PerServer, KeyUse::Shared] {
+                if let Ok(connection) = Connection::register(context, url.clone(), None, used, dial)?
+                    && connection.registration().is_some_and(|it| it.username == register.username)
+                {
+                    known = Some((connection, false));
+                    break;
                 }
-                _ => return Err(failure),
             }
+            known.ok_or(failure)?
         }
     };
     let url = connection.url.clone();
@@ -61,6 +78,10 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     if let Some(ca) = dial.ca.as_ref().filter(|_| url.is_secure()) {
         // It is needed from any directory.
         changes.push(Change::SetCa(url.clone(), std::path::absolute(ca).unwrap_or_else(|_| ca.clone())));
+    }
+    if let Some(server_key) = connection.server_key() {
+        let derived = connection.key_use() == KeyUse::PerServer;
+        changes.push(Change::SetPin(url.clone(), Pin { server_key, derived }));
     }
     context.config_file()?.change(&changes)?;
     let done = if claimed { "registered" } else { "this machine is already registered:" };

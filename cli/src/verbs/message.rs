@@ -7,22 +7,12 @@ use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use serde_json::json;
 
-use crate::args::{Send, Verdict, Whisper, Who};
+use crate::args::{Verdict, Whisper, Who};
 use crate::connect::{Connection, is_one_shot, unexpected};
 use crate::{Context, Failure};
 
 /// A message is at most as large as a frame; what is read beyond says that it is larger.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
-
-pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
-    let (channel, typed) = send.split()?;
-    let text = text(typed)?;
-    let mut connection = Connection::open(context, &send.net)?;
-    // Only a subscribed session posts.
-    connection.done(&Command::Join { channel: channel.clone(), token: None })?;
-    connection.done(&Command::Post { channel: channel.clone(), payload: Payload::Plain(text) })?;
-    acknowledged(context, json!({ "server": connection.url.as_str(), "channel": channel.as_str() }))
-}
 
 pub(super) fn whisper(whisper: Whisper, context: &Context) -> Result<(), Failure> {
     let text = text(whisper.text)?;
@@ -37,7 +27,7 @@ fn acknowledged(context: &Context, value: serde_json::Value) -> Result<(), Failu
 }
 
 /// The text that was typed, or piped in; one closing line end does not belong to it.
-fn text(typed: Option<String>) -> Result<String, Failure> {
+pub(super) fn text(typed: Option<String>) -> Result<String, Failure> {
     let nothing = || Failure::usage("there is no text to send", "type it behind the flags, or pipe it in");
     let text = match typed {
         Some(text) if text != "-" => text,

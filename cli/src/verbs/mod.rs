@@ -8,6 +8,7 @@ mod doctor;
 mod local;
 mod message;
 mod perm;
+mod post;
 mod skill;
 mod status;
 mod tail;
@@ -33,7 +34,8 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Status(net) => status::run(&net, context),
         Verb::Join(it) => channel::join(it, context),
         Verb::Tail(it) => tail::run(it, context),
-        Verb::Send(it) => message::send(it, context),
+        Verb::Send(it) => post::send(it, context),
+        Verb::Receipts(it) => post::receipts(it, context),
         Verb::Whisper(it) => message::whisper(it, context),
         Verb::Who(it) => message::who(it, context),
         Verb::Channel(action) => channel::channel(action, context),

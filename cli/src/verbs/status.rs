@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::{Command, Reply};
 use conclave_shell_tokio::client::{Credentials, DialOptions, Session};
-use conclave_store::config::{Change, Config, Server, ServerUrl};
+use conclave_store::config::{Change, Config, Pin, Server, ServerUrl};
 use conclave_store::keystore::{self, KeyError};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::args::{Dial, Net};
-use crate::connect::{options, own_handle, runtime};
+use crate::connect::{options, own_handle, pin_at, runtime};
 use crate::error::Failure;
 use crate::output::{BAD, GOOD, STRONG, line, millis, styled, table};
 use crate::{Context, explain};
@@ -95,10 +95,13 @@ fn look_at(
     let mut looks = runtime.block_on(async {
         let mut running = JoinSet::new();
         for (nth, url) in urls.into_iter().enumerate() {
-            let credentials = Credentials { key: key.clone(), handle: own_handle("cli")?, claim: None };
+            let handle = own_handle("cli")?;
             let options = options(dial, config, &url);
             let known = config.server(&url).cloned();
+            let (config, key) = (config.clone(), key.clone());
             running.spawn(async move {
+                let pin = pin_at(Some(&config), &url, &key, &options).await.unwrap_or_default();
+                let credentials = Credentials { key: Pin::key(pin, key), handle, claim: None };
                 let state = server_state(&url, known.as_ref(), credentials, &options).await;
                 (nth, Look { url, known, state })
             });

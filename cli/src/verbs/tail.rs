@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use conclave_core::body::View;
 use conclave_core::key::PublicKey;
 use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Refused};
 use conclave_core::name::{ChannelName, SessionPath};
@@ -11,14 +12,14 @@ use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage, link};
-use conclave_store::config::ServerUrl;
+use conclave_store::config::{Pin, ServerUrl};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
 use crate::args::Tail;
-use crate::connect::{options, own_handle, runtime};
+use crate::connect::{options, own_handle, pin_now, runtime};
 use crate::output::{FAINT, STRONG, line, shown};
 use crate::{Context, Failure, explain};
 
@@ -26,6 +27,7 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
     let channel = tail.of.channel()?;
     let url = context.server(tail.of.net.server.as_deref())?;
     let key = context.key()?;
+    let key = Pin::key(pin_now(Some(&context.config()?), &url, &key, &tail.of.net.dial)?, key);
     let public = key.public();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
@@ -144,12 +146,12 @@ impl Watch<'_> {
         let now = Timestamp::now();
         let output = &self.context.output;
         if output.is_json() {
-            let (text, encrypted) = match payload {
-                Payload::Plain(text) => (Some(text), None),
-                Payload::Encrypted(envelope) => {
-                    let ciphertext = STANDARD.encode(&envelope.ciphertext);
-                    (None, Some(json!({ "ciphertext": ciphertext, "key_id": envelope.key_id })))
+            let (text, encrypted) = match payload.view() {
+                Ok(View::Text(text)) => (Some(text), None),
+                Ok(View::Sealed { ciphertext, key_id }) => {
+                    (None, Some(json!({ "ciphertext": STANDARD.encode(ciphertext), "key_id": key_id })))
                 }
+                Err(_) => (None, None),
             };
             return output.json(&json!({
                 "channel": channel.map(ChannelName::as_str),
@@ -240,12 +242,13 @@ fn local(stamp: &Zoned) -> String {
 
 /// A message for people: what follows its first line is set in, so that no message looks like several.
 fn body(payload: &Payload) -> String {
-    match payload {
-        Payload::Plain(text) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
-        Payload::Encrypted(envelope) => {
-            let key = envelope.key_id.as_deref().unwrap_or("unnamed");
-            format!("(encrypted for the key {}, {} bytes)", line(key), envelope.ciphertext.len())
+    match payload.view() {
+        Ok(View::Text(text)) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
+        Ok(View::Sealed { ciphertext, key_id }) => {
+            let key = key_id.unwrap_or("unnamed");
+            format!("(encrypted for the key {}, {} bytes)", line(key), ciphertext.len())
         }
+        Err(_) => "(unreadable: the server sent a broken message)".into(),
     }
 }
 

@@ -4,11 +4,14 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use conclave_core::wire::v1::{Frame, Path, Payload};
+use conclave_store::config::Pin;
 use tungstenite::{Message, WebSocket};
 
 /// Posts the numbers from 0 in one session, as fast as they are acknowledged.
 pub fn post_many(dir: &std::path::Path, url: &str, channel: &str, count: usize) {
-    let key = conclave_store::keystore::load(dir).unwrap();
+    let config = conclave_store::config::ConfigFile::in_dir(dir).load().unwrap();
+    let pin = config.pin(&url.parse().unwrap());
+    let key = Pin::key(pin, conclave_store::keystore::load(dir).unwrap());
     let stream = TcpStream::connect(url.strip_prefix("ws://").unwrap()).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut socket, _) = tungstenite::client(url, stream).unwrap();

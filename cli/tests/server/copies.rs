@@ -9,6 +9,7 @@ use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use conclave_core::stream::Origin;
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::v1::Frame;
 use conclave_store::journal::{Event, Journal, Options};
@@ -148,6 +149,7 @@ fn stamps_go_on_from_those_of_a_clock_that_was_set_back() {
         stamp: Stamp { seq, ts: UnixMillis(tomorrow + seq as i64) },
         from: Arc::new(SessionPath::new("ann", "m", "s").unwrap()),
         payload: Arc::new(Payload::Plain(format!("tomorrow {seq}"))),
+        origin: Origin::default(),
     }));
     let (sender, stored) = std::sync::mpsc::channel();
     let journal = Journal::open(dir.path(), Options::default()).unwrap();

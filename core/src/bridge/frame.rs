@@ -7,6 +7,7 @@ use alloc::string::String;
 
 use super::levels::{Level, advice};
 use super::server::Server;
+use crate::body::View;
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::text::visible;
@@ -38,12 +39,12 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 
 /// What a payload says, as text.
 pub fn body(payload: &Payload) -> Cow<'_, str> {
-    match payload {
-        Payload::Plain(text) => Cow::Borrowed(text),
-        Payload::Encrypted(envelope) => Cow::Owned(format!(
-            "(encrypted, {} bytes: this bridge has no key for it)",
-            envelope.ciphertext.len()
-        )),
+    match payload.view() {
+        Ok(View::Text(text)) => Cow::Borrowed(text),
+        Ok(View::Sealed { ciphertext, .. }) => {
+            Cow::Owned(format!("(encrypted, {} bytes: this bridge has no key for it)", ciphertext.len()))
+        }
+        Err(_) => Cow::Borrowed("(unreadable: the server sent a broken message)"),
     }
 }
 

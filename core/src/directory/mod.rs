@@ -15,8 +15,12 @@ use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use crate::time::UnixMillis;
 
 mod check;
+mod readers;
 
 pub(crate) use check::hold;
+pub use readers::Reader;
+
+use readers::Readers;
 
 /// Users, machines and channels, and the ways to find them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,6 +31,7 @@ pub struct Directory {
     channels: BTreeMap<ChannelId, Channel>,
     channels_by_name: BTreeMap<ChannelName, ChannelId>,
     invites: BTreeMap<Token, ChannelId>,
+    readers: Readers,
     next_user: u64,
     next_machine: u64,
     next_channel: u64,
@@ -126,6 +131,7 @@ impl Directory {
                         self.owners.remove(&machine.key);
                     }
                 }
+                self.readers.forget(*user, Some(*machine));
             }
             Record::ChannelCreated { channel, name, visibility, creator, last, .. } => {
                 self.next_channel = self.next_channel.max(channel.0 + 1);
@@ -194,7 +200,21 @@ impl Directory {
                 }
             }
             Record::Posted { channel, stamp, .. } => self.apply_stamp(*channel, *stamp),
-            Record::Counted { users, machines, channels } => {
+            Record::ReaderAdded { reader, user, machine, handle, .. } => {
+                self.readers.add(*reader, *user, *machine, handle.clone());
+            }
+            Record::CursorMoved { reader, channel, cursor } => {
+                if self.channels.contains_key(channel) {
+                    self.readers.place(*reader, *channel, *cursor);
+                }
+            }
+            Record::Acknowledged { reader, channel, ack } => {
+                if self.channels.contains_key(channel) {
+                    self.readers.acknowledge(*reader, *channel, ack.clone());
+                }
+            }
+            Record::Counted { users, machines, channels, readers } => {
+                self.readers.next = self.readers.next.max(*readers);
                 self.next_user = self.next_user.max(*users);
                 self.next_machine = self.next_machine.max(*machines);
                 self.next_channel = self.next_channel.max(*channels);
@@ -223,6 +243,7 @@ impl Directory {
 
     fn remove_channel(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.remove(&id) else { return };
+        self.readers.forget_channel(id);
         self.channels_by_name.remove(&channel.name);
         for token in channel.invites.keys() {
             self.invites.remove(token);
@@ -239,6 +260,7 @@ impl Directory {
 
     fn remove_user(&mut self, id: UserId) {
         let Some(user) = self.users.remove(&id) else { return };
+        self.readers.forget(id, None);
         self.users_by_name.remove(&user.name);
         for machine in &user.machines {
             self.owners.remove(&machine.key);

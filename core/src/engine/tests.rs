@@ -8,6 +8,7 @@ use core::cell::RefCell;
 
 use super::*;
 use crate::directory::Directory;
+use crate::handshake::Terms;
 use crate::hub::{Config, Limits, RequestId};
 use crate::key::PublicKey;
 use crate::mailbox::Queue;
@@ -42,6 +43,9 @@ impl Host<Letterbox> for Bench {
         self.batches.push((batch, records.len()));
     }
     fn read(&mut self, _: Read) {}
+    fn taken(&mut self, _: &Letterbox) -> u64 {
+        0
+    }
     fn wake(&mut self, mailbox: Letterbox) {
         self.woken.push(mailbox.0);
     }
@@ -111,7 +115,12 @@ impl Scene {
         let conn = self.bench.ids.take();
         let mailbox: Letterbox = Rc::new((conn.0, RefCell::new(Queue::new(room))));
         self.mailboxes.insert(conn, mailbox.clone());
-        let proven = Proven { key: key(user), session: Handle::new("s").unwrap(), claim: None };
+        let proven = Proven {
+            key: key(user),
+            session: Handle::new("s").unwrap(),
+            claim: None,
+            terms: Terms::default(),
+        };
         self.bench.arrivals.push_back(Arrival::Open { conn, proven, mailbox });
         conn
     }
@@ -209,7 +218,7 @@ fn what_comes_late_for_a_connection_does_not_reach_its_successor() {
     scene.arrive(Input::Persisted { batch });
     scene.round();
     let items = scene.items(successor);
-    assert!(matches!(items[..], [Item::Established { .. }]), "{items:?}");
+    assert!(matches!(items[..], [Item::Established(_)]), "{items:?}");
     let sent = |item: &Item| matches!(item, Item::Reply { reply: Reply::Sent, .. });
     assert!(scene.items(other).iter().any(sent));
 }

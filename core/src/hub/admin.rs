@@ -6,13 +6,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::Hub;
 use super::commit::{Change, FollowUp};
 use super::decide::{Asker, done};
+use super::{Action, Hub};
 use crate::directory::Channel;
 use crate::name::{ChannelName, UserName};
 use crate::protocol::{Admin, InviteInfo, KickTarget, Limit, Refusal, Reply, Token};
 use crate::record::{ChannelId, Record, Stamp, UserId};
+use crate::stream::EndReason;
 use crate::time::{Now, UnixMillis};
 
 impl Hub {
@@ -23,6 +24,7 @@ impl Hub {
         asker: &Asker,
         admin: Admin,
         fresh: Option<Token>,
+        actions: &mut Vec<Action>,
     ) -> Result<Option<Reply>, Refusal> {
         let (records, answer) = match admin {
             Admin::CreateChannel { name, visibility } => {
@@ -84,7 +86,7 @@ impl Hub {
                     return Err(Refusal::CreatorStays);
                 }
                 if !found.members.contains(&id) {
-                    self.unsubscribe_user(id, channel);
+                    self.unsubscribe_user(id, channel, EndReason::Removed, actions);
                     return Ok(Some(done(user)));
                 }
                 (alloc::vec![Record::MemberRemoved { channel, user: id }], done(user))
@@ -117,7 +119,9 @@ impl Hub {
                 }
                 (alloc::vec![Record::Unbanned { channel, user: id }], done(user))
             }
-            Admin::Kick { channel: name, target } => return self.kick(asker, &name, &target).map(Some),
+            Admin::Kick { channel: name, target } => {
+                return self.kick(asker, &name, &target, actions).map(Some);
+            }
             Admin::AclList { channel } => {
                 let (_, found) = self.administered(asker, &channel)?;
                 return Ok(Some(Reply::Users(self.names(found.members.iter()))));
@@ -216,15 +220,21 @@ impl Hub {
         Ok(None)
     }
 
-    fn kick(&mut self, asker: &Asker, name: &ChannelName, target: &KickTarget) -> Result<Reply, Refusal> {
+    fn kick(
+        &mut self,
+        asker: &Asker,
+        name: &ChannelName,
+        target: &KickTarget,
+        actions: &mut Vec<Action>,
+    ) -> Result<Reply, Refusal> {
         let (channel, _) = self.administered(asker, name)?;
         let ended = match target {
             KickTarget::User(user) => match self.directory.user_named(user.as_str()) {
-                Some((id, _)) => self.unsubscribe_user(id, channel),
+                Some((id, _)) => self.unsubscribe_user(id, channel, EndReason::Kicked, actions),
                 None => 0,
             },
             KickTarget::Session(path) => match self.paths.get(path).copied() {
-                Some(conn) => usize::from(self.unsubscribe(conn, channel)),
+                Some(conn) => usize::from(self.end_subscription(conn, channel, EndReason::Kicked, actions)),
                 None => 0,
             },
         };

@@ -6,24 +6,37 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Action, BatchId, ConnId, Hub, RequestId, reply};
-use crate::handshake::Proven;
+use crate::handshake::{Proven, Terms};
 use crate::name::{Handle, MachineName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply, Token};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use crate::stream::{EndReason, MessageId, Origin, Start, StreamReply};
 use crate::time::{Now, UnixMillis};
 
 /// What is decided and not yet sealed: posts, then at most one change of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Batch {
     pub(super) posts: VecDeque<Post>,
+    pub(super) facts: VecDeque<Fact>,
     pub(super) change: Option<Change>,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.posts.is_empty() && self.change.is_none()
+        self.posts.is_empty() && self.facts.is_empty() && self.change.is_none()
     }
+}
+
+/// What identifies a post to its sender.
+pub(super) type PostKey = (ChannelId, UserId, MessageId);
+
+/// A record that no other decision depends on, and whose request it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fact {
+    pub(super) conn: ConnId,
+    pub(super) request: RequestId,
+    pub(super) record: Record,
 }
 
 /// A post that was accepted.
@@ -34,6 +47,14 @@ pub(super) struct Post {
     pub(super) channel: ChannelId,
     pub(super) from: Arc<SessionPath>,
     pub(super) payload: Arc<Payload>,
+    pub(super) origin: Origin,
+}
+
+impl Post {
+    fn key(&self) -> Option<PostKey> {
+        let (user, _) = self.origin.sender?;
+        Some((self.channel, user, self.origin.signed.as_ref()?.id))
+    }
 }
 
 /// A change of the directory, and what follows once it is durable.
@@ -50,10 +71,12 @@ pub(super) enum FollowUp {
     Reply { conn: ConnId, request: RequestId, reply: Reply },
     /// Subscribe the new member and answer.
     Join { conn: ConnId, request: RequestId, channel: ChannelId },
+    /// Subscribe the new member from a position on, and answer.
+    Subscribe { conn: ConnId, request: RequestId, channel: ChannelId, from: Start },
     /// Nobody waits any more.
     Nothing,
-    /// Start the new user's session.
-    Establish { conn: ConnId, user: UserId, machine: (MachineId, MachineName), session: Handle },
+    /// Start the session that waited for its user or its reader.
+    Establish { conn: ConnId, user: UserId, machine: (MachineId, MachineName), session: Handle, terms: Terms },
 }
 
 /// A sealed batch whose outcome is awaited.
@@ -61,6 +84,9 @@ pub(super) enum FollowUp {
 pub(super) struct InFlight {
     pub(super) id: BatchId,
     posts: Vec<(Post, Stamp)>,
+    facts: Vec<Fact>,
+    /// Positions of readers.
+    cursors: Vec<Record>,
     pub(super) change: Option<Change>,
 }
 
@@ -111,14 +137,23 @@ impl Hub {
                 stamp: *last,
                 from: post.from.clone(),
                 payload: post.payload.clone(),
+                origin: post.origin.clone(),
             });
             posts.push((post, *last));
         }
+        let facts = self
+            .gathering
+            .facts
+            .drain(..self.gathering.facts.len().min(limits.batch_posts))
+            .collect::<Vec<_>>();
+        records.extend(facts.iter().map(|fact| fact.record.clone()));
+        let cursors: Vec<Record> = self.receipts.take_due().collect();
+        records.extend(cursors.iter().cloned());
         let change = if self.gathering.posts.is_empty() { self.gathering.change.take() } else { None };
         records.extend(change.iter().flat_map(|change| change.records.iter().cloned()));
         self.next_batch += 1;
         let id = BatchId(self.next_batch);
-        self.in_flight = Some(InFlight { id, posts, change });
+        self.in_flight = Some(InFlight { id, posts, facts, cursors, change });
         actions.push(Action::Persist { batch: id, records });
     }
 
@@ -136,6 +171,15 @@ impl Hub {
                 for (post, stamp) in in_flight.posts {
                     self.publish(post, stamp, actions);
                 }
+                for fact in in_flight.facts {
+                    self.publish_fact(now, fact, actions);
+                }
+                for record in in_flight.cursors {
+                    self.directory.apply(&record);
+                    if let Record::CursorMoved { reader, channel, cursor } = record {
+                        self.receipts.written(now, channel, reader, cursor);
+                    }
+                }
                 if let Some(change) = in_flight.change {
                     self.publish_change(now, change, actions);
                 }
@@ -143,13 +187,58 @@ impl Hub {
             Err(why) => {
                 let refusal = Refusal::NotStored { why };
                 for (post, _) in in_flight.posts {
+                    for (conn, request) in self.take_waiting(&post) {
+                        reply(actions, conn, request, refusal.clone());
+                    }
                     reply(actions, post.conn, post.request, refusal.clone());
                 }
+                for fact in in_flight.facts {
+                    reply(actions, fact.conn, fact.request, refusal.clone());
+                }
+                self.receipts.not_written(now);
                 if let Some(change) = in_flight.change {
                     refuse_change(change.follow_up, refusal, actions);
                 }
             }
         }
+        self.decide_waiting(now, actions);
+    }
+
+    /// The store has some of a batch's posts already: answers those, and gathers the rest again, in order.
+    pub(super) fn already_stored(
+        &mut self,
+        batch: BatchId,
+        known: &[(usize, Stamp)],
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == batch) else { return };
+        let InFlight { posts, facts, cursors, change, .. } = in_flight;
+        let mut known = known.iter().peekable();
+        let mut again = Vec::with_capacity(posts.len());
+        for (at, (post, _)) in posts.into_iter().enumerate() {
+            match known.next_if(|(position, _)| *position == at) {
+                Some((_, stamp)) => {
+                    let (conn, request) = (post.conn, post.request);
+                    self.answer_stored(&post, (conn, request), *stamp, actions);
+                }
+                None => again.push(post),
+            }
+        }
+        for post in again.into_iter().rev() {
+            self.gathering.posts.push_front(post);
+        }
+        for fact in facts.into_iter().rev() {
+            self.gathering.facts.push_front(fact);
+        }
+        if !cursors.is_empty() {
+            self.receipts.write_again();
+        }
+        // Another change could not be decided while this one was in flight.
+        self.gathering.change = change;
+    }
+
+    /// Decides what waited for a change of the directory.
+    fn decide_waiting(&mut self, now: Now, actions: &mut Vec<Action>) {
         while !self.waiting.is_empty() && !self.change_pending() {
             match self.waiting.pop_front() {
                 Some(Waiting::Open { conn, proven }) => self.open(now, conn, proven, actions),
@@ -174,12 +263,46 @@ impl Hub {
     }
 
     fn publish(&mut self, post: Post, stamp: Stamp, actions: &mut Vec<Action>) {
-        let Post { conn, request, channel, from, payload } = post;
-        self.directory.apply_stamp(channel, stamp);
-        reply(actions, conn, request, Reply::Sent);
-        let name = self.directory.channel(channel).map(|channel| channel.name.clone());
-        if let (Some(channel), Some(to)) = (name, self.subscribers.get(&channel)) {
-            actions.push(Action::Deliver { channel, from, payload, to: to.clone(), except: conn });
+        self.directory.apply_stamp(post.channel, stamp);
+        self.answer_stored(&post, (post.conn, post.request), stamp, actions);
+        let Post { conn, channel: stream, from, payload, origin, .. } = post;
+        let name = self.directory.channel(stream).map(|channel| channel.name.clone());
+        if let (Some(channel), Some(subscribers)) = (name, self.subscribers.get(&stream))
+            && !subscribers.live.is_empty()
+        {
+            let to = subscribers.live.clone();
+            actions.push(Action::Deliver { channel, stream, stamp, from, payload, origin, to, except: conn });
+        }
+    }
+
+    /// Answers whoever posted a message, and whoever posted it again meanwhile.
+    fn answer_stored(
+        &mut self,
+        post: &Post,
+        (conn, request): (ConnId, RequestId),
+        stamp: Stamp,
+        actions: &mut Vec<Action>,
+    ) {
+        if post.origin.signed.is_none() {
+            return reply(actions, conn, request, Reply::Sent);
+        }
+        let stored = || Reply::Stream(StreamReply::Stored { stream: post.channel, stamp });
+        reply(actions, conn, request, stored());
+        for (conn, request) in self.take_waiting(post) {
+            reply(actions, conn, request, stored());
+        }
+    }
+
+    fn take_waiting(&mut self, post: &Post) -> Vec<(ConnId, RequestId)> {
+        post.key().and_then(|key| self.pending.remove(&key)).unwrap_or_default()
+    }
+
+    fn publish_fact(&mut self, now: Now, fact: Fact, actions: &mut Vec<Action>) {
+        let Fact { conn, request, record } = fact;
+        self.directory.apply(&record);
+        reply(actions, conn, request, Reply::Stream(StreamReply::Done));
+        if let Record::Acknowledged { reader, channel, .. } = record {
+            self.acknowledged(now, channel, reader);
         }
     }
 
@@ -210,9 +333,14 @@ impl Hub {
                     reply(actions, conn, request, joined);
                 }
             }
+            FollowUp::Subscribe { conn, request, channel, from } => {
+                if let Err(refusal) = self.enter_at(now, (conn, request), channel, from, actions) {
+                    reply(actions, conn, request, refusal);
+                }
+            }
             FollowUp::Nothing => actions.append(&mut effects),
-            FollowUp::Establish { conn, user, machine, session } => {
-                self.establish(now, conn, user, machine, session, actions);
+            FollowUp::Establish { conn, user, machine, session, terms } => {
+                self.establish(now, conn, user, machine, (session, terms), actions);
             }
         }
     }
@@ -234,10 +362,17 @@ impl Hub {
                     }
                 }
             }
-            Record::ChannelDeleted { channel } => self.unsubscribe_all(*channel),
-            Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {
-                self.unsubscribe_user(*user, *channel);
+            Record::ChannelDeleted { channel } => {
+                self.unsubscribe_all(*channel, actions);
+                self.receipts.forget_channel(*channel);
             }
+            Record::MemberRemoved { channel, user } => {
+                self.unsubscribe_user(*user, *channel, EndReason::Removed, actions);
+            }
+            Record::Banned { channel, user } => {
+                self.unsubscribe_user(*user, *channel, EndReason::Banned, actions);
+            }
+            Record::ChannelRenamed { channel, name } => self.announce_name(*channel, name, actions),
             _ => {}
         }
     }
@@ -245,7 +380,9 @@ impl Hub {
 
 fn refuse_change(follow_up: FollowUp, refusal: Refusal, actions: &mut Vec<Action>) {
     match follow_up {
-        FollowUp::Reply { conn, request, .. } | FollowUp::Join { conn, request, .. } => {
+        FollowUp::Reply { conn, request, .. }
+        | FollowUp::Join { conn, request, .. }
+        | FollowUp::Subscribe { conn, request, .. } => {
             reply(actions, conn, request, refusal);
         }
         FollowUp::Nothing => {}

@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::audience::Subscribers;
 use super::commit::{Change, FollowUp, Post, Waiting};
 use super::limit::{Cost, longer_wait};
-use super::{Action, ConnId, Hub, Lifecycle, Read, RequestId, reply};
+use super::{Action, ConnId, Hub, Lifecycle, Purpose, Range, Read, RequestId, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
@@ -16,6 +17,7 @@ use crate::protocol::{
     Admin, ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
 };
 use crate::record::{ChannelId, Record, UserId};
+use crate::stream::{Origin, StreamCommand};
 use crate::time::{Now, UnixMillis};
 
 /// Who asks.
@@ -30,7 +32,7 @@ pub(super) struct Asker {
 
 impl Asker {
     /// Whether a channel is theirs, whatever its visibility: its members, and whoever administers it.
-    fn belongs_to(&self, channel: &Channel) -> bool {
+    pub(super) fn belongs_to(&self, channel: &Channel) -> bool {
         self.administers(channel) || channel.members.contains(&self.user)
     }
 
@@ -70,6 +72,7 @@ impl Hub {
             Command::Ping => return Ok(()),
             Command::Post { payload, .. } => Cost::Post(size(payload)),
             Command::Whisper { payload, .. } => Cost::Whisper(size(payload)),
+            Command::Stream(StreamCommand::Post { payload, .. }) => Cost::Post(size(payload)),
             _ => Cost::Control,
         };
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
@@ -121,7 +124,8 @@ impl Hub {
             Command::ListUsers => Err(Refusal::NotServerAdmin),
             Command::ReadSince { channel, since } => self.read_since(&asker, &channel, since, actions),
             Command::Ping => Ok(Some(Reply::Pong)),
-            Command::Admin(admin) => self.administrate(now, &asker, admin, token),
+            Command::Admin(admin) => self.administrate(now, &asker, admin, token, actions),
+            Command::Stream(command) => self.decide_stream(now, &asker, command, actions),
         };
         match answer {
             Ok(Some(answer)) => reply(actions, conn, request, answer),
@@ -147,8 +151,22 @@ impl Hub {
             return Ok(Some(Reply::Joined(name.clone())));
         }
         let Some(token) = token else { return Err(Refusal::NoChannel(name.clone())) };
+        let records = self.use_invite(asker, id, token)?;
+        let follow_up = FollowUp::Join { conn: asker.conn, request: asker.request, channel: id };
+        self.change(Change { records, follow_up });
+        Ok(None)
+    }
+
+    /// What makes a member of whoever holds an invite.
+    pub(super) fn use_invite(
+        &self,
+        asker: &Asker,
+        channel: ChannelId,
+        token: Token,
+    ) -> Result<Vec<Record>, Refusal> {
         let limits = &self.config.limits;
-        if channel.members.len() >= limits.members_per_channel {
+        let members = self.directory.channel(channel).map_or(0, |channel| channel.members.len());
+        if members >= limits.members_per_channel {
             return Err(Refusal::Full { limit: Limit::ChannelMembers, most: limits.members_per_channel });
         }
         let subscribed = self.sessions.get(&asker.conn).map_or(0, |session| session.subscriptions.len());
@@ -158,17 +176,14 @@ impl Hub {
                 most: limits.subscriptions_per_session,
             });
         }
-        let records = alloc::vec![
-            Record::InviteUsed { channel: id, token },
-            Record::MemberAdded { channel: id, user: asker.user },
-        ];
-        let follow_up = FollowUp::Join { conn: asker.conn, request: asker.request, channel: id };
-        self.change(Change { records, follow_up });
-        Ok(None)
+        Ok(alloc::vec![
+            Record::InviteUsed { channel, token },
+            Record::MemberAdded { channel, user: asker.user },
+        ])
     }
 
     /// The channel, if the asker may see it or holds an invite to it.
-    fn visible_or_open(
+    pub(super) fn visible_or_open(
         &self,
         asker: &Asker,
         name: &ChannelName,
@@ -193,8 +208,8 @@ impl Hub {
             None => self.paths.keys().cloned().collect(),
             Some(name) => {
                 let (id, _) = self.visible(asker, name)?;
-                let list = self.subscribers.get(&id).map(|list| list.as_slice()).unwrap_or_default();
-                list.iter().filter_map(|conn| Some(self.sessions.get(conn)?.path.clone())).collect()
+                let conns = self.subscribers.get(&id).into_iter().flat_map(Subscribers::iter);
+                conns.filter_map(|conn| Some(self.sessions.get(&conn)?.path.clone())).collect()
             }
         };
         sessions.sort_unstable();
@@ -208,12 +223,14 @@ impl Hub {
         payload: Payload,
     ) -> Result<Option<Reply>, Refusal> {
         let channel = self.subscribed(asker, name)?;
+        let machine = self.sessions.get(&asker.conn).map(|session| session.machine);
         self.gathering.posts.push_back(Post {
             conn: asker.conn,
             request: asker.request,
             channel,
             from: asker.path.clone(),
             payload: Arc::new(payload),
+            origin: Origin { sender: machine.map(|machine| (asker.user, machine)), signed: None },
         });
         Ok(None)
     }
@@ -257,39 +274,42 @@ impl Hub {
         }
         actions.push(Action::ReadHistory(Read {
             conn: asker.conn,
-            request: asker.request,
             channel,
-            name: name.clone(),
-            since,
+            range: Range::Since(since),
+            purpose: Purpose::History { request: asker.request, name: name.clone() },
             max_rows: self.config.limits.page_rows,
             max_bytes: self.config.limits.page_bytes,
         }));
         Ok(None)
     }
 
-    /// Answers with a page, if the session may still read the channel.
+    /// Hands a page to the session that it was read for, if the session may still read the channel.
     pub(super) fn history_read(
         &mut self,
+        now: Now,
         read: Read,
         page: Result<Vec<Stamped>, String>,
         actions: &mut Vec<Action>,
     ) {
+        let Purpose::History { request, name } = read.purpose else {
+            return self.page_read(now, &read, page, actions);
+        };
         let Some(session) = self.sessions.get(&read.conn) else { return };
-        let subscribed = session.subscriptions.contains(&read.channel);
+        let subscribed = session.subscriptions.contains_key(&read.channel);
         let answer = match page {
             _ if !subscribed => Refusal::SubscriptionEnded.into(),
-            Ok(messages) => Reply::History { channel: read.name, messages },
+            Ok(messages) => Reply::History { channel: name, messages },
             Err(why) => Refusal::HistoryUnreadable { why }.into(),
         };
-        reply(actions, read.conn, read.request, answer);
+        reply(actions, read.conn, request, answer);
     }
 
     pub(super) fn is_subscribed(&self, conn: ConnId, channel: ChannelId) -> bool {
-        self.sessions.get(&conn).is_some_and(|session| session.subscriptions.contains(&channel))
+        self.sessions.get(&conn).is_some_and(|session| session.subscriptions.contains_key(&channel))
     }
 
     /// Whether the asker may know of a channel.
-    fn sees(&self, asker: &Asker, id: ChannelId, channel: &Channel) -> bool {
+    pub(super) fn sees(&self, asker: &Asker, id: ChannelId, channel: &Channel) -> bool {
         asker.belongs_to(channel)
             || self.is_subscribed(asker.conn, id)
             || (channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))
@@ -322,8 +342,9 @@ pub(super) fn done(what: impl core::fmt::Display) -> Reply {
 /// token.
 fn may_need_record(command: &Command) -> bool {
     match command {
-        Command::Post { .. } => true,
+        Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,
         Command::Join { token, .. } => token.is_some(),
+        Command::Stream(StreamCommand::Subscribe { invite, .. }) => invite.is_some(),
         Command::Admin(admin) => !matches!(
             admin,
             Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. }

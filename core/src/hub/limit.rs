@@ -153,8 +153,14 @@ pub struct Limits {
     pub batch_posts: usize,
     /// Bytes of one commit's posts; one post always fits.
     pub batch_bytes: usize,
+    /// Rows of a page for a subscription that is behind.
+    pub catch_up_rows: usize,
+    /// Kept sessions of a user: those whose positions outlive their connections.
+    pub readers_per_user: usize,
     /// A session that was not heard for this long has ended.
     pub idle: Duration,
+    /// A session that takes nothing of what it is sent for this long is dropped.
+    pub stall: Duration,
 }
 
 impl Default for Limits {
@@ -184,7 +190,10 @@ impl Default for Limits {
             page_bytes: 1 << 20,
             batch_posts: 4_096,
             batch_bytes: 8 << 20,
+            catch_up_rows: 4_096,
+            readers_per_user: 1_000,
             idle: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
         }
     }
 }

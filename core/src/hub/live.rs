@@ -1,17 +1,21 @@
 //! What lives only as long as its connection: sessions, subscriptions, presence.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::audience::Subscribers;
 use super::commit::{Change, FollowUp, Waiting};
 use super::limit::Buckets;
-use super::{Action, ConnId, Hub, Lifecycle, Registration};
-use crate::handshake::Proven;
-use crate::name::{Handle, MachineName, SessionPath};
+use super::pager::{Pager, Subscription};
+use super::{Action, ConnId, Hub, Lifecycle, Registration, SessionInfo};
+use crate::handshake::{Proven, Terms};
+use crate::key::PublicKey;
+use crate::name::{ChannelName, Handle, MachineName, SessionPath};
 use crate::protocol::{CloseReason, Limit, Refusal};
-use crate::record::{ChannelId, MachineId, Record, UserId};
+use crate::record::{ChannelId, MachineId, ReaderId, Record, UserId};
+use crate::stream::{EndReason, Notice};
 use crate::time::{Monotonic, Now};
 
 /// How long a user without sessions keeps its buckets: a reconnect does not refill them.
@@ -23,7 +27,11 @@ pub(super) struct Session {
     pub(super) path: Arc<SessionPath>,
     pub(super) user: UserId,
     pub(super) machine: MachineId,
-    pub(super) subscriptions: BTreeSet<ChannelId>,
+    pub(super) terms: Terms,
+    /// Set if its positions outlive the connection.
+    pub(super) reader: Option<ReaderId>,
+    pub(super) subscriptions: BTreeMap<ChannelId, Subscription>,
+    pub(super) pager: Pager,
     pub(super) buckets: Buckets,
     pub(super) heard: Monotonic,
     /// Under which time it stands in `Hub::liveness`.
@@ -44,19 +52,23 @@ impl Hub {
             actions.push(Action::Close { conn, reason: CloseReason::Shutdown });
             return;
         }
-        let Proven { key, session, claim } = proven;
+        let Proven { key, session, claim, terms } = proven;
         let Some(claim) = claim else {
             match self.directory.machine_with(&key) {
                 Some((user, _, machine)) => {
                     let machine = (machine.id, machine.name.clone());
-                    self.establish(now, conn, user, machine, session, actions);
+                    if terms.keep && self.directory.reader_at(machine.0, &session).is_none() {
+                        self.add_reader(now, conn, (key, user, machine), session, terms, actions);
+                    } else {
+                        self.establish(now, conn, user, machine, (session, terms), actions);
+                    }
                 }
                 None => refuse_open(actions, conn, Refusal::UnknownKey),
             }
             return;
         };
         if self.change_pending() {
-            let proven = Proven { key, session, claim: Some(claim) };
+            let proven = Proven { key, session, claim: Some(claim), terms };
             self.waiting.push_back(Waiting::Open { conn, proven });
             return;
         }
@@ -79,11 +91,40 @@ impl Hub {
             return refuse_open(actions, conn, Refusal::AlreadyRegistered);
         }
         let (user, machine, at) = (self.directory.next_user(), self.directory.next_machine(), now.wall);
-        let records = alloc::vec![
+        let mut records = alloc::vec![
             Record::UserAdded { user, name: claim.user, at },
             Record::MachineAdded { machine, user, name: claim.machine.clone(), key, at },
         ];
-        let follow_up = FollowUp::Establish { conn, user, machine: (machine, claim.machine), session };
+        if terms.keep {
+            let reader = self.directory.next_reader();
+            records.push(Record::ReaderAdded { reader, user, machine, handle: session.clone(), at });
+        }
+        let follow_up = FollowUp::Establish { conn, user, machine: (machine, claim.machine), session, terms };
+        self.change(Change { records, follow_up });
+    }
+
+    /// Makes a reader for a handle that is to be kept, then the session.
+    fn add_reader(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        (key, user, machine): (PublicKey, UserId, (MachineId, MachineName)),
+        session: Handle,
+        terms: Terms,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.change_pending() {
+            let proven = Proven { key, session, claim: None, terms };
+            return self.waiting.push_back(Waiting::Open { conn, proven });
+        }
+        let most = self.config.limits.readers_per_user;
+        if self.directory.readers_of_user(user) >= most {
+            return refuse_open(actions, conn, Refusal::Full { limit: Limit::UserReaders, most });
+        }
+        let (reader, handle) = (self.directory.next_reader(), session.clone());
+        let records =
+            alloc::vec![Record::ReaderAdded { reader, user, machine: machine.0, handle, at: now.wall }];
+        let follow_up = FollowUp::Establish { conn, user, machine, session, terms };
         self.change(Change { records, follow_up });
     }
 
@@ -94,11 +135,12 @@ impl Hub {
         conn: ConnId,
         user: UserId,
         (machine, machine_name): (MachineId, MachineName),
-        session: Handle,
+        (session, terms): (Handle, Terms),
         actions: &mut Vec<Action>,
     ) {
         let Some(name) = self.directory.user(user).map(|user| user.name.clone()) else { return };
         let admin = self.is_admin(&name);
+        let reader = terms.keep.then(|| self.directory.reader_at(machine, &session)).flatten();
         let path = Arc::new(SessionPath { user: name, machine: machine_name, session });
         if let Some(older) = self.paths.get(&path).copied() {
             self.close(now, older, CloseReason::Superseded, actions);
@@ -118,13 +160,17 @@ impl Hub {
                 path: path.clone(),
                 user,
                 machine,
-                subscriptions: BTreeSet::new(),
+                terms,
+                reader,
+                subscriptions: BTreeMap::new(),
+                pager: Pager::default(),
                 buckets: Buckets::default(),
                 heard: now.mono,
                 next_check,
             },
         );
-        actions.push(Action::Established { conn, path, admin });
+        let session = SessionInfo { path, user, machine, reader, admin, now: now.wall };
+        actions.push(Action::Established { conn, session });
     }
 
     /// Notes that a session lives; false if there is none.
@@ -148,6 +194,8 @@ impl Hub {
                 self.liveness.insert((due, conn));
             }
         }
+        self.check_stalls(now, actions);
+        self.tell_receipts(now, actions);
         while let Some((at, user)) = self.cooling.first().copied()
             && at <= now.mono
         {
@@ -172,8 +220,11 @@ impl Hub {
 
     /// Forgets a session; false if there is none.
     pub(super) fn end_session(&mut self, now: Now, conn: ConnId) -> bool {
+        if let Some(at) = self.stall_of(conn) {
+            self.stalls.remove(&(at, conn));
+        }
         let Some(session) = self.sessions.remove(&conn) else { return false };
-        for channel in &session.subscriptions {
+        for channel in session.subscriptions.keys() {
             self.drop_subscriber(*channel, conn);
         }
         self.paths.remove(&session.path);
@@ -190,23 +241,23 @@ impl Hub {
     pub(super) fn subscribe(&mut self, conn: ConnId, channel: ChannelId) -> Result<(), Refusal> {
         let most = self.config.limits.subscriptions_per_session;
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
-        if session.subscriptions.contains(&channel) {
+        if session.subscriptions.contains_key(&channel) {
             return Ok(());
         }
         if session.subscriptions.len() >= most {
             return Err(Refusal::Full { limit: Limit::SessionChannels, most });
         }
-        session.subscriptions.insert(channel);
-        let list = Arc::make_mut(self.subscribers.entry(channel).or_default());
-        if let Err(at) = list.binary_search(&conn) {
-            list.insert(at, conn);
-        }
+        session.subscriptions.insert(channel, Subscription::Live);
+        let format = session.terms.format;
+        self.subscribers.entry(channel).or_default().go_live(format, conn);
         Ok(())
     }
 
     pub(super) fn unsubscribe(&mut self, conn: ConnId, channel: ChannelId) -> bool {
-        let there =
-            self.sessions.get_mut(&conn).is_some_and(|session| session.subscriptions.remove(&channel));
+        let there = self
+            .sessions
+            .get_mut(&conn)
+            .is_some_and(|session| session.subscriptions.remove(&channel).is_some());
         if there {
             self.drop_subscriber(channel, conn);
         }
@@ -214,26 +265,41 @@ impl Hub {
     }
 
     fn drop_subscriber(&mut self, channel: ChannelId, conn: ConnId) {
-        if let Some(list) = self.subscribers.get_mut(&channel) {
-            if let Ok(at) = list.binary_search(&conn) {
-                Arc::make_mut(list).remove(at);
-            }
-            if list.is_empty() {
+        self.receipts.unwatch(conn, channel);
+        if let Some(subscribers) = self.subscribers.get_mut(&channel) {
+            subscribers.remove(conn);
+            if subscribers.is_empty() {
                 self.subscribers.remove(&channel);
             }
         }
     }
 
     /// Ends a user's subscriptions to a channel; says how many there were.
-    pub(super) fn unsubscribe_user(&mut self, user: UserId, channel: ChannelId) -> usize {
-        self.conns_of(user).into_iter().filter(|conn| self.unsubscribe(*conn, channel)).count()
+    pub(super) fn unsubscribe_user(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        reason: EndReason,
+        actions: &mut Vec<Action>,
+    ) -> usize {
+        let conns = self.conns_of(user).into_iter();
+        conns.filter(|conn| self.end_subscription(*conn, channel, reason, actions)).count()
     }
 
     /// Ends all subscriptions to a channel.
-    pub(super) fn unsubscribe_all(&mut self, channel: ChannelId) {
-        for conn in self.subscribers.remove(&channel).iter().flat_map(|list| list.iter()) {
-            if let Some(session) = self.sessions.get_mut(conn) {
-                session.subscriptions.remove(&channel);
+    pub(super) fn unsubscribe_all(&mut self, channel: ChannelId, actions: &mut Vec<Action>) {
+        let conns: Vec<ConnId> =
+            self.subscribers.get(&channel).into_iter().flat_map(Subscribers::iter).collect();
+        for conn in conns {
+            self.end_subscription(conn, channel, EndReason::Deleted, actions);
+        }
+    }
+
+    /// Says a channel's new name to those in it, where version 2 can say it.
+    pub(super) fn announce_name(&self, stream: ChannelId, name: &ChannelName, actions: &mut Vec<Action>) {
+        for conn in self.subscribers.get(&stream).into_iter().flat_map(Subscribers::iter) {
+            if self.sessions.get(&conn).is_some_and(|session| session.terms.format.resumes()) {
+                actions.push(Action::Notify { conn, notice: Notice::Renamed { stream, name: name.clone() } });
             }
         }
     }

@@ -26,22 +26,30 @@ use crate::key::PublicKey;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply, Stamped, Token};
-use crate::record::{ChannelId, Record, UserId};
+use crate::record::{ChannelId, MachineId, ReaderId, Record, Stamp, UserId};
+use crate::stream::{Notice, Origin};
 use crate::time::{Monotonic, Now, UnixMillis};
 
 mod admin;
+mod audience;
 mod check;
 mod commit;
 mod decide;
 mod limit;
 mod live;
+mod pager;
+mod receipts;
+mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use audience::Audience;
 pub use limit::{Bucket, Limits, Rate, Rates};
 
-use commit::{Batch, InFlight, Waiting};
+use audience::Subscribers;
+use commit::{Batch, InFlight, PostKey, Waiting};
 use live::{LiveUser, Session};
+use receipts::Receipts;
 
 /// A connection, numbered by the shell; a number is not used again while the hub may still name it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +95,28 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
     },
+    /// Deliveries of a channel did not fit the queue of a session that can read them later: it was sent everything before
+    /// `seq`, and nothing of the channel since.
+    Lagged {
+        /// The connection.
+        conn: ConnId,
+        /// The channel.
+        channel: ChannelId,
+        /// The first message that it was not sent.
+        seq: u64,
+    },
+    /// A connection has written everything up to its [`Action::Mark`].
+    Ready {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The answer to [`Action::Probe`].
+    Progressed {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes that its peer has taken since it was accepted.
+        taken: u64,
+    },
     /// A batch is durable.
     Persisted {
         /// The batch.
@@ -98,6 +128,13 @@ pub enum Input {
         batch: BatchId,
         /// Why, for the requesters.
         why: String,
+    },
+    /// Nothing of a batch was stored: some of its posts are in the store already, posted before under the same ids.
+    AlreadyStored {
+        /// The batch.
+        batch: BatchId,
+        /// Those posts, by their position among the batch's records, in order, and where they are stored.
+        posts: Vec<(usize, Stamp)>,
     },
     /// A page of history was read, or could not be.
     HistoryRead {
@@ -114,6 +151,23 @@ pub enum Input {
     Shutdown,
 }
 
+/// A session, as it is told itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionInfo {
+    /// Its path.
+    pub path: Arc<SessionPath>,
+    /// Its user.
+    pub user: UserId,
+    /// Its machine.
+    pub machine: MachineId,
+    /// Its reader, if its positions are kept.
+    pub reader: Option<ReaderId>,
+    /// Whether its user is an admin of the server.
+    pub admin: bool,
+    /// The server's clock.
+    pub now: UnixMillis,
+}
+
 /// What a shell must do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -121,10 +175,8 @@ pub enum Action {
     Established {
         /// The connection.
         conn: ConnId,
-        /// Its path.
-        path: Arc<SessionPath>,
-        /// Whether its user is an admin of the server.
-        admin: bool,
+        /// Who it is.
+        session: SessionInfo,
     },
     /// Answer a request.
     Reply {
@@ -135,18 +187,42 @@ pub enum Action {
         /// The answer.
         reply: Reply,
     },
-    /// Hand a post to everyone in `to` but `except`.
+    /// Hand a post to everyone in `to`.
     Deliver {
         /// The channel's name.
         channel: ChannelName,
+        /// The channel.
+        stream: ChannelId,
+        /// The post's place there.
+        stamp: Stamp,
         /// Who posted.
         from: Arc<SessionPath>,
         /// What.
         payload: Arc<Payload>,
-        /// The channel's subscribers, in order; the same allocation for as long as they stay the same.
-        to: Arc<Vec<ConnId>>,
-        /// The connection that posted.
+        /// Where it comes from.
+        origin: Origin,
+        /// Who receives it; the same allocation for as long as they stay the same.
+        to: Arc<Audience>,
+        /// The connection that posted: a session of version 1 does not receive its own posts.
         except: ConnId,
+    },
+    /// Send a session something that it did not ask for.
+    Notify {
+        /// The connection.
+        conn: ConnId,
+        /// What.
+        notice: Notice,
+    },
+    /// Put a mark behind what is queued to a connection, however full the queue is; answer with [`Input::Ready`] when
+    /// everything before it is written.
+    Mark {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Say how much a connection's peer has taken, with [`Input::Progressed`].
+    Probe {
+        /// The connection.
+        conn: ConnId,
     },
     /// Hand a whisper to one session.
     Whisper {
@@ -182,20 +258,64 @@ pub enum Action {
 /// A page of history to be read, with what its answer must carry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Read {
-    /// Whose request it is.
+    /// For whom.
     pub conn: ConnId,
-    /// Which.
-    pub request: RequestId,
     /// The channel.
     pub channel: ChannelId,
-    /// The name under which it was asked for, and is answered: it may be renamed meanwhile.
-    pub name: ChannelName,
-    /// Only messages stamped after this.
-    pub since: UnixMillis,
+    /// Which messages.
+    pub range: Range,
     /// Rows at most.
     pub max_rows: usize,
     /// Bytes at most; one row always fits.
     pub max_bytes: usize,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// Which messages of a channel to read. A page is oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Range {
+    /// The first that are stamped after this.
+    Since(UnixMillis),
+    /// The first behind this sequence number.
+    After(u64),
+    /// The last before this sequence number.
+    Before(u64),
+}
+
+impl Range {
+    /// Whether a message of this place is among them.
+    pub fn contains(self, stamp: Stamp) -> bool {
+        match self {
+            Self::Since(ts) => stamp.ts > ts,
+            Self::After(seq) => stamp.seq > seq,
+            Self::Before(seq) => stamp.seq < seq,
+        }
+    }
+}
+
+/// What a page is read for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// To answer a request of version 1.
+    History {
+        /// The request.
+        request: RequestId,
+        /// The name under which it was asked for, and is answered: the channel may be renamed meanwhile.
+        name: ChannelName,
+    },
+    /// To answer a request of version 2.
+    Page {
+        /// The request.
+        request: RequestId,
+    },
+    /// For a subscription that is behind.
+    CatchUp {
+        /// The next message that it needs.
+        next: u64,
+        /// The channel's last message when the page was asked for.
+        last: u64,
+    },
 }
 
 /// What an operator decides about a hub.
@@ -227,7 +347,12 @@ pub struct Hub {
     sessions: BTreeMap<ConnId, Session>,
     paths: BTreeMap<Arc<SessionPath>, ConnId>,
     users: BTreeMap<UserId, LiveUser>,
-    subscribers: BTreeMap<ChannelId, Arc<Vec<ConnId>>>,
+    subscribers: BTreeMap<ChannelId, Subscribers>,
+    receipts: Receipts,
+    /// When a session must have taken something of what it was sent.
+    stalls: BTreeSet<(Monotonic, ConnId)>,
+    /// Posts that are not yet durable, by the ids of their senders, and who else waits for them.
+    pending: BTreeMap<PostKey, Vec<(ConnId, RequestId)>>,
     /// When to check whether a session is idle: no earlier than it can be.
     liveness: BTreeSet<(Monotonic, ConnId)>,
     /// When to check whether a user without sessions can be forgotten.
@@ -273,6 +398,9 @@ impl Hub {
             paths: BTreeMap::new(),
             users: BTreeMap::new(),
             subscribers: BTreeMap::new(),
+            receipts: Receipts::default(),
+            stalls: BTreeSet::new(),
+            pending: BTreeMap::new(),
             liveness: BTreeSet::new(),
             cooling: BTreeSet::new(),
             gathering: Batch::default(),
@@ -301,13 +429,18 @@ impl Hub {
             Input::Overflowed { conn } => self.close(now, conn, CloseReason::SlowConsumer, actions),
             Input::Persisted { batch } => self.persisted(now, batch, Ok(()), actions),
             Input::PersistFailed { batch, why } => self.persisted(now, batch, Err(why), actions),
-            Input::HistoryRead { read, page } => self.history_read(read, page, actions),
+            Input::AlreadyStored { batch, posts } => self.already_stored(batch, &posts, actions),
+            Input::HistoryRead { read, page } => self.history_read(now, read, page, actions),
+            Input::Lagged { conn, channel, seq } => self.lagged(now, conn, channel, seq, actions),
+            Input::Ready { conn } => self.ready(now, conn, actions),
+            Input::Progressed { conn, taken } => self.progressed(now, conn, taken, actions),
             // Timeouts are looked at before every input.
             Input::Tick => {}
             Input::RoundEnded => self.seal(now, actions),
             Input::Shutdown => {
                 if self.state == Lifecycle::Running {
                     self.state = Lifecycle::Draining;
+                    self.receipts.stop();
                 }
             }
         }
@@ -316,14 +449,15 @@ impl Hub {
 
     /// Whether [`Input::RoundEnded`] would send a batch off: something has gathered, and nothing is in flight.
     pub fn has_batch(&self) -> bool {
-        self.in_flight.is_none() && !self.gathering.is_empty()
+        self.in_flight.is_none() && (!self.gathering.is_empty() || self.receipts.write_due())
     }
 
     /// When [`Input::Tick`] is due: a session may have been idle for too long.
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let idle = self.liveness.first().map(|(at, _)| *at);
         let cool = self.cooling.first().map(|(at, _)| *at);
-        idle.into_iter().chain(cool).min()
+        let stall = self.stalls.first().map(|(at, _)| *at);
+        [idle, cool, stall, self.receipts.deadline()].into_iter().flatten().min()
     }
 
     /// The durable state.
@@ -350,7 +484,7 @@ impl Hub {
     pub fn gauges(&self) -> Gauges {
         Gauges {
             sessions: self.sessions.len(),
-            subscriptions: self.subscribers.values().map(|list| list.len()).sum(),
+            subscriptions: self.subscribers.values().map(Subscribers::len).sum(),
             users: self.directory.user_count(),
             channels: self.directory.channel_count(),
             gathering: self.gathering.posts.len(),
@@ -375,7 +509,7 @@ impl Hub {
     /// Ends a drain once nothing is under way.
     fn drain(&mut self, now: Now, actions: &mut Vec<Action>) {
         // What waits, waits for a change that gathers or is in flight.
-        let idle = self.in_flight.is_none() && self.gathering.is_empty();
+        let idle = self.in_flight.is_none() && !self.has_batch();
         if self.state == Lifecycle::Draining && idle {
             self.state = Lifecycle::Drained;
             let conns: Vec<ConnId> = self.sessions.keys().copied().collect();

@@ -224,6 +224,8 @@ impl Link {
             }
             Some(Event::Whispered { from, payload }) => actions.push(Action::Whispered { from, payload }),
             Some(Event::Role { admin }) => actions.push(Action::Role { admin }),
+            // Version 2 only, which a link does not speak.
+            Some(Event::Notice(_)) => {}
         }
     }
 
@@ -231,7 +233,7 @@ impl Link {
         let State::Handshaking { client, .. } = core::mem::replace(&mut self.state, State::Ended) else {
             return;
         };
-        let Established { path, admin } = established;
+        let Established { path, admin, .. } = established;
         self.reported_down = false;
         self.reported_refused = None;
         actions.push(Action::Up { path: path.clone(), admin, server_id: self.server_id.clone() });
@@ -276,7 +278,11 @@ impl Link {
     fn send(&mut self, now: Now, purpose: Purpose, command: &Command, actions: &mut Vec<Action>) {
         let State::Up(live) = &mut self.state else { return };
         let number = self.requests.sent(purpose, command, now.mono);
-        live.client.request(number, command, |message| actions.push(Action::Send(Opaque(message))));
+        let answer =
+            live.client.request(number, command, |message| actions.push(Action::Send(Opaque(message))));
+        if let Some(Event::Reply { request, reply }) = answer {
+            self.reply(now, request, reply, actions);
+        }
     }
 
     /// Closes the connection and tries again later.

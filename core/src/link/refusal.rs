@@ -19,7 +19,11 @@ pub(super) fn lasting(error: &HandshakeError) -> Option<Refused> {
         // What ends a session says nothing about its key, unless the key itself was removed.
         HandshakeError::Ended { end, .. } => (!end.may_reconnect()).then(|| Refused::Key(error.clone())),
         HandshakeError::VersionMismatch { .. } => Some(Refused::Protocol(error.clone())),
-        HandshakeError::Challenge(_) | HandshakeError::Unexpected(_) | HandshakeError::Malformed => None,
+        HandshakeError::Challenge(_)
+        | HandshakeError::ServerNotProven
+        | HandshakeError::ServerKeyChanged { .. }
+        | HandshakeError::Unexpected(_)
+        | HandshakeError::Malformed => None,
     }
 }
 

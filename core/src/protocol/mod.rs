@@ -15,6 +15,7 @@ use crate::key::PublicKey;
 use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
+use crate::stream::{Origin, StreamCommand, StreamReply};
 use crate::time::UnixMillis;
 
 pub use self::close::{CloseReason, End};
@@ -141,6 +142,8 @@ pub enum Command {
     Ping,
     /// Change or inspect the directory.
     Admin(Admin),
+    /// Read or write a stream by position.
+    Stream(StreamCommand),
 }
 
 impl Command {
@@ -158,6 +161,7 @@ impl Command {
             Self::ReadSince { .. } => "history",
             Self::Ping => "ping",
             Self::Admin(admin) => admin.kind(),
+            Self::Stream(command) => command.kind(),
         }
     }
 }
@@ -360,6 +364,8 @@ pub enum Reply {
     },
     /// The answer to a ping.
     Pong,
+    /// The answer to a [`StreamCommand`].
+    Stream(StreamReply),
     /// It was not done.
     Refused(Refusal),
 }
@@ -406,4 +412,15 @@ pub struct Stamped {
     pub ts: UnixMillis,
     /// What it says.
     pub payload: Payload,
+    /// Its number in the channel; 0 where it is not known, since version 1 does not carry it.
+    pub seq: u64,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Stamped {
+    /// A message as version 1 carries it.
+    pub fn without_origin(from: SessionPath, ts: UnixMillis, payload: Payload) -> Self {
+        Self { from, ts, payload, seq: 0, origin: Origin::default() }
+    }
 }

@@ -54,11 +54,13 @@ pub enum Limit {
     ChannelBans,
     /// Valid invites to a channel.
     ChannelInvites,
+    /// Sessions of a user whose positions are kept.
+    UserReaders,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UserSessions,
         Self::UserMachines,
         Self::UserChannels,
@@ -66,6 +68,7 @@ impl Limit {
         Self::ChannelMembers,
         Self::ChannelBans,
         Self::ChannelInvites,
+        Self::UserReaders,
     ];
 
     /// What is counted, as it reads after a number.
@@ -78,6 +81,7 @@ impl Limit {
             Self::ChannelMembers => "members of a channel",
             Self::ChannelBans => "bans of a channel",
             Self::ChannelInvites => "invites to a channel",
+            Self::UserReaders => "kept sessions of a user",
         }
     }
 }
@@ -105,6 +109,21 @@ pub enum Refusal {
         /// The largest payload, in bytes.
         most: usize,
     },
+    /// A reader reports more than its session was sent.
+    #[error("this session was sent messages up to {sent} only")]
+    NotSentYet {
+        /// The last message that it was sent.
+        sent: u64,
+    },
+    /// The word of an acknowledgement is too long.
+    #[error("the word of an acknowledgement has at most {most} bytes")]
+    WordTooLong {
+        /// The longest word, in bytes.
+        most: usize,
+    },
+    /// A field of a request is missing or not what it must be.
+    #[error("{0}")]
+    InvalidField(&'static str),
     /// An invite would have no uses.
     #[error("an invite is for at least one use")]
     InviteWithoutUses,
@@ -115,6 +134,12 @@ pub enum Refusal {
     /// There is no such channel, or none that the caller may see.
     #[error("no channel '{0}' that you may see: check its name, or ask for an invite")]
     NoChannel(ChannelName),
+    /// There is no stream of the number, or none that the caller may see.
+    #[error("no stream of that number that you may see")]
+    NoStream,
+    /// The stream has no message of the number.
+    #[error("no message {0} in this stream")]
+    NoMessage(u64),
     /// There is no such user.
     #[error("no user '{0}'")]
     NoUser(UserName),
@@ -181,6 +206,15 @@ pub enum Refusal {
     /// The session lost its subscription while a page of history was read.
     #[error("the subscription ended while its history was read")]
     SubscriptionEnded,
+    /// The server speaks a version of the protocol that does not have this.
+    #[error("this takes version {version} of the protocol, which is not spoken on this connection")]
+    NeedsOtherVersion {
+        /// The version that has it.
+        version: u32,
+    },
+    /// The session keeps no positions.
+    #[error("this session keeps no positions: connect with `keep` set")]
+    NotKept,
     /// The creator of a channel cannot be removed from its members.
     #[error("the creator of a channel stays its member")]
     CreatorStays,
@@ -244,10 +278,15 @@ impl Refusal {
             Self::InvalidName(_)
             | Self::InvalidKey(_)
             | Self::MessageTooLarge { .. }
+            | Self::NotSentYet { .. }
+            | Self::WordTooLong { .. }
+            | Self::InvalidField(_)
             | Self::InviteWithoutUses
             | Self::InviteLifetime => Code::InvalidArgument,
             Self::NoChannel(_)
             | Self::NoUser(_)
+            | Self::NoStream
+            | Self::NoMessage(_)
             | Self::NoMachine(_)
             | Self::Offline(_)
             | Self::NotInChannel { .. } => Code::NotFound,
@@ -260,6 +299,8 @@ impl Refusal {
             Self::Full { .. } | Self::UsersFull => Code::QuotaExceeded,
             Self::NotSubscribed(_)
             | Self::SubscriptionEnded
+            | Self::NotKept
+            | Self::NeedsOtherVersion { .. }
             | Self::CreatorStays
             | Self::AdminBan
             | Self::LastMachine

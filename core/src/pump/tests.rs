@@ -9,13 +9,15 @@ use core::convert::Infallible;
 use rand_core::{TryCryptoRng, TryRng};
 
 use super::*;
-use crate::hub::RequestId;
+use crate::hub::{RequestId, SessionInfo};
 use crate::key::SecretKey;
 use crate::mailbox::Queue;
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::protocol::Reply;
-use crate::wire::v1::Frame;
+use crate::record::{MachineId, UserId};
+use crate::time::UnixMillis;
+use crate::wire::v1::{self, Frame};
 use crate::wire::websocket;
 
 struct Zeros;
@@ -83,7 +85,7 @@ impl Carrier for Bench {
         let Some(message) = self.arrived.pop_front() else {
             return if self.ended { Err(()) } else { Ok(false) };
         };
-        pump.message(&message, self);
+        pump.message(Kind::Binary, &message, self);
         pump.settle();
         Ok(true)
     }
@@ -120,6 +122,11 @@ impl Carrier for Bench {
 
 const ROOM: usize = 64;
 
+fn session_info(path: Arc<SessionPath>) -> SessionInfo {
+    let (user, machine) = (UserId(0), MachineId(0));
+    SessionInfo { path, user, machine, reader: None, admin: false, now: UnixMillis(0) }
+}
+
 fn connection() -> (Pump, Bench) {
     let bench = Bench {
         mailbox: Queue::new(1 << 20),
@@ -134,7 +141,7 @@ fn connection() -> (Pump, Bench) {
         left: 0,
         established: false,
     };
-    (Pump::new([3; 32], ROOM), bench)
+    (Pump::new(Edge::V1(v1::edge::Edge::new([3; 32])), ROOM), bench)
 }
 
 /// A connection that has proven itself and waits for the engine.
@@ -153,7 +160,7 @@ fn opened() -> (Pump, Bench) {
 fn session() -> (Pump, Bench) {
     let (mut pump, mut bench) = opened();
     let path = Arc::new(SessionPath::new("u", "m", "s").unwrap());
-    bench.mailbox.push(Item::Established { path, admin: false });
+    bench.mailbox.push(Item::Established(session_info(path)));
     assert_eq!(pump.run(&mut bench), Progress::Established);
     assert!(bench.written.is_empty(), "the place among the handshakes is released first");
     assert_eq!(pump.run(&mut bench), Progress::Waiting);
@@ -233,7 +240,7 @@ fn a_handshake_that_takes_too_long_is_ended_and_no_session() {
     for (mut pump, mut bench) in [connection(), opened()] {
         pump.time_out();
         let path = Arc::new(SessionPath::new("u", "m", "s").unwrap());
-        bench.mailbox.push(Item::Established { path, admin: false });
+        bench.mailbox.push(Item::Established(session_info(path)));
         assert_eq!(pump.run(&mut bench), Progress::Parting);
         assert!(!bench.established);
         assert_eq!(bench.left, bench.opened);

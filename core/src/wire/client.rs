@@ -4,15 +4,18 @@
 //! that returns [`Event::Established`], [`Client::request`] sends commands. After [`Event::HandshakeFailed`],
 //! [`Event::Ended`] or [`Event::Violation`] the connection must be closed.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::v1;
+use super::v2::encoding::Encoding;
+use super::{v1, v2};
 use crate::handshake::{Claim, Established, HandshakeError};
-use crate::key::SecretKey;
+use crate::key::{PublicKey, SecretKey};
 use crate::name::{ChannelName, Handle, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Command, End, Reply};
+use crate::stream::Notice;
 
 /// With what a client opens a session.
 #[derive(Clone, Debug)]
@@ -23,6 +26,29 @@ pub struct Credentials {
     pub handle: Handle,
     /// Set to register a new user.
     pub claim: Option<Claim>,
+}
+
+/// What version 2 needs beyond [`Credentials`].
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// 32 fresh random bytes.
+    pub nonce: [u8; 32],
+    /// The server's key, if it is known: the handshake fails at any other.
+    pub pinned: Option<PublicKey>,
+    /// Which of this machine's keys the server knows.
+    pub key: KeyUse,
+    /// Whether the server keeps positions for the handle.
+    pub keep: bool,
+}
+
+/// Which of a machine's keys a server knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyUse {
+    /// One that is derived for this server ([`SecretKey::at_server`]).
+    #[default]
+    PerServer,
+    /// The machine's own, as version 1 registers it.
+    Shared,
 }
 
 /// A request's number, unique among the unanswered requests of its connection.
@@ -59,6 +85,8 @@ pub enum Event {
         /// What.
         payload: Payload,
     },
+    /// Something that version 2 tells unasked.
+    Notice(Notice),
     /// The user became or ceased to be an admin of the server.
     Role {
         /// True for an admin.
@@ -80,25 +108,45 @@ pub enum Event {
 pub enum Client {
     /// Version 1.
     V1(v1::client::Client),
+    /// Version 2.
+    V2(Box<v2::client::Client>),
 }
 
 impl Client {
-    /// Begins the handshake. `send` is called for each binary message to send, in order.
+    /// Begins the handshake of version 1. `send` is called for each message to send, in order.
     pub fn start(credentials: Credentials, send: impl FnMut(Vec<u8>)) -> Self {
         Self::V1(v1::client::Client::start(credentials, send))
     }
 
-    /// Sends a command of an established session. Its answer is an [`Event::Reply`] with this number.
-    pub fn request(&mut self, number: RequestNumber, command: &Command, send: impl FnMut(Vec<u8>)) {
+    /// Begins the handshake of version 2.
+    pub fn start_v2(
+        encoding: Encoding,
+        credentials: Credentials,
+        session: Session,
+        send: impl FnMut(Vec<u8>),
+    ) -> Self {
+        Self::V2(Box::new(v2::client::Client::start(encoding, credentials, session, send)))
+    }
+
+    /// Sends a command of an established session. Its answer is an [`Event::Reply`] with this number: at once if the
+    /// version has no such command.
+    pub fn request(
+        &mut self,
+        number: RequestNumber,
+        command: &Command,
+        send: impl FnMut(Vec<u8>),
+    ) -> Option<Event> {
         match self {
             Self::V1(client) => client.request(number, command, send),
+            Self::V2(client) => client.request(number, command, send),
         }
     }
 
-    /// Takes the server's next binary message. `None` while the handshake goes on.
+    /// Takes the server's next message. `None` while there is nothing to say about it.
     pub fn on_message(&mut self, bytes: &[u8], send: impl FnMut(Vec<u8>)) -> Option<Event> {
         match self {
             Self::V1(client) => client.on_message(bytes, send),
+            Self::V2(client) => client.on_message(bytes, send),
         }
     }
 }

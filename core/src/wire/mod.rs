@@ -8,5 +8,8 @@ pub mod v1;
 pub mod v2;
 pub mod websocket;
 
+/// The most of a server's error text that is kept, in bytes.
+pub const MAX_ERROR_TEXT: usize = 1024;
+
 /// The largest message of the protocol, in bytes: 16 MiB.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;

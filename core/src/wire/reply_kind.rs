@@ -15,6 +15,7 @@ pub(super) enum ReplyKind {
     Invite,
     History,
     Pong,
+    Stream,
 }
 
 impl ReplyKind {
@@ -29,6 +30,7 @@ impl ReplyKind {
             Command::ListUsers => Self::Users,
             Command::ReadSince { .. } => Self::History,
             Command::Ping => Self::Pong,
+            Command::Stream(_) => Self::Stream,
             Command::Admin(admin) => match admin {
                 Admin::AclList { .. } | Admin::BanList { .. } => Self::Users,
                 Admin::InviteList { .. } => Self::Invites,
@@ -52,6 +54,7 @@ impl ReplyKind {
             Reply::Invite(_) => self == Self::Invite,
             Reply::History { .. } => self == Self::History,
             Reply::Pong => self == Self::Pong,
+            Reply::Stream(_) => self == Self::Stream,
         }
     }
 }

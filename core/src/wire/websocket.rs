@@ -6,12 +6,48 @@ use core::ops::Range;
 
 /// The first byte of a whole binary message: FIN and opcode 2.
 const BINARY: u8 = 0x82;
+/// The first byte of a whole text message: FIN and opcode 1.
+const TEXT: u8 = 0x81;
 /// The bits of the first byte that say what kind of frame it is.
 const OPCODE: u8 = 0x0f;
 /// The bit that says that a mask follows.
 const MASKED: u8 = 0x80;
 /// The head of a message of 126 to 65,535 bytes, which most are.
 const USUAL_HEAD: usize = 4;
+
+/// What a message carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Bytes.
+    Binary,
+    /// UTF-8.
+    Text,
+}
+
+/// Appends one message of a server to `out`, whose content is `parts` one after another.
+pub fn append_parts(kind: Kind, parts: &[&[u8]], out: &mut Vec<u8>) {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let first = match kind {
+        Kind::Binary => BINARY,
+        Kind::Text => TEXT,
+    };
+    out.reserve(len + 10);
+    out.push(first);
+    match (u8::try_from(len), u16::try_from(len)) {
+        (Ok(short), _) if short < 126 => out.push(short),
+        (_, Ok(medium)) => {
+            out.push(126);
+            out.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
 
 /// Appends one binary message of a server to `out`, whose content `encode` appends.
 pub fn append(out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "these names are valid")]
 
 use conclave_core::directory::Directory;
-use conclave_core::handshake::Proven;
+use conclave_core::handshake::{Proven, Terms};
 use conclave_core::hub::{Action, Config, ConnId, Hub, Input, Limits, RequestId};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
@@ -60,7 +60,12 @@ impl Crowd {
         });
         for (nth, key) in keys.take(subscribers as usize).enumerate() {
             let conn = ConnId(nth as u64);
-            let proven = Proven { key, session: Handle::new("session").unwrap(), claim: None };
+            let proven = Proven {
+                key,
+                session: Handle::new("session").unwrap(),
+                claim: None,
+                terms: Terms::default(),
+            };
             crowd.handle(Input::Open { conn, proven }, &mut actions);
             let command = Command::Join { channel: crowd.channel.clone(), token: None };
             let request = RequestId(0);

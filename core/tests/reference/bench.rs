@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use conclave_core::directory::Directory;
-use conclave_core::handshake::{Claim, Proven};
+use conclave_core::handshake::{Claim, Proven, Terms};
 use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read, RequestId};
 use conclave_core::name::{Handle, MachineName, UserName};
 use conclave_core::payload::Payload;
@@ -131,7 +131,10 @@ impl Bench {
                     machine: MachineName::new(&name::machine(*machine)).unwrap(),
                 });
                 let session = Handle::new(&name::handle(*handle)).unwrap();
-                Input::Open { conn: ConnId(conn), proven: Proven { key: key(of.0, of.1), session, claim } }
+                Input::Open {
+                    conn: ConnId(conn),
+                    proven: Proven { key: key(of.0, of.1), session, claim, terms: Terms::default() },
+                }
             }
             Operation::Request { session, command } => {
                 let sessions: Vec<_> = self.hub.sessions().map(|(_, conn)| conn).collect();
@@ -200,10 +203,10 @@ impl Bench {
 
     fn page(&self, read: &Read) -> Vec<Stamped> {
         let posts = self.records.iter().filter_map(|record| match record {
-            Record::Posted { channel, stamp, from, payload }
-                if *channel == read.channel && stamp.ts > read.since =>
+            Record::Posted { channel, stamp, from, payload, .. }
+                if *channel == read.channel && read.range.contains(*stamp) =>
             {
-                Some(Stamped { from: (**from).clone(), ts: stamp.ts, payload: (**payload).clone() })
+                Some(Stamped::without_origin((**from).clone(), stamp.ts, (**payload).clone()))
             }
             _ => None,
         });
@@ -219,16 +222,19 @@ impl Bench {
 
     fn take_in(&mut self, action: Action) -> Result<(), String> {
         match action {
-            Action::Established { conn, path, admin } => {
+            Action::Notify { .. } | Action::Mark { .. } | Action::Probe { .. } => {
+                return Err(format!("a session of version 1 has no {action:?}"));
+            }
+            Action::Established { conn, session } => {
                 hold!(self.open.contains(&conn.0), "{conn:?} is established after its end");
-                self.tell(conn, Seen::Established(path.to_string(), admin));
+                self.tell(conn, Seen::Established(session.path.to_string(), session.admin));
             }
             Action::Reply { conn, request, reply } => self.tell(conn, Seen::Reply(request.0, answer(reply))),
-            Action::Deliver { channel, from, payload, to, except } => {
-                for conn in to.iter().filter(|conn| **conn != except) {
+            Action::Deliver { channel, from, payload, to, except, .. } => {
+                for conn in to.iter().filter(|conn| *conn != except) {
                     hold!(self.open.contains(&conn.0), "{conn:?} receives a post after its end");
                     let (channel, from) = (channel.to_string(), from.to_string());
-                    self.tell(*conn, Seen::Post { channel, from, text: text(&payload) });
+                    self.tell(conn, Seen::Post { channel, from, text: text(&payload) });
                 }
             }
             Action::Whisper { conn, from, target, payload } => {
@@ -299,13 +305,14 @@ fn durable(directory: &Directory) -> Vec<String> {
 fn text(payload: &Payload) -> String {
     match payload {
         Payload::Plain(text) => text.clone(),
-        Payload::Encrypted(_) => unreachable!("only text is posted here"),
+        Payload::Encrypted(_) | Payload::Body(_) => unreachable!("only text is posted here"),
     }
 }
 
 fn answer(reply: Reply) -> Answer {
     let all = |names: Vec<UserName>| names.iter().map(ToString::to_string).collect();
     match reply {
+        Reply::Stream(_) => unreachable!("these sessions speak version 1"),
         Reply::Sent => Answer::Sent,
         Reply::Joined(channel) => Answer::Joined(channel.to_string()),
         Reply::Done(what) => Answer::Done(what.0),

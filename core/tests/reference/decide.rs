@@ -76,6 +76,7 @@ impl Model {
 
     fn judge(&mut self, asker: &Asker, command: &Command) -> Judged {
         Ok(Verdict::Answer(match command {
+            Command::Stream(_) => unreachable!("these sessions speak version 1"),
             Command::Join { channel, token } => {
                 return self.join(asker, channel, token.as_ref().map(|token| token.expose()));
             }
@@ -250,7 +251,7 @@ impl super::Invite {
 fn text(payload: &Payload) -> String {
     match payload {
         Payload::Plain(text) => text.clone(),
-        Payload::Encrypted(_) => unreachable!("only text is posted here"),
+        Payload::Encrypted(_) | Payload::Body(_) => unreachable!("only text is posted here"),
     }
 }
 

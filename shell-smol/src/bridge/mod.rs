@@ -14,7 +14,7 @@ use conclave_core::protocol::Command;
 use conclave_core::time::Monotonic;
 use conclave_shell::client::trust;
 use conclave_shell::clock::Clock;
-use conclave_store::config::{ConfigFile, ServerUrl};
+use conclave_store::config::{ConfigFile, Pin, ServerUrl};
 use conclave_store::keystore;
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 use smol::future::FutureExt as _;
@@ -90,7 +90,7 @@ fn start_links<'a>(
         let config = Config {
             handle: options.handle.clone().map_or_else(default_handle, Ok)?,
             defaulted: options.handle.is_none(),
-            key: key.clone(),
+            key: Pin::key(known.pin(url), key.clone()),
             seed,
         };
         let (requests, asked) = unbounded();

@@ -24,11 +24,13 @@ pub struct DialOptions {
     pub timeout: Duration,
     /// A PEM file of certificates to trust beside the usual ones.
     pub ca: Option<PathBuf>,
+    /// The subprotocol to ask for. A server that does not take it is [`DialError::NoSubprotocol`].
+    pub subprotocol: Option<&'static str>,
 }
 
 impl Default for DialOptions {
     fn default() -> Self {
-        Self { timeout: DIAL_TIMEOUT, ca: None }
+        Self { timeout: DIAL_TIMEOUT, ca: None, subprotocol: None }
     }
 }
 
@@ -87,7 +89,8 @@ pub async fn dial(url: &ServerUrl, options: &DialOptions) -> Result<Dialed, Dial
         Stream::Plain(stream)
     };
     let upgraded = async {
-        let opened = client_async_with_config(request(url)?, stream, Some(websocket())).await;
+        let opened =
+            client_async_with_config(request(url, options.subprotocol)?, stream, Some(websocket())).await;
         opened.map_err(|error| refused(url, error))
     };
     let (socket, response) = dialer.within(Stage::WebSocket, upgraded).await?;

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conclave_core::handshake::{Established, HandshakeError};
+use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
-use conclave_core::wire::client::{Client, Credentials, Event, RequestNumber};
+use conclave_core::stream::Notice;
+use conclave_core::wire::client::{self, Client, Credentials, Event, RequestNumber};
+use conclave_core::wire::v2::encoding::Encoding;
 use conclave_shell::client::{DialError, Greeting};
 use conclave_store::config::ServerUrl;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -47,6 +50,11 @@ pub enum SessionError {
         /// Whether a request was under way, and may have taken effect.
         sent: bool,
     },
+    /// The server spoke version 2 before, and does not any more.
+    #[error(
+        "the server proved its key before and does not now: it speaks version 1 only, or somebody sits in between"
+    )]
+    Downgrade,
     /// The server broke the protocol, and how.
     #[error("the server broke the protocol: {0}")]
     Unexpected(&'static str),
@@ -76,6 +84,9 @@ pub enum Arrival {
         payload: Payload,
     },
 }
+
+/// Version 2 in binary messages.
+const SUBPROTOCOL: &str = "conclave.v2";
 
 /// An established session.
 pub struct Session {
@@ -107,6 +118,34 @@ impl Session {
         Self::establish(dialed, credentials, options.timeout, deadline).await
     }
 
+    /// Opens a session of version 2, or of version 1 on a server that speaks no other. A server whose key is known has
+    /// spoken version 2 before: it must go on doing so.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn open_newest(
+        url: &ServerUrl,
+        credentials: Credentials,
+        terms: client::Session,
+        options: &DialOptions,
+    ) -> Result<Self, SessionError> {
+        let deadline = Instant::now() + options.timeout;
+        let asking = DialOptions { subprotocol: Some(SUBPROTOCOL), ..options.clone() };
+        match dial(url, &asking).await {
+            Ok(Dialed { socket, greeting, .. }) => {
+                let (connection, established) =
+                    timeout_at(deadline, Connection::open(socket, credentials, Some(terms)))
+                        .await
+                        .unwrap_or(Err(SessionError::Timeout { after: options.timeout, sent: false }))?;
+                let (timeout, last_request) = (options.timeout, RequestNumber::default());
+                Ok(Self { connection, timeout, established, greeting, last_request })
+            }
+            Err(DialError::NoSubprotocol) if terms.pinned.is_some() => Err(SessionError::Downgrade),
+            Err(DialError::NoSubprotocol) => Self::open(url, credentials, options).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Opens a session on a server that was reached.
     ///
     /// # Errors
@@ -118,7 +157,7 @@ impl Session {
         deadline: Instant,
     ) -> Result<Self, SessionError> {
         let Dialed { socket, greeting, .. } = dialed;
-        let (connection, established) = timeout_at(deadline, Connection::open(socket, credentials))
+        let (connection, established) = timeout_at(deadline, Connection::open(socket, credentials, None))
             .await
             .unwrap_or(Err(SessionError::Timeout { after: timeout, sent: false }))?;
         Ok(Self { connection, timeout, established, greeting, last_request: RequestNumber::default() })
@@ -162,6 +201,26 @@ impl Session {
         reply.await.unwrap_or(Err(SessionError::Timeout { after: self.timeout, sent: true }))
     }
 
+    /// Waits for the next notice of version 2, no longer than `patience`. `None` when that is over.
+    ///
+    /// # Errors
+    /// [`SessionError::Ended`] with the server's last word.
+    pub async fn notice(&mut self, patience: Duration) -> Result<Option<Notice>, SessionError> {
+        let waited = timeout_at(Instant::now() + patience, async {
+            loop {
+                if let Event::Notice(notice) = self.connection.event(false).await? {
+                    return Ok(notice);
+                }
+            }
+        });
+        waited.await.map_or(Ok(None), |arrived| arrived.map(Some))
+    }
+
+    /// The server's key, which version 2 proves; `None` on a session of version 1.
+    pub fn server_key(&self) -> Option<PublicKey> {
+        self.established.server_key
+    }
+
     /// Waits for what arrives unasked, no longer than `patience`. `None` when that is over.
     ///
     /// # Errors
@@ -194,9 +253,15 @@ impl Connection {
     async fn open(
         mut socket: WebSocketStream<Stream>,
         credentials: Credentials,
+        terms: Option<client::Session>,
     ) -> Result<(Self, Established), SessionError> {
         let mut unsent = Vec::new();
-        let mut client = Client::start(credentials, |message| unsent.push(message));
+        let mut client = match terms {
+            None => Client::start(credentials, |message| unsent.push(message)),
+            Some(terms) => {
+                Client::start_v2(Encoding::Protobuf, credentials, terms, |message| unsent.push(message))
+            }
+        };
         loop {
             send(&mut socket, unsent).await.map_err(|()| ended(None, false))?;
             let bytes = receive(&mut socket).await.ok_or(ended(None, false))?;
@@ -211,7 +276,10 @@ impl Connection {
 
     async fn request(&mut self, number: RequestNumber, command: &Command) -> Result<(), SessionError> {
         let mut unsent = Vec::new();
-        self.client.request(number, command, |message| unsent.push(message));
+        let answer = self.client.request(number, command, |message| unsent.push(message));
+        if let Some(Event::Reply { reply: Reply::Refused(refusal), .. }) = answer {
+            return Err(SessionError::Refused(refusal));
+        }
         send(&mut self.socket, unsent).await.map_err(|()| ended(None, true))
     }
 
@@ -228,6 +296,7 @@ impl Connection {
                     event @ (Event::Reply { .. }
                     | Event::Delivered { .. }
                     | Event::Whispered { .. }
+                    | Event::Notice(_)
                     | Event::Role { .. }),
                 ) => return Ok(event),
                 Some(event) => return Err(failure(event, sent)),

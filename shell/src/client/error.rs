@@ -50,6 +50,9 @@ pub enum CertificateFault {
 /// Why a server was not reached. `Display` says what is wrong, [`DialError::advice`] what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
+    /// The server does not take the subprotocol that was asked for: it speaks version 1 only.
+    #[error("the server speaks version 1 of the protocol only")]
+    NoSubprotocol,
     /// The host's name is not known.
     #[error("the host {host} is not known: {source}")]
     Resolve {
@@ -144,6 +147,7 @@ impl DialError {
     /// What to type or look at next.
     pub fn advice(&self) -> String {
         match self {
+            Self::NoSubprotocol => "update the server, or leave out what needs version 2".into(),
             Self::Resolve { .. } => "check the URL's spelling and this machine's network".into(),
             Self::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
                 "check the port, and that the server runs there (`conclave serve` starts one)".into()

@@ -4,9 +4,10 @@ use conclave_core::text::one_line;
 use conclave_core::wire::MAX_FRAME;
 use conclave_store::config::ServerUrl;
 use tungstenite::client::IntoClientRequest as _;
-use tungstenite::error::{Error, ProtocolError};
+use tungstenite::error::{Error, ProtocolError, SubProtocolError};
 use tungstenite::handshake::client::{Request, Response};
 use tungstenite::http::StatusCode;
+use tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tungstenite::protocol::WebSocketConfig;
 
 use super::{DialError, authority};
@@ -16,15 +17,19 @@ const MAX_HEADER: usize = 128;
 /// How much of a refusal is shown, in bytes.
 const MAX_REFUSAL: usize = 256;
 
-/// What asks the server at `url` for a WebSocket.
+/// What asks the server at `url` for a WebSocket, with a subprotocol that the server may take.
 ///
 /// # Errors
 /// [`DialError::WebSocket`] for a URL that HTTP cannot say.
-pub fn request(url: &ServerUrl) -> Result<Request, DialError> {
+pub fn request(url: &ServerUrl, subprotocol: Option<&'static str>) -> Result<Request, DialError> {
     let scheme = if url.is_secure() { "wss" } else { "ws" };
-    format!("{scheme}://{}{}", url.authority(), url.path())
+    let mut request = format!("{scheme}://{}{}", url.authority(), url.path())
         .into_client_request()
-        .map_err(|error| wrong(url, error.to_string()))
+        .map_err(|error| wrong(url, error.to_string()))?;
+    if let Some(name) = subprotocol {
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    }
+    Ok(request)
 }
 
 /// How a client's WebSocket is set up: one server's, of which there are few, so frames of any size are taken.
@@ -52,6 +57,9 @@ pub fn refused(url: &ServerUrl, error: Error) -> DialError {
         }
         Error::Http(response) => format!("HTTP {}", response.status()),
         Error::Io(error) => error.to_string(),
+        Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(SubProtocolError::NoSubProtocol)) => {
+            return DialError::NoSubprotocol;
+        }
         Error::Protocol(ProtocolError::HandshakeIncomplete) | Error::ConnectionClosed => {
             "it ended the connection".into()
         }
@@ -79,6 +87,8 @@ pub struct Greeting {
     pub software: Option<String>,
     /// The largest message that the server takes, in bytes.
     pub max_frame: Option<u64>,
+    /// The subprotocol that the server took.
+    pub subprotocol: Option<String>,
 }
 
 impl Greeting {
@@ -93,6 +103,7 @@ impl Greeting {
             date: header("date"),
             software: header("server"),
             max_frame: header("x-conclave-max-frame").and_then(|most| most.parse().ok()),
+            subprotocol: header("sec-websocket-protocol"),
         }
     }
 }

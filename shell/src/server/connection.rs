@@ -6,13 +6,17 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use conclave_core::fanout::Item;
-use conclave_core::handshake::{MAX_HANDSHAKE_FRAME, Proven};
+use conclave_core::handshake::{Format, MAX_HANDSHAKE_FRAME, Proven};
 use conclave_core::hub::{ConnId, Input};
 use conclave_core::protocol::CloseReason;
 use conclave_core::pump::{Carrier, Pump};
+use conclave_core::wire::edge::Edge;
+use conclave_core::wire::v2::handshake::ServerIdentity;
+use conclave_core::wire::websocket::Kind;
 use conclave_core::write_queue::WriteQueue;
 use getrandom::SysRng;
 use getrandom::rand_core::{CryptoRng, UnwrapErr};
@@ -80,6 +84,16 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8; READ]>> = RefCell::new(Box::new([0; READ]));
 }
 
+/// What an HTTP upgrade leaves.
+pub struct Socketed<S> {
+    /// The socket.
+    pub socket: S,
+    /// What was read beyond the upgrade.
+    pub read: Vec<u8>,
+    /// The version that was agreed on.
+    pub format: Format,
+}
+
 /// A connection whose HTTP upgrade is done.
 pub struct Connection<S> {
     pump: Pump,
@@ -104,8 +118,14 @@ struct Outside<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    /// A connection on `socket`, of which `read` was read already beyond the upgrade.
-    pub fn new(socket: S, read: Vec<u8>, engine: EngineHandle, bounds: Bounds) -> Self {
+    /// A connection that was upgraded.
+    pub fn new(
+        upgraded: Socketed<S>,
+        engine: EngineHandle,
+        identity: &Arc<ServerIdentity>,
+        bounds: Bounds,
+    ) -> Self {
+        let Socketed { socket, read, format } = upgraded;
         let config = WebSocketConfig::default()
             .read_buffer_size(PARSE)
             .write_buffer_size(0)
@@ -126,7 +146,7 @@ impl<S: Socket> Connection<S> {
             max_frame: bounds.frame,
             unflushed: false,
         };
-        Self { pump: Pump::new(nonce, WRITE), outside }
+        Self { pump: Pump::new(Edge::new(format, identity, nonce), WRITE), outside }
     }
 
     /// The handshake has taken too long: the next [`Connection::poll`] ends the connection.
@@ -168,7 +188,7 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
     }
 
     fn write(&mut self, queue: &mut WriteQueue) -> io::Result<bool> {
-        let Outside { socket, engine, unflushed, .. } = &mut *self.outside;
+        let Outside { socket, engine, mailbox, unflushed, .. } = &mut *self.outside;
         let mut progress = false;
         while !queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
@@ -184,6 +204,7 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
             }
             queue.advance(written);
             engine.metrics().bytes_sent(written);
+            mailbox.taken(written);
             progress = true;
         }
         if progress || *unflushed {
@@ -281,9 +302,10 @@ impl<S: Socket> Polled<'_, '_, S> {
         while pump.wants_message() {
             let read = self.outside.ws.read(&mut Feed { rest: &mut rest, answers: pump.answers() });
             match read {
-                Ok(Message::Binary(message)) => pump.message(&message, self),
+                Ok(Message::Binary(message)) => pump.message(Kind::Binary, &message, self),
+                Ok(Message::Text(message)) => pump.message(Kind::Text, message.as_bytes(), self),
                 Ok(Message::Close(_)) => pump.peer_closed(self),
-                // Text is not of the protocol; control frames are tungstenite's.
+                // Control frames are tungstenite's.
                 Ok(_) => {}
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.outside.more = false;

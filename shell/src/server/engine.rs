@@ -263,13 +263,17 @@ impl engine::Host<Mailbox> for Outbound {
     }
 
     fn read(&mut self, read: Read) {
-        let Read { channel, since, max_rows, max_bytes, .. } = read;
+        let Read { channel, range, max_rows, max_bytes, .. } = read;
         let handle = self.handle.clone();
         let answer = move |page: Result<_, _>| {
             let page = page.map_err(|why: conclave_store::backend::StoreError| why.to_string());
             handle.submit(Input::HistoryRead { read, page });
         };
-        self.backend.read(Request { channel, since, max_rows, max_bytes }, Box::new(answer));
+        self.backend.read(Request { channel, range, max_rows, max_bytes }, Box::new(answer));
+    }
+
+    fn taken(&mut self, mailbox: &Mailbox) -> u64 {
+        mailbox.all_taken()
     }
 
     fn wake(&mut self, mailbox: Mailbox) {
@@ -303,6 +307,9 @@ impl Outbound {
                 error!(%why, "a batch was not stored");
                 self.handle.metrics().commit_failed();
                 Some(Input::PersistFailed { batch: BatchId(batch), why: why.to_string() })
+            }
+            Stored::AlreadyStored { batch, posts } => {
+                Some(Input::AlreadyStored { batch: BatchId(batch), posts })
             }
             Stored::Purged { rows } => {
                 if rows > 0 {

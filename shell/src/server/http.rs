@@ -8,11 +8,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use conclave_core::handshake::Format;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SERVER, UPGRADE,
-    X_CONTENT_TYPE_OPTIONS,
+    CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL,
+    SERVER, UPGRADE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
@@ -20,7 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::Shared;
-use super::connection::Socket;
+use super::connection::{Socket, Socketed};
 use super::guest::Guest;
 
 const SERVER_ID: HeaderName = HeaderName::from_static("x-conclave-server-id");
@@ -39,11 +40,12 @@ connect with the <code>conclave</code> command line or its bridge.</p>\n\
 
 /// A connection that became a WebSocket.
 pub(crate) struct Upgraded<S> {
-    pub(crate) socket: S,
-    /// What was read beyond the upgrade.
-    pub(crate) read: Vec<u8>,
+    pub(crate) socketed: Socketed<S>,
     pub(crate) guest: Guest,
 }
+
+/// The request for the upgrade, and the version that was agreed on.
+type Upgrading = (Request<Incoming>, Format);
 
 /// Answers requests until one of them is the upgrade; `None` if the connection ends without one.
 pub(crate) async fn upgrade<S: Socket + Unpin + Send + 'static>(
@@ -57,11 +59,12 @@ pub(crate) async fn upgrade<S: Socket + Unpin + Send + 'static>(
         async move { Ok::<_, Infallible>(response) }
     });
     builder().serve_connection(Io(socket), service).with_upgrades().await.ok()?;
-    let upgrading = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (upgrading, format) = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let upgraded: hyper::upgrade::Upgraded = hyper::upgrade::on(upgrading).await.ok()?;
     let parts = upgraded.downcast::<Io<S>>().ok()?;
     let guest = Arc::into_inner(guest)?.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Some(Upgraded { socket: parts.io.0, read: parts.read_buf.into(), guest })
+    let socketed = Socketed { socket: parts.io.0, read: parts.read_buf.into(), format };
+    Some(Upgraded { socketed, guest })
 }
 
 /// Answers requests for the metrics until the connection ends.
@@ -94,7 +97,7 @@ fn measured(shared: &Shared) -> Response<Full<Bytes>> {
 fn answer(
     request: Request<Incoming>,
     guest: &Mutex<Guest>,
-    upgrading: &Mutex<Option<Request<Incoming>>>,
+    upgrading: &Mutex<Option<Upgrading>>,
 ) -> Response<Full<Bytes>> {
     let mut guest = guest.lock().unwrap_or_else(PoisonError::into_inner);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -128,14 +131,18 @@ fn answer(
 fn websocket(
     request: Request<Incoming>,
     shared: &Shared,
-    upgrading: &Mutex<Option<Request<Incoming>>>,
+    upgrading: &Mutex<Option<Upgrading>>,
 ) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     let head = Request::from_parts(parts, ());
     match tungstenite::handshake::server::create_response(&head) {
         Ok(response) => {
             let mut response = response.map(|()| Full::default());
+            let format = subprotocol(head.headers());
             let headers = response.headers_mut();
+            if let Some((name, _)) = format {
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+            }
             if let Ok(id) = HeaderValue::from_str(&shared.server_id) {
                 headers.insert(SERVER_ID, id);
             }
@@ -143,11 +150,21 @@ fn websocket(
             headers.insert(MAX_FRAME, HeaderValue::from(shared.bounds.frame));
             let (parts, ()) = head.into_parts();
             *upgrading.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Request::from_parts(parts, body));
+                Some((Request::from_parts(parts, body), format.map_or(Format::V1, |(_, format)| format)));
             response
         }
         Err(why) => closing(StatusCode::BAD_REQUEST, format!("no WebSocket handshake: {why}\n")),
     }
+}
+
+/// The subprotocols of version 2, as RFC 6455 negotiates them. A client that offers none speaks version 1.
+const SUBPROTOCOLS: [(&str, Format); 2] = [("conclave.v2", Format::V2), ("conclave.v2.json", Format::V2Json)];
+
+/// The first subprotocol that the client offers and the server knows.
+fn subprotocol(headers: &HeaderMap) -> Option<(&'static str, Format)> {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    let mut offered = offered.flat_map(|value| value.split(',')).map(str::trim);
+    offered.find_map(|name| SUBPROTOCOLS.into_iter().find(|(known, _)| *known == name))
 }
 
 /// The address that the nearest proxy saw: the last of the list, since the others are the client's own word.

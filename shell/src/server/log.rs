@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use conclave_core::hub::{Action, ConnId, Hub, Input, RequestId};
+use conclave_core::hub::{Action, ConnId, Hub, Input, RequestId, SessionInfo};
 use conclave_core::name::SessionPath;
 use conclave_core::protocol::{Admin, CloseReason, Command, Reply};
 use tracing::{debug, info};
@@ -60,7 +60,7 @@ impl Log {
         }
         for action in actions {
             match action {
-                Action::Established { conn, path, admin } => {
+                Action::Established { conn, session: SessionInfo { path, admin, .. } } => {
                     if self.registering.remove(conn) {
                         info!(user = %path.user, machine = %path.machine, admin, "a user registered");
                     }

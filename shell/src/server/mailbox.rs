@@ -2,6 +2,7 @@
 //!
 //! One lock each, held for a push or a swap; none is shared between connections.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -18,17 +19,33 @@ pub struct Mailbox(Arc<Shared>);
 struct Shared {
     queue: Mutex<Queue>,
     waker: AtomicWaker,
+    /// Bytes that the peer has taken.
+    taken: AtomicU64,
 }
 
 impl Mailbox {
     /// A mailbox that holds at most `most` bytes; one item always fits.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Shared { queue: Mutex::new(Queue::new(most)), waker: AtomicWaker::new() }))
+        Self(Arc::new(Shared {
+            queue: Mutex::new(Queue::new(most)),
+            waker: AtomicWaker::new(),
+            taken: AtomicU64::new(0),
+        }))
     }
 
     /// Takes all items, as [`Queue::take`] does.
     pub fn take(&self, room: bool, into: &mut Vec<Item>) -> bool {
         self.lock().take(room, into)
+    }
+
+    /// Notes that the peer has taken so many bytes.
+    pub fn taken(&self, bytes: usize) {
+        self.0.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The bytes that the peer has taken so far.
+    pub fn all_taken(&self) -> u64 {
+        self.0.taken.load(Ordering::Relaxed)
     }
 
     /// Wakes the connection's task.

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use conclave_core::admission::NotAdmitted;
+use conclave_core::handshake::Format;
 use conclave_core::hub::{Action, Gauges};
 use conclave_core::protocol::{CloseReason, Reply};
+use conclave_core::stream::{Notice, StreamReply};
 use conclave_store::backend::CommitStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -173,9 +175,16 @@ impl Metrics {
         for action in actions {
             match action {
                 Action::Deliver { to, except, .. } => {
-                    deliveries += (to.len() - usize::from(to.binary_search(except).is_ok())) as u64;
+                    // A session of version 1 does not receive its own post.
+                    let own = to.of(Format::V1).binary_search(except).is_ok();
+                    deliveries += (to.len() - usize::from(own)) as u64;
                 }
-                Action::Reply { reply: Reply::Sent, .. } => posts += 1,
+                Action::Reply { reply: Reply::Sent | Reply::Stream(StreamReply::Stored { .. }), .. } => {
+                    posts += 1
+                }
+                Action::Notify { notice: Notice::Deliveries { messages, .. }, .. } => {
+                    deliveries += messages.len() as u64;
+                }
                 Action::Reply { reply: Reply::Refused(refusal), .. } => {
                     let kind = refusal.kind();
                     self.refusals.get_or_create(&Kind { kind }).inc();

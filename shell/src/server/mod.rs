@@ -27,6 +27,7 @@ use conclave_core::admission::{Admission, AdmissionLimits, NotAdmitted};
 use conclave_core::directory::Directory;
 use conclave_core::hub::Config;
 use conclave_core::time::UnixMillis;
+use conclave_core::wire::v2::handshake::ServerIdentity;
 use conclave_store::backend::{Backend, EventSink};
 use conclave_store::journal::{Journal, OpenError};
 use event_listener::Event;
@@ -126,6 +127,16 @@ impl Server {
         let mut directory = Directory::default();
         journal.load(&mut |record| directory.apply(&record))?;
         let server_id = journal.server_id().to_owned();
+        let rates = &options.hub.limits.session;
+        let kept = options.retention.map_or(0, |kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let identity = Arc::new(ServerIdentity {
+            key: journal.server_key(),
+            name: concat!("conclave/", env!("CARGO_PKG_VERSION")),
+            frame_bytes: u32::try_from(options.bounds.frame).unwrap_or(u32::MAX),
+            posts_per_second: rates.posts.per_second,
+            post_bytes_per_second: rates.bytes.per_second,
+            retention_ms: kept,
+        });
         let start = |sink: EventSink| -> Result<Box<dyn Backend>, OpenError> {
             Ok(Box::new(journal.start(move |event| sink(event))?))
         };
@@ -138,6 +149,7 @@ impl Server {
             admission: Mutex::new(Admission::new(options.admission)),
             bounds: options.bounds,
             server_id,
+            identity,
             trusted_proxies: options.trusted_proxies,
             browsers: Browsers::new(options.origins, options.hosts, bound, proxied),
             metrics_apart: AtomicBool::new(false),
@@ -213,6 +225,7 @@ pub struct Shared {
     admission: Mutex<Admission>,
     pub(crate) bounds: Bounds,
     pub(crate) server_id: String,
+    pub(crate) identity: Arc<ServerIdentity>,
     trusted_proxies: Vec<IpAddr>,
     pub(crate) browsers: Browsers,
     metrics_apart: AtomicBool,

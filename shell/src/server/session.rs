@@ -28,12 +28,13 @@ pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(
     let opening = span!(target: "conclave::trace", Level::INFO, "open connection");
     let upgrade =
         Box::pin(async move { http::upgrade(accepted.await?, guest).await }.instrument(opening.clone()));
-    let Some(Some(Upgraded { socket, read, mut guest })) = until::<R, _>(deadline, upgrade).await else {
+    let Some(Some(Upgraded { socketed, mut guest })) = until::<R, _>(deadline, upgrade).await else {
         return;
     };
     guest.enter("authenticating");
     let engine = guest.shared.engine.clone();
-    let mut connection = Box::new(Connection::new(socket, read, engine, guest.shared.bounds));
+    let mut connection =
+        Box::new(Connection::new(socketed, engine, &guest.shared.identity, guest.shared.bounds));
     let handshake = Box::pin(until::<R, _>(deadline, drive(&mut connection)).instrument(opening));
     let mut progress = handshake.await.unwrap_or_else(|| {
         connection.time_out();

@@ -9,7 +9,7 @@ use conclave_core::level::Scope;
 use conclave_core::name::ChannelName;
 use toml_edit::{ArrayOfTables, Document, DocumentMut, Item, Table, TableLike, Value};
 
-use super::{Change, Config, Override, Server, ServerUrl};
+use super::{Change, Config, Override, Pin, Server, ServerUrl};
 
 /// What is wrong with the text, and in which line (from 1).
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub(super) fn read(text: &str) -> Result<Config, Fault> {
         let url: ServerUrl = reader.required(table, "url", "[[servers]]", &span)?;
         if let Some(ca) = reader.optional::<PathBuf>(table, "ca")? {
             config.cas.push((url.clone(), ca));
+        }
+        if let Some(server_key) = reader.optional(table, "server_key")? {
+            let derived = table.get("derived_key").and_then(Item::as_bool).unwrap_or_default();
+            config.pins.push((url.clone(), Pin { server_key, derived }));
         }
         config.servers.push(Server {
             url,
@@ -86,6 +90,12 @@ pub(super) fn change(text: &str, changes: &[Change]) -> Result<String, Fault> {
             Change::SetCa(url, file) => {
                 for table in list(root, "servers").iter_mut().filter(|table| names(table, "url", url)) {
                     set(table, "ca", &file.to_string_lossy());
+                }
+            }
+            Change::SetPin(url, pin) => {
+                for table in list(root, "servers").iter_mut().filter(|table| names(table, "url", url)) {
+                    set(table, "server_key", &pin.server_key.to_string());
+                    table.insert("derived_key", toml_edit::value(pin.derived));
                 }
             }
             Change::SetLevel(set_to) => set_level(root, set_to),
@@ -398,6 +408,10 @@ level = "act"
             (at.clone(), "[a-z]{1,3}").prop_map(|(at, user)| Change::AddServer(server(at, &user))),
             at.clone().prop_map(|at| Change::RemoveServer(url(at))),
             (at.clone(), "/[a-z \"]{1,3}").prop_map(|(at, ca)| Change::SetCa(url(at), ca.into())),
+            (at.clone(), 1..4u8, proptest::bool::ANY).prop_map(|(at, seed, derived)| {
+                let server_key = conclave_core::key::SecretKey::from_seed(&[seed; 32]).public();
+                Change::SetPin(url(at), Pin { server_key, derived })
+            }),
             (at, channel, level_of).prop_map(|(at, channel, to)| level(at, channel, to)),
         ]
     }
@@ -414,6 +428,15 @@ level = "act"
                 config.servers.retain(|server| server.url != url);
                 config.overrides.retain(|said| said.server != url);
                 config.cas.retain(|(of, _)| *of != url);
+                config.pins.retain(|(of, _)| *of != url);
+            }
+            Change::SetPin(url, pin) => {
+                if config.server(&url).is_some() {
+                    config.pins.retain(|(of, _)| *of != url);
+                    config.pins.push((url, pin));
+                }
+                let servers = config.servers.clone();
+                config.pins.sort_by_key(|(of, _)| servers.iter().position(|server| server.url == *of));
             }
             Change::SetCa(url, file) => {
                 if config.server(&url).is_some() {

@@ -11,6 +11,7 @@ mod url;
 use std::path::{Path, PathBuf};
 
 use conclave_core::bridge::Approver;
+use conclave_core::key::{PublicKey, SecretKey};
 use conclave_core::level::{Level, Scope};
 use conclave_core::name::{MachineName, UserName};
 
@@ -34,6 +35,28 @@ pub struct Config {
     pub approvers: Vec<Approver>,
     /// Files of certificates (PEM) that servers may have theirs from, beside the usual ones.
     pub cas: Vec<(ServerUrl, PathBuf)>,
+    /// The keys of servers, as they were at first contact.
+    pub pins: Vec<(ServerUrl, Pin)>,
+}
+
+/// A server's key, and which key of this machine the server knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The server's key.
+    pub server_key: PublicKey,
+    /// Whether this machine's key there is derived for the server. If not, it is the machine's own, which other servers
+    /// know, too.
+    pub derived: bool,
+}
+
+impl Pin {
+    /// This machine's key at the server.
+    pub fn key(this: Option<Self>, machine: SecretKey) -> SecretKey {
+        match this {
+            Some(Self { server_key, derived: true }) => machine.at_server(&server_key),
+            _ => machine,
+        }
+    }
 }
 
 /// A registration of this machine.
@@ -71,6 +94,8 @@ pub enum Change {
     SetLevel(Override),
     /// Remember the file of certificates of a server that is registered on.
     SetCa(ServerUrl, PathBuf),
+    /// Remember the key of a server that is registered on.
+    SetPin(ServerUrl, Pin),
 }
 
 impl Config {
@@ -83,6 +108,11 @@ impl Config {
     /// The file of certificates that a server may have its own from.
     pub fn ca(&self, url: &ServerUrl) -> Option<&Path> {
         self.cas.iter().find(|(of, _)| of == url).map(|(_, file)| file.as_path())
+    }
+
+    /// The key of a server, if it is known.
+    pub fn pin(&self, url: &ServerUrl) -> Option<Pin> {
+        self.pins.iter().find(|(of, _)| of == url).map(|(_, pin)| *pin)
     }
 
     /// The registration on a server.

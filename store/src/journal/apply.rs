@@ -1,49 +1,40 @@
 //! Records as SQL, one by one, inside the caller's transaction.
 
-use std::sync::Arc;
-
-use conclave_core::name::SessionPath;
-use conclave_core::payload::Payload;
 use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, Record};
-use rusqlite::{CachedStatement, Connection, Params, Result, params};
+use rusqlite::{Connection, Params, Result, params};
 
-const POST: &str =
-    "INSERT INTO messages (channel, ts, seq, sender, kind, body, key_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+use super::message::Inserter;
+use super::{int, readers};
+
+/// What a record did.
+pub(super) enum Applied {
+    /// It is in the tables, with so many bytes of content.
+    Stored { bytes: usize },
+    /// Nothing: it is a post that is stored already.
+    Duplicate,
+}
 
 /// Applies records to the tables, as `Directory::apply` does to memory.
 pub(super) struct Applier<'c> {
     connection: &'c Connection,
-    post: CachedStatement<'c>,
-    sender: Option<Arc<SessionPath>>,
-    sender_text: String,
+    messages: Inserter<'c>,
 }
 
 impl<'c> Applier<'c> {
     pub(super) fn new(connection: &'c Connection) -> Result<Self> {
-        let post = connection.prepare_cached(POST)?;
-        Ok(Self { connection, post, sender: None, sender_text: String::new() })
+        Ok(Self { connection, messages: Inserter::new(connection)? })
     }
 
-    /// Applies `record`. Returns the bytes of content that it brought, and notes a deleted channel in `deleted`.
-    pub(super) fn apply(&mut self, record: &Record, deleted: &mut Vec<ChannelId>) -> Result<usize> {
+    /// Applies `record`, and notes a deleted channel in `deleted`.
+    pub(super) fn apply(&mut self, record: &Record, deleted: &mut Vec<ChannelId>) -> Result<Applied> {
         match record {
-            Record::Posted { channel, stamp, from, payload } => {
-                self.name_sender(from);
-                let (kind, body, key_id): (_, &dyn rusqlite::ToSql, _) = match &**payload {
-                    Payload::Plain(text) => (0, text, None),
-                    Payload::Encrypted(envelope) => (1, &envelope.ciphertext, envelope.key_id.as_deref()),
-                };
-                self.post.execute(params![
-                    int(channel.0),
-                    stamp.ts.0,
-                    int(stamp.seq),
-                    self.sender_text,
-                    kind,
-                    body,
-                    key_id
-                ])?;
-                return Ok(payload.size());
+            Record::Posted { channel, stamp, from, payload, origin } => {
+                return Ok(if self.messages.insert(*channel, *stamp, from, payload, origin)? {
+                    Applied::Stored { bytes: payload.size() }
+                } else {
+                    Applied::Duplicate
+                });
             }
             Record::UserAdded { user, name, at } => {
                 self.run(
@@ -53,6 +44,7 @@ impl<'c> Applier<'c> {
                 self.count("next_user", user.0.saturating_add(1))?;
             }
             Record::UserRemoved { user } => {
+                readers::remove(self.connection, *user, None)?;
                 for sql in [
                     "DELETE FROM users WHERE id = ?1",
                     "DELETE FROM machines WHERE user = ?1",
@@ -70,6 +62,7 @@ impl<'c> Applier<'c> {
                 self.count("next_machine", machine.0.saturating_add(1))?;
             }
             Record::MachineRemoved { user, machine } => {
+                readers::remove(self.connection, *user, Some(*machine))?;
                 self.run(
                     "DELETE FROM machines WHERE id = ?1 AND user = ?2",
                     params![int(machine.0), int(user.0)],
@@ -97,6 +90,8 @@ impl<'c> Applier<'c> {
                     "DELETE FROM members WHERE channel = ?1",
                     "DELETE FROM bans WHERE channel = ?1",
                     "DELETE FROM invites WHERE channel = ?1",
+                    "DELETE FROM cursors WHERE channel = ?1",
+                    "DELETE FROM acks WHERE channel = ?1",
                     "INSERT OR IGNORE INTO deleted_channels (channel) VALUES (?1)",
                 ] {
                     self.run(sql, [int(channel.0)])?;
@@ -142,13 +137,27 @@ impl<'c> Applier<'c> {
                 "DELETE FROM invites WHERE channel = ?1 AND token = ?2",
                 params![int(channel.0), token.expose()],
             )?,
-            Record::Counted { users, machines, channels } => {
+            Record::ReaderAdded { reader, user, machine, handle, at } => {
+                self.run(
+                    "INSERT INTO readers (id, user, machine, handle, added) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![int(reader.0), int(user.0), int(machine.0), handle.as_str(), at.0],
+                )?;
+                self.count("next_reader", reader.0.saturating_add(1))?;
+            }
+            Record::CursorMoved { reader, channel, cursor } => {
+                readers::place(self.connection, *reader, *channel, cursor)?;
+            }
+            Record::Acknowledged { reader, channel, ack } => {
+                readers::acknowledge(self.connection, *reader, *channel, ack)?;
+            }
+            Record::Counted { users, machines, channels, readers } => {
                 self.count("next_user", *users)?;
                 self.count("next_machine", *machines)?;
                 self.count("next_channel", *channels)?;
+                self.count("next_reader", *readers)?;
             }
         }
-        Ok(0)
+        Ok(Applied::Stored { bytes: 0 })
     }
 
     /// Sees to it that the counter `key` is at least `next`.
@@ -159,23 +168,6 @@ impl<'c> Applier<'c> {
     fn run(&self, sql: &str, params: impl Params) -> Result<()> {
         self.connection.prepare_cached(sql)?.execute(params).map(drop)
     }
-
-    /// Writes the sender's path, unless it is the one before: a busy session posts many in a row.
-    fn name_sender(&mut self, from: &Arc<SessionPath>) {
-        if self.sender.as_ref().is_some_and(|sender| Arc::ptr_eq(sender, from)) {
-            return;
-        }
-        self.sender_text.clear();
-        for part in [from.user.as_str(), "/", from.machine.as_str(), "/", from.session.as_str()] {
-            self.sender_text.push_str(part);
-        }
-        self.sender = Some(Arc::clone(from));
-    }
-}
-
-/// SQLite's integers are signed. Nothing counts as far as their end.
-fn int(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn encode(visibility: Visibility) -> i64 {

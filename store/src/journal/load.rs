@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use conclave_core::key::PublicKey;
-use conclave_core::name::{ChannelName, InvalidName, MachineName, UserName};
+use conclave_core::name::{ChannelName, Handle, InvalidName, MachineName, UserName};
+use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Token, Visibility};
-use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use conclave_core::record::{Ack, ChannelId, Cursor, MachineId, ReaderId, Record, Stamp, UserId};
 use conclave_core::time::UnixMillis;
 use rusqlite::{Connection, Row};
 
@@ -43,7 +44,7 @@ pub(super) fn load(
         "SELECT c.id, c.name, c.visibility, c.creator, c.created,
                 max(c.last_seq, coalesce(m.seq, 0)), max(c.last_ts, coalesce(m.ts, c.last_ts))
          FROM channels c LEFT JOIN messages m
-              ON m.channel = c.id AND m.ts = (SELECT max(ts) FROM messages WHERE channel = c.id)
+              ON m.channel = c.id AND m.seq = (SELECT max(seq) FROM messages WHERE channel = c.id)
          ORDER BY c.id",
         |row| {
             Ok(Record::ChannelCreated {
@@ -76,10 +77,45 @@ pub(super) fn load(
             at: time(row, 4)?,
         })
     })?;
+    each("SELECT id, user, machine, handle, added FROM readers ORDER BY id", |row| {
+        Ok(Record::ReaderAdded {
+            reader: ReaderId(id(row, 0)?),
+            user: UserId(id(row, 1)?),
+            machine: MachineId(id(row, 2)?),
+            handle: name(row, 3, Handle::new)?,
+            at: time(row, 4)?,
+        })
+    })?;
+    each(
+        "SELECT reader, channel, since, delivered, delivered_at, seen, seen_at FROM cursors
+         ORDER BY reader, channel",
+        |row| {
+            let cursor = Cursor {
+                since: id(row, 2)?,
+                delivered: id(row, 3)?,
+                delivered_at: time(row, 4)?,
+                seen: id(row, 5)?,
+                seen_at: time(row, 6)?,
+            };
+            Ok(Record::CursorMoved { reader: ReaderId(id(row, 0)?), channel: ChannelId(id(row, 1)?), cursor })
+        },
+    )?;
+    each("SELECT reader, channel, seq, word, at FROM acks ORDER BY id", |row| {
+        let ack = Ack { seq: id(row, 2)?, word: Opaque(text(row, 3)?.into()), at: time(row, 4)? };
+        Ok(Record::Acknowledged { reader: ReaderId(id(row, 0)?), channel: ChannelId(id(row, 1)?), ack })
+    })?;
     each(
         "SELECT max(value) FILTER (WHERE key = 'next_user'), max(value) FILTER (WHERE key = 'next_machine'),
-                max(value) FILTER (WHERE key = 'next_channel') FROM meta",
-        |row| Ok(Record::Counted { users: id(row, 0)?, machines: id(row, 1)?, channels: id(row, 2)? }),
+                max(value) FILTER (WHERE key = 'next_channel'), max(value) FILTER (WHERE key = 'next_reader')
+         FROM meta",
+        |row| {
+            Ok(Record::Counted {
+                users: id(row, 0)?,
+                machines: id(row, 1)?,
+                channels: id(row, 2)?,
+                readers: id(row, 3)?,
+            })
+        },
     )
 }
 

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use conclave_core::key::SecretKey;
 use conclave_core::record::Record;
 use conclave_core::time::UnixMillis;
 use rusqlite::Connection;
@@ -15,11 +16,15 @@ mod apply;
 mod backup;
 mod checkpoint;
 mod error;
+mod group;
 mod home;
 mod load;
+mod locate;
+mod message;
 mod purge;
 mod queue;
 mod reader;
+mod readers;
 mod schema;
 mod transaction;
 mod writer;
@@ -57,6 +62,7 @@ pub struct Journal {
     connection: Connection,
     file: PathBuf,
     server_id: String,
+    server_key: SecretKey,
     options: Options,
     home: Home,
 }
@@ -75,12 +81,19 @@ impl Journal {
         home.refuse_foreign(&file)?;
         let connection = schema::open(&file, &options)?;
         let server_id = schema::server_id(&connection, &file)?;
-        Ok(Self { connection, file, server_id, options, home })
+        let server_key = schema::server_key(&connection, &file)?;
+        Ok(Self { connection, file, server_id, server_key, options, home })
     }
 
     /// The random id of this data directory, the same for as long as it exists, and in its backups.
     pub fn server_id(&self) -> &str {
         &self.server_id
+    }
+
+    /// The key by which clients know this server, the same for as long as the data directory exists, and in its
+    /// backups.
+    pub fn server_key(&self) -> SecretKey {
+        self.server_key.clone()
     }
 
     /// The directory, for messages and for [`backup`].
@@ -103,7 +116,7 @@ impl Journal {
     /// [`OpenError`] if a thread or a connection to read cannot be had.
     pub fn start(self, on_event: impl Fn(Event) + Send + Sync + 'static) -> Result<Running, OpenError> {
         let on_event: EventSink = Arc::new(on_event);
-        let Self { connection, file, options, home, server_id } = self;
+        let Self { connection, file, options, home, server_id, .. } = self;
         let readers = reader::Pool::start(&file, &options, &on_event)?;
         let writing = writer::Writing::start(connection, &file, &options, &on_event)?;
         home.hide();
@@ -164,6 +177,11 @@ impl Backend for Running {
     fn stop(self: Box<Self>) {
         Self::stop(*self);
     }
+}
+
+/// SQLite's integers are signed. Nothing counts as far as their end.
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use conclave_core::time::UnixMillis;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 use super::transaction::in_transaction;
-use super::{Options, schema};
+use super::{Options, int, locate, schema};
 
 /// What one step may remove and look at, so that it takes about a millisecond. Rows of one
 /// channel lie far from each other, each on a page of its own.
@@ -50,7 +50,7 @@ impl Purge {
     /// Also removes the messages of channels that no longer are.
     pub(super) fn channels(&mut self, deleted: Vec<ChannelId>) {
         self.paused &= deleted.is_empty();
-        self.deleted.extend(deleted.into_iter().map(|channel| i64::try_from(channel.0).unwrap_or(i64::MAX)));
+        self.deleted.extend(deleted.into_iter().map(|channel| int(channel.0)));
     }
 
     /// Also removes the messages older than `cutoff`.
@@ -73,7 +73,7 @@ impl Purge {
     /// Does a bounded piece of what there is to do.
     pub(super) fn step(&mut self, connection: &Connection, options: &Options) -> Result<Step> {
         if let Some(&channel) = self.deleted.last() {
-            if remove(connection, options, channel, i64::MAX)? == 0 {
+            if remove(connection, options, channel, None)? == 0 {
                 connection.execute("DELETE FROM deleted_channels WHERE channel = ?1", [channel])?;
                 self.deleted.pop();
             }
@@ -81,19 +81,20 @@ impl Purge {
         }
         let Some(sweep) = &mut self.sweep else { return Ok(Step::More) };
         for _ in 0..CHANNELS {
-            let oldest: Option<(i64, i64)> = connection
+            let oldest: Option<(i64, bool)> = connection
                 .prepare_cached(
-                    "SELECT channel, ts FROM messages WHERE channel > ?1 ORDER BY channel, ts LIMIT 1",
+                    "SELECT channel, ts < ?2 FROM messages WHERE channel > ?1 AND typeof(ts) = 'integer'
+                     ORDER BY channel, seq LIMIT 1",
                 )?
-                .query_row([sweep.behind], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row([sweep.behind, sweep.cutoff], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let Some((channel, ts)) = oldest else {
+            let Some((channel, is_old)) = oldest else {
                 let rows = mem::take(&mut sweep.rows);
                 self.sweep = None;
                 return Ok(Step::Swept { rows });
             };
-            if ts < sweep.cutoff {
-                let removed = remove(connection, options, channel, sweep.cutoff)?;
+            if is_old {
+                let removed = remove(connection, options, channel, Some(sweep.cutoff))?;
                 sweep.rows += removed;
                 if removed > 0 {
                     return Ok(Step::More);
@@ -106,41 +107,47 @@ impl Purge {
     }
 }
 
-/// Removes the oldest messages of a channel that are older than `cutoff`, as many as a step may. Returns how many.
-fn remove(connection: &Connection, options: &Options, channel: i64, cutoff: i64) -> Result<u64> {
-    let Some(end) = end_of_step(connection, channel, cutoff)? else { return Ok(0) };
+/// Removes the oldest messages of a channel, or the oldest among those stamped before `cutoff`: as many as a step may.
+/// Returns how many.
+fn remove(connection: &Connection, options: &Options, channel: i64, cutoff: Option<i64>) -> Result<u64> {
+    let end = match cutoff {
+        Some(cutoff) => locate::first_after(connection, channel, UnixMillis(cutoff.saturating_sub(1)))?,
+        None => i64::MAX,
+    };
+    let Some(last) = end_of_step(connection, channel, end)? else { return Ok(0) };
     // A purge that is lost is done again, so it waits for no disk; the next batch's commit does.
     connection.pragma_update(None, "synchronous", if options.ephemeral { "OFF" } else { "NORMAL" })?;
     let result = in_transaction(connection, |connection| {
         connection
             .prepare_cached(
                 "UPDATE channels SET (last_seq, last_ts) =
-                     (SELECT seq, ts FROM messages WHERE channel = ?1 ORDER BY ts DESC LIMIT 1)
-                 WHERE id = ?1 AND (SELECT max(ts) FROM messages WHERE channel = ?1) <= ?2",
+                     (SELECT seq, ts FROM messages WHERE channel = ?1 ORDER BY seq DESC LIMIT 1)
+                 WHERE id = ?1 AND (SELECT max(seq) FROM messages WHERE channel = ?1) <= ?2",
             )?
-            .execute([channel, end])?;
+            .execute([channel, last])?;
         connection
-            .prepare_cached("DELETE FROM messages WHERE channel = ?1 AND ts <= ?2")?
-            .execute([channel, end])
+            .prepare_cached("DELETE FROM messages WHERE channel = ?1 AND seq <= ?2")?
+            .execute([channel, last])
     });
     connection.pragma_update(None, "synchronous", schema::synchronous(options))?;
     result.map(|rows| rows as u64)
 }
 
-/// The stamp of the last message that the next step removes.
-fn end_of_step(connection: &Connection, channel: i64, cutoff: i64) -> Result<Option<i64>> {
+/// The last message that the next step removes of those before `end`.
+fn end_of_step(connection: &Connection, channel: i64, end: i64) -> Result<Option<i64>> {
     let mut statement = connection.prepare_cached(
-        "SELECT ts, octet_length(body) FROM messages WHERE channel = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3",
+        "SELECT seq, coalesce(octet_length(body), 0) FROM messages WHERE channel = ?1 AND seq < ?2
+         ORDER BY seq LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![channel, cutoff, ROWS as i64])?;
-    let mut end = None;
+    let mut rows = statement.query(params![channel, end, ROWS as i64])?;
+    let mut last = None;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         bytes += row.get::<_, i64>(1)?;
-        if end.is_some() && bytes > BYTES {
+        if last.is_some() && bytes > BYTES {
             break;
         }
-        end = Some(row.get(0)?);
+        last = Some(row.get(0)?);
     }
-    Ok(end)
+    Ok(last)
 }

@@ -1,28 +1,19 @@
 //! Pages of history, read on threads of their own.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use conclave_core::name::SessionPath;
-use conclave_core::payload::{Envelope, Payload};
+use conclave_core::hub::Range;
 use conclave_core::protocol::Stamped;
 use conclave_core::time::UnixMillis;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
 use super::error::OpenError;
+use super::message::{self, COLUMNS, Senders};
 use super::queue::Queue;
-use super::{Options, schema};
+use super::{Options, int, locate, schema};
 use crate::backend::{Event, EventSink, PageCallback, Request, StoreError};
-
-const PAGE: &str = "SELECT ts, sender, kind, body, key_id FROM messages
-                    WHERE channel = ?1 AND ts > ?2 ORDER BY ts";
-
-/// What a message costs on the wire beside its path and payload, at most: three lengths, the stamp, two tags
-/// and two long lengths.
-const ROW_OVERHEAD: usize = 32;
 
 /// Reads pages of history. Cloning it counts a reference.
 #[derive(Clone)]
@@ -77,6 +68,7 @@ impl Pool {
             let mut worker = Worker {
                 connection: schema::open_reader(file).map_err(|error| OpenError::sqlite(file, error))?,
                 renewable: (!options.ephemeral).then(|| file.into()),
+                senders: Senders::new(),
                 on_event: Arc::clone(on_event),
             };
             let queue = Arc::clone(&pool.queue);
@@ -113,13 +105,13 @@ struct Worker {
     connection: Connection,
     /// The file, if it still has its name.
     renewable: Option<PathBuf>,
+    senders: Senders,
     on_event: EventSink,
 }
 
 impl Worker {
     fn read(&mut self, request: Request) -> Page {
-        let result = page(&self.connection, request);
-        match result {
+        match page(&self.connection, request, &mut self.senders) {
             Ok((page, 0)) => Ok(page),
             Ok((page, unreadable)) => {
                 let channel = request.channel.0;
@@ -143,80 +135,47 @@ impl Worker {
 }
 
 /// Reads a page, and counts the rows that make no message.
-fn page(connection: &Connection, request: Request) -> rusqlite::Result<(Vec<Stamped>, usize)> {
-    let mut statement = connection.prepare_cached(PAGE)?;
-    let channel = i64::try_from(request.channel.0).unwrap_or(i64::MAX);
-    let mut rows = statement.query([channel, request.since.0])?;
-    let mut senders = Senders::default();
+fn page(
+    connection: &Connection,
+    request: Request,
+    senders: &mut Senders,
+) -> rusqlite::Result<(Vec<Stamped>, usize)> {
+    let channel = int(request.channel.0);
+    // A page of version 1 goes on from the last stamp of the one before: what is not after it is damaged, and whoever
+    // pages by it would come back for ever.
+    let mut since = None;
+    let (from, backwards) = match request.range {
+        Range::Since(ts) => {
+            since = Some(ts);
+            (locate::first_after(connection, channel, ts)?, false)
+        }
+        Range::After(seq) => (int(seq.saturating_add(1)), false),
+        Range::Before(seq) => (int(seq), true),
+    };
+    let bounds = if backwards { "seq < ?2 ORDER BY seq DESC" } else { "seq >= ?2 ORDER BY seq" };
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM messages WHERE channel = ?1 AND {bounds}"))?;
+    let mut rows = statement.query([channel, from])?;
     let mut page: Vec<Stamped> = Vec::new();
-    let mut last = request.since;
     let mut unreadable = 0;
     let mut bytes = 0_usize;
     while page.len() < request.max_rows
         && let Some(row) = rows.next()?
     {
-        match message(row, &mut senders)? {
-            // Out of order they are damaged, and who pages by them would come back for ever.
-            Some((message, size)) if message.ts > last => {
+        match message::read(row, senders)? {
+            Some((message, size)) if since.is_none_or(|since: UnixMillis| message.ts > since) => {
                 bytes = bytes.saturating_add(size);
                 if bytes > request.max_bytes && !page.is_empty() {
                     break;
                 }
-                last = message.ts;
+                since = since.map(|_| message.ts);
                 page.push(message);
             }
             _ => unreadable += 1,
         }
     }
-    Ok((page, unreadable))
-}
-
-/// A row's message and its size on the wire; `None` if it makes no message.
-fn message(row: &Row<'_>, senders: &mut Senders) -> rusqlite::Result<Option<(Stamped, usize)>> {
-    let (ValueRef::Integer(ts), ValueRef::Text(sender), ValueRef::Integer(kind)) =
-        (row.get_ref(0)?, row.get_ref(1)?, row.get_ref(2)?)
-    else {
-        return Ok(None);
-    };
-    let payload = match (kind, row.get_ref(3)?) {
-        (0, ValueRef::Text(text)) => {
-            let Ok(text) = std::str::from_utf8(text) else { return Ok(None) };
-            Payload::Plain(text.into())
-        }
-        (1, ValueRef::Blob(bytes)) => {
-            let Ok(key_id) = row.get(4) else { return Ok(None) };
-            Payload::Encrypted(Envelope { ciphertext: bytes.into(), key_id })
-        }
-        _ => return Ok(None),
-    };
-    let Some(from) = senders.find(sender) else { return Ok(None) };
-    let size = payload.size() + sender.len() + ROW_OVERHEAD;
-    Ok(Some((Stamped { from, ts: UnixMillis(ts), payload }, size)))
-}
-
-/// The senders of a page, each made once.
-#[derive(Default)]
-struct Senders {
-    last: Option<(Vec<u8>, SessionPath)>,
-    known: HashMap<Vec<u8>, SessionPath>,
-}
-
-impl Senders {
-    fn find(&mut self, text: &[u8]) -> Option<SessionPath> {
-        if let Some((last, path)) = &self.last
-            && last == text
-        {
-            return Some(path.clone());
-        }
-        let path = match self.known.get(text) {
-            Some(path) => path.clone(),
-            None => {
-                let path: SessionPath = std::str::from_utf8(text).ok()?.parse().ok()?;
-                self.known.insert(text.into(), path.clone());
-                path
-            }
-        };
-        self.last = Some((text.into(), path.clone()));
-        Some(path)
+    if backwards {
+        page.reverse();
     }
+    Ok((page, unreadable))
 }

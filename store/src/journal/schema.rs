@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use conclave_core::key::SecretKey;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use zeroize::Zeroizing;
 
 use super::Options;
 use super::error::OpenError;
@@ -13,7 +15,7 @@ use super::home::{private_file, random_id};
 const APPLICATION_ID: i64 = 0x636f_6e63;
 
 /// Each takes the schema from the version of its position to the next.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -29,7 +31,10 @@ pub(super) fn open(file: &Path, options: &Options) -> Result<Connection, OpenErr
     let mut connection = connect(file, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
     let version = version(&connection, file)?;
     set_up_writer(&connection, options).map_err(failed)?;
-    migrate(&mut connection, version, MIGRATIONS).map_err(failed)?;
+    migrate(&mut connection, version, MIGRATIONS).map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => OpenError::corrupt(file, error.to_string()),
+        _ => failed(error),
+    })?;
     Ok(connection)
 }
 
@@ -84,6 +89,19 @@ pub(super) fn server_id(connection: &Connection, file: &Path) -> Result<String, 
     )
 }
 
+/// The server's key.
+pub(super) fn server_key(connection: &Connection, file: &Path) -> Result<SecretKey, OpenError> {
+    let seed = connection.query_row("SELECT value FROM meta WHERE key = 'server_key'", [], |row| {
+        Ok(row.get::<_, [u8; 32]>(0).map(Zeroizing::new).ok())
+    });
+    match seed {
+        Ok(Some(seed)) => Ok(SecretKey::from_seed(&seed)),
+        Ok(None) => Err(OpenError::corrupt(file, "its server key is not 32 bytes")),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Err(OpenError::corrupt(file, "it has no server key")),
+        Err(error) => Err(OpenError::sqlite(file, error)),
+    }
+}
+
 fn set_up_writer(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     let set = |name, value: i64| connection.pragma_update(None, name, value);
     set("page_size", PAGE_SIZE as i64)?;
@@ -114,17 +132,26 @@ fn migrate(connection: &mut Connection, from: i64, migrations: &[&str]) -> rusql
     if pending.is_empty() {
         return Ok(());
     }
+    // Building an index sorts it: of a large table not in memory.
+    connection.pragma_update(None, "temp_store", "FILE")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for migration in pending {
         transaction.execute_batch(migration)?;
     }
+    let no_random = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    if from < 2 {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(|error| no_random(error.into()))?;
+        transaction.execute("INSERT INTO meta (key, value) VALUES ('server_key', ?1)", [&seed[..]])?;
+    }
     if from == 0 {
-        let id = random_id().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let id = random_id().map_err(no_random)?;
         transaction.execute("INSERT INTO meta (key, value) VALUES ('server_id', ?1)", [id])?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     }
     transaction.pragma_update(None, "user_version", migrations.len() as i64)?;
-    transaction.commit()
+    transaction.commit()?;
+    connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 #[cfg(test)]

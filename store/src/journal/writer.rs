@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conclave_core::record::Record;
 use conclave_core::time::UnixMillis;
 use rusqlite::Connection;
 use tracing::info_span;
 
-use super::apply::Applier;
 use super::checkpoint::Checkpointer;
 use super::error::OpenError;
+use super::group::{self, Batch, Done, Outcome};
 use super::purge::{Purge, Step};
 use super::queue::Queue;
 use super::transaction::in_transaction;
@@ -30,12 +30,13 @@ pub struct Writer {
 }
 
 enum Task {
-    Persist { batch: u64, records: Vec<Record> },
+    Persist(Batch),
     Purge { cutoff: UnixMillis },
 }
 
 impl Writer {
-    /// Queues `records` to be made durable, whole or not at all; [`Event::Persisted`] tells how it went.
+    /// Queues `records` to be made durable, whole or not at all; [`Event::Persisted`] or [`Event::AlreadyStored`]
+    /// tells how it went.
     ///
     /// Batches are stored in the order in which they are queued, and those that wait together may fail
     /// together. Who decides a batch upon one that has not been reported yet must be ready for the earlier to
@@ -44,7 +45,8 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Closed`] once the journal was stopped: there will be no event.
     pub fn persist(&self, batch: u64, records: Vec<Record>) -> Result<(), StoreError> {
-        self.queue.push(Task::Persist { batch, records }).map_err(|_| StoreError::Closed)
+        let batch = Batch { number: batch, records };
+        self.queue.push(Task::Persist(batch)).map_err(|_| StoreError::Closed)
     }
 
     /// Starts to remove the messages stamped before `cutoff`, in small steps between the batches;
@@ -123,15 +125,15 @@ impl Worker {
             while let Some(task) = tasks.pop_front() {
                 match task {
                     Task::Purge { cutoff } => self.purge.sweep(cutoff),
-                    Task::Persist { batch, records } => {
-                        let mut size = records.len();
-                        group.push((batch, records));
+                    Task::Persist(batch) => {
+                        let mut size = batch.records.len();
+                        group.push(batch);
                         while size < GROUP
-                            && let Some(Task::Persist { .. }) = tasks.front()
-                            && let Some(Task::Persist { batch, records }) = tasks.pop_front()
+                            && let Some(Task::Persist(_)) = tasks.front()
+                            && let Some(Task::Persist(batch)) = tasks.pop_front()
                         {
-                            size += records.len();
-                            group.push((batch, records));
+                            size += batch.records.len();
+                            group.push(batch);
                         }
                         self.commit(&mut group);
                     }
@@ -144,29 +146,16 @@ impl Worker {
     }
 
     /// Stores the batches of `group` in one transaction, and reports each.
-    fn commit(&mut self, group: &mut Vec<(u64, Vec<Record>)>) {
-        let records: usize = group.iter().map(|(_, records)| records.len()).sum();
+    fn commit(&mut self, group: &mut Vec<Batch>) {
+        let records: usize = group.iter().map(|batch| batch.records.len()).sum();
         let _span = info_span!(target: "conclave::trace", "commit", records).entered();
         let start = Instant::now();
-        let mut bytes = Vec::with_capacity(group.len());
-        let mut deleted = Vec::new();
-        let result = in_transaction(&self.connection, |connection| {
-            let mut applier = Applier::new(connection)?;
-            for (_, records) in &*group {
-                let mut sum = 0;
-                for record in records {
-                    sum += applier.apply(record, &mut deleted)?;
-                }
-                bytes.push(sum);
-            }
-            Ok(())
-        });
+        let result = group::store(&self.connection, group);
         let duration = start.elapsed();
         match result {
-            Ok(()) => {
-                for ((batch, records), bytes) in group.drain(..).zip(bytes) {
-                    let stats = CommitStats { rows: records.len(), bytes, duration };
-                    (self.on_event)(Event::Persisted { batch, result: Ok(stats) });
+            Ok(Done { outcomes, deleted }) => {
+                for (batch, outcome) in group.drain(..).zip(outcomes) {
+                    self.report(&batch, outcome, duration);
                 }
                 self.purge.channels(deleted);
                 self.see_to_the_log();
@@ -174,11 +163,26 @@ impl Worker {
             Err(error) => {
                 let error = StoreError::from(error);
                 self.recover(&error);
-                for (batch, _) in group.drain(..) {
-                    (self.on_event)(Event::Persisted { batch, result: Err(error.clone()) });
+                for batch in group.drain(..) {
+                    (self.on_event)(Event::Persisted { batch: batch.number, result: Err(error.clone()) });
                 }
             }
         }
+    }
+
+    fn report(&self, batch: &Batch, outcome: Outcome, duration: Duration) {
+        let number = batch.number;
+        (self.on_event)(match outcome {
+            Outcome::Stored { bytes } => {
+                let stats = CommitStats { rows: batch.records.len(), bytes, duration };
+                Event::Persisted { batch: number, result: Ok(stats) }
+            }
+            Outcome::AlreadyStored(posts) => Event::AlreadyStored { batch: number, posts },
+            Outcome::Repeated => {
+                let why = "a batch has the same message twice".to_owned();
+                Event::Persisted { batch: number, result: Err(StoreError::Contradiction(why)) }
+            }
+        });
     }
 
     fn purge_step(&mut self) {
@@ -224,7 +228,7 @@ impl Worker {
         self.checkpointer.relieve(&self.connection);
         // For the same reason a transaction that changes nothing is written over what the failed one left in
         // the log: a crash must not bring back what was reported as failed. If this fails, the next one does it.
-        let _ = in_transaction(&self.connection, |connection| {
+        let _ = in_transaction(&self.connection, |connection| -> rusqlite::Result<_> {
             connection.execute("UPDATE meta SET value = value WHERE key = 'server_id'", [])
         });
     }

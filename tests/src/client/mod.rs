@@ -8,6 +8,7 @@ use conclave_core::wire::v1::{AdminOp, Frame, HistoryMessage, Path, Payload, Pro
 
 mod door;
 mod socket;
+pub mod v2;
 
 pub use door::Door;
 pub use socket::{Dial, Refused, Socket, masked};

@@ -14,6 +14,7 @@ mod operation;
 mod rates;
 mod shell;
 mod smol;
+mod streams;
 mod tokio;
 mod world;
 
@@ -48,6 +49,7 @@ pub fn server_tests<S: ServerShell>() -> Vec<Test> {
         abuse::tests::<S>(),
         http::tests::<S>(),
         operation::tests::<S>(),
+        streams::tests::<S>(),
     ]
     .concat()
 }

@@ -6,7 +6,7 @@ use conclave_core::handshake::{HANDSHAKE_TIMEOUT, Proven};
 use conclave_core::hub::{ConnId, Input};
 use conclave_core::protocol::CloseReason;
 use conclave_core::pump::{Carrier, Progress, Pump};
-use conclave_core::wire::websocket::{self, Head};
+use conclave_core::wire::websocket::{self, Head, Kind};
 use conclave_core::write_queue::WriteQueue;
 use rand_core::CryptoRng;
 
@@ -273,7 +273,7 @@ impl Carrier for Polled<'_> {
     fn read(&mut self, pump: &mut Pump) -> Result<bool, Gone> {
         match self.outside.arrived.pop_front() {
             Some(message) => {
-                pump.message(&message, self);
+                pump.message(Kind::Binary, &message, self);
                 pump.settle();
                 Ok(true)
             }

@@ -351,6 +351,11 @@ impl Host<Mailbox> for Round<'_> {
         self.world.after(delay, Event::Read(self.world.server.life, read));
     }
 
+    fn taken(&mut self, _: &Mailbox) -> u64 {
+        // Only sessions of version 2 are asked for it.
+        0
+    }
+
     fn wake(&mut self, mailbox: Mailbox) {
         self.outside.to_wake.insert(mailbox.wire());
     }

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use conclave_core::directory::Directory;
-use conclave_core::hub::BatchId;
-use conclave_core::hub::Read;
+use conclave_core::hub::{BatchId, Range, Read};
 use conclave_core::key::PublicKey;
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Stamped;
 use conclave_core::record::{ChannelId, Record, Stamp};
+use conclave_core::stream::Origin;
 
 /// A durable message.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Row {
     pub from: Arc<SessionPath>,
     /// What it says.
     pub payload: Arc<Payload>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// What a channel's history holds.
@@ -89,8 +91,13 @@ impl Store {
     pub(super) fn keep(&mut self, records: Vec<Record>) {
         for record in &records {
             match record {
-                Record::Posted { channel, stamp, from, payload } => {
-                    let row = Row { stamp: *stamp, from: from.clone(), payload: payload.clone() };
+                Record::Posted { channel, stamp, from, payload, origin } => {
+                    let row = Row {
+                        stamp: *stamp,
+                        from: from.clone(),
+                        payload: payload.clone(),
+                        origin: origin.clone(),
+                    };
                     self.logs.entry(*channel).or_default().rows.push(row);
                     if let Payload::Plain(text) = &**payload {
                         match self.texts.get_mut(text) {
@@ -152,10 +159,20 @@ impl Store {
             return Err("the disk does not answer".into());
         }
         let Some(log) = self.logs.get(&read.channel).filter(|log| !log.gone) else { return Ok(Vec::new()) };
-        let first = log.rows.partition_point(|row| row.stamp.ts <= read.since);
+        let rows: Vec<&Row> = match read.range {
+            // The last ones, still oldest first.
+            Range::Before(_) => {
+                let end = log.rows.partition_point(|row| read.range.contains(row.stamp));
+                log.rows[end.saturating_sub(read.max_rows)..end].iter().collect()
+            }
+            Range::Since(_) | Range::After(_) => {
+                let start = log.rows.partition_point(|row| !read.range.contains(row.stamp));
+                log.rows[start..].iter().take(read.max_rows).collect()
+            }
+        };
         let mut bytes = 0;
         let mut page = Vec::new();
-        for row in log.rows[first..].iter().take(read.max_rows) {
+        for row in rows {
             bytes += row.payload.size() + 32;
             if bytes > read.max_bytes && !page.is_empty() {
                 break;
@@ -164,6 +181,8 @@ impl Store {
                 from: (*row.from).clone(),
                 ts: row.stamp.ts,
                 payload: (*row.payload).clone(),
+                seq: row.stamp.seq,
+                origin: row.origin.clone(),
             });
         }
         Ok(page)

@@ -8,6 +8,8 @@ use conclave_core::engine;
 use conclave_core::fanout::Item;
 use conclave_core::mailbox::{Pushed, Queue};
 use conclave_core::pump::Pump;
+use conclave_core::wire::edge::Edge;
+use conclave_core::wire::v1;
 
 /// A connection.
 pub(super) struct Wire {
@@ -115,7 +117,7 @@ impl Wire {
         Self {
             client,
             server: Some(Box::new(ServerEnd {
-                pump: Pump::new(nonce, room),
+                pump: Pump::new(Edge::V1(v1::edge::Edge::new(nonce)), room),
                 outside: Outside {
                     mailbox: Mailbox::new(number, most),
                     arrived: VecDeque::new(),

@@ -13,14 +13,14 @@ use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use conclave_shell_tokio::client::{Arrival, Credentials, DialOptions, Session};
-use conclave_store::config::{Change, ConfigFile, Server, ServerUrl};
+use conclave_store::config::{Change, ConfigFile, Pin, Server, ServerUrl};
 use conclave_store::keystore;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::report::{Finding, Report};
 use crate::args::Doctor;
-use crate::connect::{ONE_SHOT, options, own_handle, runtime};
+use crate::connect::{ONE_SHOT, options, own_handle, pin_at, runtime};
 use crate::output::millis;
 use crate::{Context, Failure};
 
@@ -52,7 +52,11 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let dir = context.dir().map_err(|error| text(&error))?;
     let key = keystore::load(dir).map_err(|error| text(&error))?;
-    let options = options(&doctor.net.dial, &context.config().unwrap_or_default(), url);
+    let config = context.config().unwrap_or_default();
+    let options = options(&doctor.net.dial, &config, url);
+    let pin = runtime.block_on(pin_at(Some(&config), url, &key, &options));
+    let pin = pin.map_err(|error| text(&error))?;
+    let key = Pin::key(pin, key);
     let credentials =
         Credentials { key, handle: own_handle(ONE_SHOT).map_err(|error| text(&error))?, claim: None };
     let mut session =
@@ -60,7 +64,7 @@ fn prove(runtime: &Runtime, doctor: &Doctor, context: &Context, url: &ServerUrl)
     let own = session.path().clone();
 
     let stage =
-        Stage::set(dir, url, &own).map_err(|error| format!("no bridge could be prepared: {error}"))?;
+        Stage::set(dir, url, &own, pin).map_err(|error| format!("no bridge could be prepared: {error}"))?;
     let handle = own_handle("doctor").map_err(|error| text(&error))?;
     let target = SessionPath { session: handle, ..own.clone() };
     let mut bridge = Bridge::start(&stage, url, &target, &options)
@@ -114,14 +118,15 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(dir: &Path, url: &ServerUrl, own: &SessionPath) -> Result<Self, Failure> {
+    fn set(dir: &Path, url: &ServerUrl, own: &SessionPath, pin: Option<Pin>) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::new(error.to_string(), "");
         // What a doctor that was killed left behind is not in the way.
         let stage = Self { dir: dir.join(format!("doctor-{}", std::process::id())) };
         let _ = fs::remove_dir_all(&stage.dir);
         let server = Server { url: url.clone(), username: own.user.clone(), machine: own.machine.clone() };
-        ConfigFile::in_dir(&stage.dir)
-            .change(&[Change::DefaultPermission(Level::Converse), Change::AddServer(server)])?;
+        let mut changes = vec![Change::DefaultPermission(Level::Converse), Change::AddServer(server)];
+        changes.extend(pin.map(|pin| Change::SetPin(url.clone(), pin)));
+        ConfigFile::in_dir(&stage.dir).change(&changes)?;
         let key = fs::canonicalize(keystore::path(dir)).map_err(failed)?;
         let link = keystore::path(&stage.dir);
         #[cfg(unix)]

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use conclave_core::key::SecretKey;
 use conclave_core::protocol::Command;
 use conclave_shell_tokio::client::{Credentials, DialError, Greeting, Route, Session, Stage, dial};
-use conclave_store::config::{Config, ServerUrl};
+use conclave_store::config::{Config, Pin, ServerUrl};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use tokio::runtime::Runtime;
 
 use super::report::{Finding, Report};
 use crate::args::Doctor;
-use crate::connect::{ONE_SHOT, options, own_handle, runtime};
+use crate::connect::{ONE_SHOT, options, own_handle, pin_at, runtime};
 use crate::output::millis;
 use crate::{Failure, explain};
 
@@ -62,6 +62,8 @@ fn check_on(
     }
 
     let Some(key) = key else { return Ok(false) };
+    let pin = runtime.block_on(pin_at(config, url, key, &options))?;
+    let key = Pin::key(pin, key.clone());
     let credentials = Credentials { key: key.clone(), handle: own_handle(ONE_SHOT)?, claim: None };
     let deadline = tokio::time::Instant::now() + options.timeout;
     let session = runtime.block_on(Session::establish(dialed, credentials, options.timeout, deadline));
@@ -121,7 +123,8 @@ fn stage(error: &DialError) -> &'static str {
         | DialError::Certificate { .. }
         | DialError::Tls { .. }
         | DialError::Timeout { stage: Stage::Tls, .. } => "TLS",
-        DialError::WebSocket { .. }
+        DialError::NoSubprotocol
+        | DialError::WebSocket { .. }
         | DialError::Busy { .. }
         | DialError::Timeout { stage: Stage::WebSocket, .. } => "server",
     }

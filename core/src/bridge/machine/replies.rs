@@ -152,7 +152,7 @@ impl Bridge {
             }
             // What is too large for an answer is read where there are parts.
             let large = messages.iter().filter(|message| body(&message.payload).len() > PAGE_BYTES);
-            for Stamped { from, ts, payload } in large.cloned() {
+            for Stamped { from, ts, payload, .. } in large.cloned() {
                 let (server, channel) = (server.clone(), Some(channel.clone()));
                 let message = Message { server, channel, from, at: Some(ts), payload };
                 // It may be there as it came, then without its stamp.

@@ -10,8 +10,7 @@ fn history_is_read_to_its_end_or_to_a_full_page() {
         || ToolCall::CatchUp { server: None, channel: channel("ops"), since: Some(Since::At(UnixMillis(5))) };
     assert_eq!(answer(&scene.call(catch_up()).1), Err(Failure::NotJoined(channel("ops"))));
     scene.join(A, "ops");
-    let row =
-        |ts, size| Stamped { from: path("you/m/s"), ts: UnixMillis(ts), payload: plain(&"x".repeat(size)) };
+    let row = |ts, size| Stamped::without_origin(path("you/m/s"), UnixMillis(ts), plain(&"x".repeat(size)));
     let page = |messages| Reply::History { channel: channel("ops"), messages };
     let (_, actions) = scene.call(catch_up());
     let (server, id, command) = request(&actions).unwrap();
@@ -41,10 +40,8 @@ fn messages_that_share_a_millisecond_are_read_and_not_parted() {
     let catch_up =
         || ToolCall::CatchUp { server: None, channel: channel("ops"), since: Some(Since::At(UnixMillis(5))) };
     let read = |scene: &mut Scene, rows: &[(i64, usize)]| {
-        let row = |&(ts, size): &(i64, usize)| Stamped {
-            from: path("you/m/s"),
-            ts: UnixMillis(ts),
-            payload: plain(&"x".repeat(size)),
+        let row = |&(ts, size): &(i64, usize)| {
+            Stamped::without_origin(path("you/m/s"), UnixMillis(ts), plain(&"x".repeat(size)))
         };
         let messages = rows.iter().map(row).collect();
         match scene.served(catch_up(), Reply::History { channel: channel("ops"), messages }) {
@@ -64,7 +61,7 @@ fn a_message_too_large_for_an_answer_is_in_the_inbox() {
     let catch_up =
         ToolCall::CatchUp { server: None, channel: channel("ops"), since: Some(Since::At(UnixMillis(5))) };
     let text = "x".repeat(900_000);
-    let large = Stamped { from: path("you/m/s"), ts: UnixMillis(6), payload: plain(&text) };
+    let large = Stamped::without_origin(path("you/m/s"), UnixMillis(6), plain(&text));
     let (_, id, _) = request(&scene.call(catch_up.clone()).1).unwrap();
     let first = Reply::History { channel: channel("ops"), messages: vec![large.clone()] };
     let (_, id, _) = request(&scene.link(A, LinkEvent::Reply { id, result: Ok(first) })).unwrap();
@@ -98,7 +95,7 @@ fn what_is_read_for_a_cancelled_call_is_not_seen() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
     scene.join(A, "ops");
     let catch_up = || ToolCall::CatchUp { server: None, channel: channel("ops"), since: None };
-    let row = Stamped { from: path("you/m/s"), ts: UnixMillis(6), payload: plain("x") };
+    let row = Stamped::without_origin(path("you/m/s"), UnixMillis(6), plain("x"));
     let (call, actions) = scene.call(catch_up());
     let (_, id, _) = request(&actions).unwrap();
     scene.input(Input::Cancel { id: call });
@@ -113,7 +110,7 @@ fn what_an_answer_did_not_show_is_not_seen() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
     scene.join(A, "ops");
     let catch_up = || ToolCall::CatchUp { server: None, channel: channel("ops"), since: None };
-    let row = |ts| Stamped { from: path("you/m/s"), ts: UnixMillis(ts), payload: plain("x") };
+    let row = |ts| Stamped::without_origin(path("you/m/s"), UnixMillis(ts), plain("x"));
     let first = Reply::History { channel: channel("ops"), messages: vec![row(6), row(9)] };
     let (_, id, _) = request(&scene.call(catch_up()).1).unwrap();
     let actions = scene.link(A, LinkEvent::Reply { id, result: Ok(first) });
@@ -130,7 +127,7 @@ fn only_what_was_read_is_not_read_again() {
     scene.join(A, "ops");
     let catch_up = |since| ToolCall::CatchUp { server: None, channel: channel("ops"), since };
     let page = |messages| Reply::History { channel: channel("ops"), messages };
-    let row = |ts| Stamped { from: path("you/m/s"), ts: UnixMillis(ts), payload: plain("x") };
+    let row = |ts| Stamped::without_origin(path("you/m/s"), UnixMillis(ts), plain("x"));
     let asked = |actions: &[Action]| match request(actions) {
         Some((_, id, Command::ReadSince { since, .. })) => (id, since.0),
         other => panic!("{other:?}"),

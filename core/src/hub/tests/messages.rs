@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use super::world::World;
 use crate::hub::ConnId;
+use crate::hub::Range;
 use crate::time::UnixMillis;
 
 /// `ann`, `bob` and `cid` are in `c`.
@@ -226,7 +227,10 @@ fn a_page_is_asked_for_with_its_bounds() {
     world.must(ann, "post c hello");
     world.submit(ann, "read c 5");
     let wanted = world.reads.pop_front().unwrap();
-    assert_eq!((wanted.since, wanted.max_rows, wanted.max_bytes), (UnixMillis(5), 500, 1 << 20));
+    assert_eq!(
+        (wanted.range, wanted.max_rows, wanted.max_bytes),
+        (Range::Since(UnixMillis(5)), 500, 1 << 20)
+    );
 }
 
 #[test]

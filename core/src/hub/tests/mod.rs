@@ -9,4 +9,5 @@ mod identity;
 mod invites;
 mod messages;
 mod presence;
+mod streams;
 mod world;

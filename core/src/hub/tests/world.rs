@@ -8,14 +8,15 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::directory::Directory;
-use crate::handshake::{Claim, Proven};
-use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, Read, RequestId};
+use crate::handshake::{Claim, Format, Proven, Terms};
+use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, Range, Read, RequestId};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Admin, CloseReason, Command, KickTarget, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, Record, Stamp};
+use crate::stream::Notice;
 use crate::time::{Monotonic, Now, UnixMillis};
 
 pub(super) struct World {
@@ -28,6 +29,9 @@ pub(super) struct World {
     pub(super) in_flight: Option<(BatchId, Vec<Record>)>,
     pub(super) reads: VecDeque<Read>,
     pub(super) drained: bool,
+    pub(super) notices: BTreeMap<ConnId, Vec<Notice>>,
+    pub(super) marks: VecDeque<ConnId>,
+    pub(super) probes: VecDeque<ConnId>,
     replies: BTreeMap<(ConnId, RequestId), Reply>,
     received: BTreeMap<ConnId, Vec<String>>,
     closed: BTreeMap<ConnId, CloseReason>,
@@ -54,6 +58,7 @@ pub(super) fn proven(user: &str, machine: &str, handle: &str, registers: bool) -
             user: UserName::new(user).unwrap(),
             machine: MachineName::new(machine).unwrap(),
         }),
+        terms: Terms::default(),
     }
 }
 
@@ -79,6 +84,9 @@ impl World {
             in_flight: None,
             reads: VecDeque::new(),
             drained: false,
+            notices: BTreeMap::new(),
+            marks: VecDeque::new(),
+            probes: VecDeque::new(),
             replies: BTreeMap::new(),
             received: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -101,17 +109,18 @@ impl World {
 
     fn take_in(&mut self, action: Action) {
         match action {
-            Action::Established { conn, path, admin } => {
-                self.established.insert(conn, (path.to_string(), admin));
+            Action::Established { conn, session } => {
+                self.established.insert(conn, (session.path.to_string(), session.admin));
             }
             Action::Reply { conn, request, reply } => {
                 let again = self.replies.insert((conn, request), reply);
                 assert!(again.is_none(), "a request is answered once");
             }
-            Action::Deliver { channel, from, payload, to, except } => {
-                for conn in to.iter().filter(|conn| **conn != except) {
+            Action::Deliver { channel, from, payload, to, except, .. } => {
+                let own = |conn: ConnId| conn == except && to.of(Format::V1).contains(&conn);
+                for conn in to.iter().filter(|conn| !own(*conn)) {
                     self.received
-                        .entry(*conn)
+                        .entry(conn)
                         .or_default()
                         .push(format!("{channel} {from}: {}", text(&payload)));
                 }
@@ -130,23 +139,35 @@ impl World {
                 self.in_flight = Some((batch, records));
             }
             Action::ReadHistory(read) => self.reads.push_back(read),
+            Action::Notify { conn, notice } => self.notices.entry(conn).or_default().push(notice),
+            Action::Mark { conn } => self.marks.push_back(conn),
+            Action::Probe { conn } => self.probes.push_back(conn),
             Action::Drained => self.drained = true,
         }
     }
 
     /// Submits without waiting.
     pub(super) fn submit(&mut self, conn: ConnId, command: &str) -> RequestId {
+        self.submit_command(conn, parse(command))
+    }
+
+    /// Submits any command without waiting.
+    pub(super) fn submit_command(&mut self, conn: ConnId, command: Command) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         self.tokens += 1;
         let token = Some(Token::new(&format!("token-{}", self.tokens)));
-        self.handle(Input::Request { conn, request, command: parse(command), token });
+        self.handle(Input::Request { conn, request, command, token });
         request
     }
 
     /// What a request was answered.
     pub(super) fn reply(&self, conn: ConnId, request: RequestId) -> Option<String> {
         self.replies.get(&(conn, request)).map(show)
+    }
+
+    pub(super) fn raw_reply(&self, conn: ConnId, request: RequestId) -> Option<Reply> {
+        self.replies.get(&(conn, request)).cloned()
     }
 
     /// Submits, lets the store and the history work, and gives the answer.
@@ -212,14 +233,59 @@ impl World {
     /// What the store would read.
     pub(super) fn page(&self, wanted: &Read) -> Vec<Stamped> {
         let posted = self.records.iter().filter_map(|record| match record {
-            Record::Posted { channel, stamp, from, payload }
-                if *channel == wanted.channel && stamp.ts > wanted.since =>
+            Record::Posted { channel, stamp, from, payload, origin }
+                if *channel == wanted.channel && wanted.range.contains(*stamp) =>
             {
-                Some(Stamped { from: (**from).clone(), ts: stamp.ts, payload: (**payload).clone() })
+                let (from, payload, origin) = ((**from).clone(), (**payload).clone(), origin.clone());
+                Some(Stamped { from, ts: stamp.ts, payload, seq: stamp.seq, origin })
             }
             _ => None,
         });
-        posted.take(wanted.max_rows).collect()
+        let mut page: Vec<Stamped> = posted.collect();
+        if let Range::Before(_) = wanted.range {
+            page.drain(..page.len().saturating_sub(wanted.max_rows));
+        }
+        page.truncate(wanted.max_rows);
+        page
+    }
+
+    /// The oldest read that is under way.
+    pub(super) fn take_read(&mut self) -> Read {
+        self.reads.pop_front().expect("a page is asked for")
+    }
+
+    pub(super) fn reads_under_way(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// The store forgets messages.
+    pub(super) fn purge(&mut self, gone: impl Fn(&Stamp) -> bool) {
+        self.records.retain(|record| !matches!(record, Record::Posted { stamp, .. } if gone(stamp)));
+    }
+
+    /// The batch in flight has posts that the store knows already.
+    pub(super) fn already_stored(&mut self, posts: &[(usize, Stamp)]) {
+        let (batch, _) = self.in_flight.take().expect("a batch is in flight");
+        self.handle(Input::AlreadyStored { batch, posts: posts.to_vec() });
+        assert_eq!(*self.hub.directory(), self.stored, "the hub has what the store has");
+    }
+
+    /// Another life of the server, over what is stored.
+    pub(super) fn restart(&self) -> Self {
+        let mut later = Self::over(self.hub.config().clone(), self.stored.clone());
+        later.records = self.records.clone();
+        later.now = self.now;
+        later
+    }
+
+    /// The last sequence number of a channel.
+    pub(super) fn last(&self, name: &str) -> u64 {
+        self.hub.directory().channel_named(name).unwrap().1.last.seq
+    }
+
+    /// Why the hub ended a connection.
+    pub(super) fn reason(&self, conn: ConnId) -> Option<&CloseReason> {
+        self.closed.get(&conn)
     }
 
     pub(super) fn answer(&mut self, wanted: &Read, page: Result<Vec<Stamped>, String>) {
@@ -312,6 +378,10 @@ fn text(payload: &Payload) -> &str {
     match payload {
         Payload::Plain(text) => text,
         Payload::Encrypted(_) => "encrypted",
+        Payload::Body(body) => match crate::body::view(body) {
+            Ok(crate::body::View::Text(text)) => text,
+            _ => "sealed",
+        },
     }
 }
 
@@ -408,6 +478,7 @@ fn show(reply: &Reply) -> String {
             list(&format!("history of {channel}:"), messages, |message| text(&message.payload).into())
         }
         Reply::Pong => "pong".into(),
+        Reply::Stream(reply) => format!("{reply:?}"),
         Reply::Refused(refusal) => {
             let kind = match refusal.kind() {
                 "malformed" => "Malformed",

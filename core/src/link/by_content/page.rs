@@ -67,7 +67,7 @@ impl Channel {
                 self.tail.drain(..self.tail.len() - keep);
             }
         }
-        for Stamped { from, ts, payload } in messages {
+        for Stamped { from, ts, payload, .. } in messages {
             let hash = self.key.hash(&from, &payload);
             if reading.witness == Some(ts.0)
                 && let Some(at) = witnesses.iter().position(|&witness| witness == hash)

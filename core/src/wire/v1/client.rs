@@ -16,13 +16,12 @@ pub use self::machine::Client;
 pub use super::refusal::{MAX_ERROR_TEXT, server_error};
 use super::{AdminOp, Frame, Path};
 use crate::key::{PublicKey, from_base64};
-use crate::name::{ChannelName, Handle, InvalidName, MAX_NAME_LEN, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName, foreign};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{
     Admin, ChannelInfo, Command, End, InviteInfo, MachineInfo, Refusal, Reply, Stamped, Token,
 };
-use crate::text::is_unsafe;
 use crate::time::UnixMillis;
 use crate::wire::v1;
 
@@ -82,8 +81,16 @@ pub enum ServerError {
 #[error("the server sent an unexpected {0}")]
 pub struct Unexpected(pub &'static str);
 
+/// A command that version 1 does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("version 1 has no such command")]
+pub struct NotInVersion1;
+
 /// Appends the frame of `command` to `out`.
-pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
+///
+/// # Errors
+/// [`NotInVersion1`]; nothing is appended.
+pub fn encode_command(command: &Command, out: &mut Vec<u8>) -> Result<(), NotInVersion1> {
     // The server stamps the sender, whatever stands here.
     let nobody = Path { user: "", machine: "", session: "" };
     let frame = match command {
@@ -105,9 +112,14 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) {
             Frame::ReadSince { channel: channel.as_str(), since_ms: since.0 }
         }
         Command::Ping => Frame::Ping,
-        Command::Admin(admin) => return encode_admin(admin, out),
+        Command::Admin(admin) => {
+            encode_admin(admin, out);
+            return Ok(());
+        }
+        Command::Stream(_) => return Err(NotInVersion1),
     };
     frame.encode(out);
+    Ok(())
 }
 
 fn encode_admin(admin: &Admin, out: &mut Vec<u8>) {
@@ -164,7 +176,7 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
     let reply = match frame {
         Frame::ChannelMsg { channel, from, payload } => {
             return Ok(ServerEvent::Delivered {
-                channel: name(channel, ChannelName::new),
+                channel: foreign(channel, ChannelName::new),
                 from: path(from),
                 payload: (&payload).into(),
             });
@@ -178,11 +190,11 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
         }
         Frame::ServerInfo { admin } => return Ok(ServerEvent::Role { admin }),
         Frame::Error(error) => return Ok(ServerEvent::Error(server_error(error))),
-        Frame::Joined { channel } => Reply::Joined(name(channel, ChannelName::new)),
+        Frame::Joined { channel } => Reply::Joined(foreign(channel, ChannelName::new)),
         Frame::Ack { detail: None } => Reply::Sent,
         Frame::Ack { detail: Some(text) } => Reply::Done(Opaque(String::from(text))),
         Frame::Presence { channel, sessions } => Reply::Presence {
-            channel: channel.map(|channel| name(channel, ChannelName::new)),
+            channel: channel.map(|channel| foreign(channel, ChannelName::new)),
             sessions: sessions.into_iter().map(|session| Arc::new(path(session))).collect(),
         },
         Frame::ChannelList { channels } => Reply::Channels(channels.into_iter().map(channel_info).collect()),
@@ -190,18 +202,17 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
             Reply::Machines(machines.into_iter().filter_map(machine_info).collect())
         }
         Frame::UserList { users } => {
-            Reply::Users(users.into_iter().map(|user| name(user, UserName::new)).collect())
+            Reply::Users(users.into_iter().map(|user| foreign(user, UserName::new)).collect())
         }
         Frame::InviteList { invites } => Reply::Invites(invites.into_iter().map(invite_info).collect()),
         Frame::InviteToken { token } => Reply::Invite(Token::new(token)),
         Frame::History { channel, messages } => Reply::History {
-            channel: name(channel, ChannelName::new),
+            channel: foreign(channel, ChannelName::new),
             messages: messages
                 .into_iter()
-                .map(|message| Stamped {
-                    from: path(message.from),
-                    ts: UnixMillis(message.ts_ms),
-                    payload: (&message.payload).into(),
+                .map(|message| {
+                    let ts = UnixMillis(message.ts_ms);
+                    Stamped::without_origin(path(message.from), ts, (&message.payload).into())
                 })
                 .collect(),
         },
@@ -214,34 +225,15 @@ pub fn server_event(frame: Frame<'_>) -> Result<ServerEvent, Unexpected> {
 /// A path as a server tells it, whatever its names are.
 pub fn path(path: Path<'_>) -> SessionPath {
     SessionPath {
-        user: name(path.user, UserName::new),
-        machine: name(path.machine, MachineName::new),
-        session: name(path.session, Handle::new),
-    }
-}
-
-fn name<N>(text: &str, new: impl Fn(&str) -> Result<N, InvalidName>) -> N {
-    if let Ok(name) = new(text) {
-        return name;
-    }
-    let mut shown = String::from(char::REPLACEMENT_CHARACTER);
-    for c in text.trim().chars() {
-        let c = if c == '/' || is_unsafe(c) { char::REPLACEMENT_CHARACTER } else { c };
-        if shown.len() + c.len_utf8() > MAX_NAME_LEN {
-            break;
-        }
-        shown.push(c);
-    }
-    // The cut may have left white space at the end; the front is not white.
-    match new(shown.trim_end()) {
-        Ok(name) => name,
-        Err(_) => unreachable!("what is left has the first character and none that a name refuses"),
+        user: foreign(path.user, UserName::new),
+        machine: foreign(path.machine, MachineName::new),
+        session: foreign(path.session, Handle::new),
     }
 }
 
 fn channel_info(info: v1::ChannelInfo<'_>) -> ChannelInfo {
     ChannelInfo {
-        name: name(info.name, ChannelName::new),
+        name: foreign(info.name, ChannelName::new),
         visibility: info.visibility.into(),
         member: info.member,
     }
@@ -251,7 +243,7 @@ fn channel_info(info: v1::ChannelInfo<'_>) -> ChannelInfo {
 fn machine_info(info: v1::MachineInfo<'_>) -> Option<MachineInfo> {
     let key = from_base64(info.pubkey).ok()?;
     Some(MachineInfo {
-        name: name(info.name, MachineName::new),
+        name: foreign(info.name, MachineName::new),
         key: PublicKey::from_trusted(key.try_into().ok()?),
         added: stamp(info.added_at),
     })

@@ -1,5 +1,6 @@
 //! Version 1's types and the domain's, one into the other: what both ends of a connection need.
 
+use crate::body::View;
 use crate::name::SessionPath;
 use crate::payload::{Envelope, Payload};
 use crate::protocol::Visibility;
@@ -13,12 +14,11 @@ impl<'a> From<&'a SessionPath> for v1::Path<'a> {
 
 impl<'a> From<&'a Payload> for v1::Payload<'a> {
     fn from(payload: &'a Payload) -> Self {
-        match payload {
-            Payload::Plain(text) => Self::Plain(text),
-            Payload::Encrypted(envelope) => Self::Encrypted(v1::Envelope {
-                ciphertext: &envelope.ciphertext,
-                key_id: envelope.key_id.as_deref(),
-            }),
+        match payload.view() {
+            Ok(View::Text(text)) => Self::Plain(text),
+            Ok(View::Sealed { ciphertext, key_id }) => Self::Encrypted(v1::Envelope { ciphertext, key_id }),
+            // Version 2's edge takes no such body.
+            Err(_) => Self::Plain(""),
         }
     }
 }

@@ -244,7 +244,7 @@ fn fresh_token(generator: &mut impl CryptoRng) -> Token {
 
 fn send_reply(out: &mut Vec<u8>, reply: &Reply) {
     match reply {
-        Reply::Sent => send(out, &Frame::Ack { detail: None }),
+        Reply::Sent | Reply::Stream(_) => send(out, &Frame::Ack { detail: None }),
         Reply::Joined(channel) => send(out, &Frame::Joined { channel: channel.as_str() }),
         Reply::Done(what) => send(out, &Frame::Ack { detail: Some(what) }),
         Reply::Presence { channel, sessions } => {

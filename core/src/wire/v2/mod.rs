@@ -1,7 +1,17 @@
 //! Version 2 of the wire: protobuf frames or their JSON mapping, replies matched by number, streams with positions.
 //!
-//! [`schema`] is the format, generated from `proto/conclave/v2/conclave.proto`.
+//! [`schema`] is the format, generated from `proto/conclave/v2/conclave.proto`; [`json`] translates its JSON mapping.
 
+pub mod client;
+mod convert;
+pub mod deliver;
+pub mod edge;
+pub mod encoding;
+pub mod handshake;
+pub mod json;
+pub mod signature;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]
 pub mod schema;
+#[rustfmt::skip]
+mod table;

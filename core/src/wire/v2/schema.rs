@@ -131,7 +131,7 @@ pub struct Identity {
     /// Set to register a new user with this machine.
     #[prost(message, optional, tag = "3")]
     pub claim: ::core::option::Option<Claim>,
-    /// Whether the server shall keep a reader for this handle: cursors and a mailbox that outlive the connection.
+    /// Whether the server keeps a reader for this handle: positions that outlive the connection.
     #[prost(bool, tag = "4")]
     pub keep: bool,
 }
@@ -161,7 +161,7 @@ pub struct Welcome {
     /// Who the session is.
     #[prost(message, optional, tag = "1")]
     pub you: ::core::option::Option<Participant>,
-    /// The number of the session's reader if one is kept for it, or 0.
+    /// The number of the session's reader; 0 if none is kept.
     #[prost(uint64, tag = "2")]
     pub reader: u64,
     /// Whether the user is an admin of the server.
@@ -298,7 +298,7 @@ pub struct Reply {
     /// The request's number.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14")]
     pub what: ::core::option::Option<reply::What>,
 }
 /// Nested message and enum types in `Reply`.
@@ -330,9 +330,6 @@ pub mod reply {
         /// Answers `list_channels`.
         #[prost(message, tag = "9")]
         Channels(super::ChannelList),
-        /// Answers `create_channel`.
-        #[prost(message, tag = "10")]
-        Created(super::Created),
         /// Answers `list_members`, `list_bans` and `list_users`.
         #[prost(message, tag = "11")]
         Users(super::UserList),
@@ -379,7 +376,7 @@ pub struct Ping {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct StreamName {
-    #[prost(oneof = "stream_name::Which", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "stream_name::Which", tags = "1, 2")]
     pub which: ::core::option::Option<stream_name::Which>,
 }
 /// Nested message and enum types in `StreamName`.
@@ -393,12 +390,6 @@ pub mod stream_name {
         /// A channel, by its name.
         #[prost(string, tag = "2")]
         Channel(::prost::alloc::string::String),
-        /// The mailbox of a user, by the user's name.
-        #[prost(string, tag = "3")]
-        User(::prost::alloc::string::String),
-        /// The mailbox of a kept session, as `user/machine/handle`.
-        #[prost(string, tag = "4")]
-        Session(::prost::alloc::string::String),
     }
 }
 /// Subscribes the session to a stream: the server sends what is there from the given position on, then what is posted,
@@ -406,7 +397,7 @@ pub mod stream_name {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Subscribe {
-    /// A channel, or the session's own mailbox.
+    /// The channel.
     #[prost(message, optional, tag = "1")]
     pub stream: ::core::option::Option<StreamName>,
     /// An invite to a private channel. It makes the user a member.
@@ -589,7 +580,7 @@ pub struct Gap {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Post {
-    /// Where: a channel that the session is subscribed to, or a mailbox.
+    /// Where: a channel that the session is subscribed to.
     #[prost(message, optional, tag = "1")]
     pub stream: ::core::option::Option<StreamName>,
     /// 16 bytes of the sender's, unique for each message. A post that carries the id of an earlier post of the same user
@@ -643,7 +634,7 @@ pub struct Content {
     /// Who is meant, by the number of the user.
     #[prost(uint64, repeated, tag = "4")]
     pub mentions: ::prost::alloc::vec::Vec<u64>,
-    /// Structured data for programs, as a JSON text. At most 64 KiB.
+    /// Structured data for programs, as a JSON text.
     #[prost(string, tag = "5")]
     pub data: ::prost::alloc::string::String,
 }
@@ -671,9 +662,6 @@ pub struct Stored {
     /// The server's clock when it took the message, in Unix milliseconds.
     #[prost(int64, tag = "3")]
     pub stamp_ms: i64,
-    /// Whether a reader of the mailbox is connected now. Only for mailboxes.
-    #[prost(bool, tag = "4")]
-    pub reader_online: bool,
 }
 // ---------------------------------------------------------------------------------------------------------------------
 // Receipts
@@ -728,7 +716,7 @@ pub struct ReceiptList {
     /// The message.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
-    /// The readers of the stream but the sender's own, in the order of their paths.
+    /// The readers of the stream, the sender's own among them, in the order of their paths.
     #[prost(message, repeated, tag = "3")]
     pub receipts: ::prost::alloc::vec::Vec<Receipt>,
 }
@@ -785,9 +773,9 @@ pub mod event {
         /// Readers of a watched stream came further.
         #[prost(message, tag = "3")]
         ReceiptsMoved(super::ReceiptsMoved),
-        /// The user's role changed, or its machines did.
+        /// Somebody who speaks version 1 whispered to this session.
         #[prost(message, tag = "4")]
-        MachinesChanged(super::MachinesChanged),
+        Whisper(super::Whisper),
     }
 }
 /// A subscription ended: nothing more is delivered.
@@ -842,14 +830,20 @@ pub struct ReaderPosition {
     /// The reader's word to that message.
     #[prost(string, tag = "5")]
     pub word: ::prost::alloc::string::String,
+    /// The claims begin right behind this sequence number: the reader skipped what came before.
+    #[prost(uint64, tag = "6")]
+    pub since: u64,
 }
-/// A machine was added to or removed from the session's user.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// A whisper: it reached this session only, and is not stored.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
-pub struct MachinesChanged {
-    /// The user's number.
-    #[prost(uint64, tag = "1")]
-    pub user_id: u64,
+pub struct Whisper {
+    /// Who whispered.
+    #[prost(message, optional, tag = "1")]
+    pub from: ::core::option::Option<Participant>,
+    /// What.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub body: ::prost::bytes::Bytes,
 }
 /// The server closes the connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -901,21 +895,15 @@ pub struct ChannelList {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Channel {
-    /// The stream's number.
-    #[prost(uint64, tag = "1")]
-    pub stream: u64,
     /// Its name.
-    #[prost(string, tag = "2")]
+    #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// Its visibility.
-    #[prost(enumeration = "Visibility", tag = "3")]
+    #[prost(enumeration = "Visibility", tag = "2")]
     pub visibility: i32,
     /// Whether the user is a member.
-    #[prost(bool, tag = "4")]
+    #[prost(bool, tag = "3")]
     pub member: bool,
-    /// Its last sequence number.
-    #[prost(uint64, tag = "5")]
-    pub last: u64,
 }
 /// Creates a channel, with the user as its admin and first member.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -927,14 +915,6 @@ pub struct CreateChannel {
     /// Its visibility.
     #[prost(enumeration = "Visibility", tag = "2")]
     pub visibility: i32,
-}
-/// The channel exists.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-#[prost(skip_debug)]
-pub struct Created {
-    /// The stream's number.
-    #[prost(uint64, tag = "1")]
-    pub stream: u64,
 }
 /// Deletes a channel with everything in it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1149,7 +1129,7 @@ pub struct MachineList {
     /// The machines.
     #[prost(message, repeated, tag = "1")]
     pub machines: ::prost::alloc::vec::Vec<Machine>,
-    /// The user's number.
+    /// The user's number; 0 where one's own machines are listed.
     #[prost(uint64, tag = "2")]
     pub user_id: u64,
 }
@@ -1163,7 +1143,7 @@ pub struct Machine {
     /// Its public key at this server, 32 bytes.
     #[prost(bytes = "bytes", tag = "2")]
     pub key: ::prost::bytes::Bytes,
-    /// Its number.
+    /// Its number; 0 where one's own machines are listed.
     #[prost(uint64, tag = "3")]
     pub id: u64,
     /// When it was enrolled, in Unix milliseconds.
@@ -1290,6 +1270,8 @@ pub enum EndReason {
     Removed = 3,
     /// The channel was deleted.
     Deleted = 4,
+    /// The server could not read its store. Subscribe again later.
+    Unavailable = 5,
 }
 impl EndReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1303,6 +1285,7 @@ impl EndReason {
             Self::Banned => "END_REASON_BANNED",
             Self::Removed => "END_REASON_REMOVED",
             Self::Deleted => "END_REASON_DELETED",
+            Self::Unavailable => "END_REASON_UNAVAILABLE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1313,6 +1296,7 @@ impl EndReason {
             "END_REASON_BANNED" => Some(Self::Banned),
             "END_REASON_REMOVED" => Some(Self::Removed),
             "END_REASON_DELETED" => Some(Self::Deleted),
+            "END_REASON_UNAVAILABLE" => Some(Self::Unavailable),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::json::{Enum, Field, Kind, Message};
 
-pub(super) static MESSAGES: [Message; 76] = [
+pub(super) static MESSAGES: [Message; 75] = [
     Message { name: "ClientFrame", fields: &[
         Field { number: 1, name: "hello", json: "hello", kind: Kind::Message(&MESSAGES[2]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "identity", json: "identity", kind: Kind::Message(&MESSAGES[5]), repeated: false, oneof: Some(0) },
@@ -72,25 +72,25 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 11, name: "presence", json: "presence", kind: Kind::Message(&MESSAGES[45]), repeated: false, oneof: Some(0) },
         Field { number: 12, name: "list_channels", json: "listChannels", kind: Kind::Message(&MESSAGES[47]), repeated: false, oneof: Some(0) },
         Field { number: 13, name: "create_channel", json: "createChannel", kind: Kind::Message(&MESSAGES[50]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "delete_channel", json: "deleteChannel", kind: Kind::Message(&MESSAGES[52]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "rename_channel", json: "renameChannel", kind: Kind::Message(&MESSAGES[53]), repeated: false, oneof: Some(0) },
-        Field { number: 16, name: "set_visibility", json: "setVisibility", kind: Kind::Message(&MESSAGES[54]), repeated: false, oneof: Some(0) },
-        Field { number: 17, name: "add_member", json: "addMember", kind: Kind::Message(&MESSAGES[55]), repeated: false, oneof: Some(0) },
-        Field { number: 18, name: "remove_member", json: "removeMember", kind: Kind::Message(&MESSAGES[56]), repeated: false, oneof: Some(0) },
-        Field { number: 19, name: "list_members", json: "listMembers", kind: Kind::Message(&MESSAGES[57]), repeated: false, oneof: Some(0) },
-        Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[59]), repeated: false, oneof: Some(0) },
-        Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
-        Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
-        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
-        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
-        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
-        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
-        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
-        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
-        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
-        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
-        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
-        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "delete_channel", json: "deleteChannel", kind: Kind::Message(&MESSAGES[51]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "rename_channel", json: "renameChannel", kind: Kind::Message(&MESSAGES[52]), repeated: false, oneof: Some(0) },
+        Field { number: 16, name: "set_visibility", json: "setVisibility", kind: Kind::Message(&MESSAGES[53]), repeated: false, oneof: Some(0) },
+        Field { number: 17, name: "add_member", json: "addMember", kind: Kind::Message(&MESSAGES[54]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "remove_member", json: "removeMember", kind: Kind::Message(&MESSAGES[55]), repeated: false, oneof: Some(0) },
+        Field { number: 19, name: "list_members", json: "listMembers", kind: Kind::Message(&MESSAGES[56]), repeated: false, oneof: Some(0) },
+        Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[58]), repeated: false, oneof: Some(0) },
+        Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: Some(0) },
+        Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
+        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
+        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
+        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
+        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
+        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
+        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
+        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
+        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
+        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
+        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Reply", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -102,11 +102,10 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 7, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[35]), repeated: false, oneof: Some(0) },
         Field { number: 8, name: "sessions", json: "sessions", kind: Kind::Message(&MESSAGES[46]), repeated: false, oneof: Some(0) },
         Field { number: 9, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[48]), repeated: false, oneof: Some(0) },
-        Field { number: 10, name: "created", json: "created", kind: Kind::Message(&MESSAGES[51]), repeated: false, oneof: Some(0) },
-        Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[58]), repeated: false, oneof: Some(0) },
-        Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: Some(0) },
-        Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[74]), repeated: false, oneof: Some(0) },
+        Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[57]), repeated: false, oneof: Some(0) },
+        Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[59]), repeated: false, oneof: Some(0) },
+        Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Done", fields: &[
     ] },
@@ -120,8 +119,6 @@ pub(super) static MESSAGES: [Message; 76] = [
     Message { name: "StreamName", fields: &[
         Field { number: 1, name: "number", json: "number", kind: Kind::Uint64, repeated: false, oneof: Some(0) },
         Field { number: 2, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: Some(0) },
-        Field { number: 3, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: Some(0) },
-        Field { number: 4, name: "session", json: "session", kind: Kind::String, repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Subscribe", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
@@ -208,7 +205,6 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 2, name: "seq", json: "seq", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 3, name: "stamp_ms", json: "stampMs", kind: Kind::Int64, repeated: false, oneof: None },
-        Field { number: 4, name: "reader_online", json: "readerOnline", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "Report", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
@@ -243,7 +239,7 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 1, name: "subscription_ended", json: "subscriptionEnded", kind: Kind::Message(&MESSAGES[39]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "channel_renamed", json: "channelRenamed", kind: Kind::Message(&MESSAGES[40]), repeated: false, oneof: Some(0) },
         Field { number: 3, name: "receipts_moved", json: "receiptsMoved", kind: Kind::Message(&MESSAGES[41]), repeated: false, oneof: Some(0) },
-        Field { number: 4, name: "machines_changed", json: "machinesChanged", kind: Kind::Message(&MESSAGES[43]), repeated: false, oneof: Some(0) },
+        Field { number: 4, name: "whisper", json: "whisper", kind: Kind::Message(&MESSAGES[43]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "SubscriptionEnded", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -263,9 +259,11 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 3, name: "seen", json: "seen", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 4, name: "acknowledged", json: "acknowledged", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 5, name: "word", json: "word", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 6, name: "since", json: "since", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
-    Message { name: "MachinesChanged", fields: &[
-        Field { number: 1, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
+    Message { name: "Whisper", fields: &[
+        Field { number: 1, name: "from", json: "from", kind: Kind::Message(&MESSAGES[24]), repeated: false, oneof: None },
+        Field { number: 2, name: "body", json: "body", kind: Kind::Message(&MESSAGES[28]), repeated: false, oneof: None },
     ] },
     Message { name: "Goodbye", fields: &[
         Field { number: 1, name: "reason", json: "reason", kind: Kind::Enum(&ENUMS[3]), repeated: false, oneof: None },
@@ -285,18 +283,13 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 1, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[49]), repeated: true, oneof: None },
     ] },
     Message { name: "Channel", fields: &[
-        Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
-        Field { number: 2, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
-        Field { number: 3, name: "visibility", json: "visibility", kind: Kind::Enum(&ENUMS[4]), repeated: false, oneof: None },
-        Field { number: 4, name: "member", json: "member", kind: Kind::Bool, repeated: false, oneof: None },
-        Field { number: 5, name: "last", json: "last", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 2, name: "visibility", json: "visibility", kind: Kind::Enum(&ENUMS[4]), repeated: false, oneof: None },
+        Field { number: 3, name: "member", json: "member", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "CreateChannel", fields: &[
         Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "visibility", json: "visibility", kind: Kind::Enum(&ENUMS[4]), repeated: false, oneof: None },
-    ] },
-    Message { name: "Created", fields: &[
-        Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "DeleteChannel", fields: &[
         Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
@@ -340,7 +333,7 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "InviteList", fields: &[
-        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[60]), repeated: true, oneof: None },
+        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[59]), repeated: true, oneof: None },
     ] },
     Message { name: "Kick", fields: &[
         Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
@@ -375,7 +368,7 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "MachineList", fields: &[
-        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[75]), repeated: true, oneof: None },
+        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[74]), repeated: true, oneof: None },
         Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "Machine", fields: &[
@@ -385,6 +378,9 @@ pub(super) static MESSAGES: [Message; 76] = [
         Field { number: 4, name: "added_ms", json: "addedMs", kind: Kind::Int64, repeated: false, oneof: None },
     ] },
 ];
+
+pub(super) static CLIENT_FRAME: &Message = &MESSAGES[0];
+pub(super) static SERVER_FRAME: &Message = &MESSAGES[1];
 
 pub(super) static ENUMS: [Enum; 5] = [
     Enum { values: &[
@@ -413,6 +409,7 @@ pub(super) static ENUMS: [Enum; 5] = [
         (2, "END_REASON_BANNED"),
         (3, "END_REASON_REMOVED"),
         (4, "END_REASON_DELETED"),
+        (5, "END_REASON_UNAVAILABLE"),
     ] },
     Enum { values: &[
         (0, "GOODBYE_REASON_UNSPECIFIED"),

@@ -38,16 +38,40 @@ fn a_backup_taken_while_posts_go_on_is_one_moment_of_them() {
         assert!(last >= longest && last % 2 == 1, "{last} after {longest}: a batch is whole or not there");
         longest = last;
         let rig = Rig::start(journal);
-        let request = Request {
-            channel: ChannelId(0),
-            since: UnixMillis(0),
-            max_rows: usize::MAX,
-            max_bytes: usize::MAX,
-        };
-        assert_eq!(rig.running.history().read_and_wait(request).unwrap().len() as u64, last);
+        assert_eq!(rig.read(0, Range::After(0), usize::MAX).len() as u64, last);
         // One file, and nothing beside it.
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 5);
     }
+}
+
+#[test]
+fn a_backup_has_the_servers_key_and_all_records() {
+    let (dir, other, place) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let copy = place.path().join("copy");
+    let journal = open(dir.path());
+    let key = journal.server_key();
+    let records = vec![
+        user(0),
+        channel(0),
+        signed(0, 1, 0, 7, "one"),
+        reader(0, 0, 0),
+        cursor(0, 0, 1),
+        ack(0, 0, 1, "done"),
+    ];
+    let expected: Directory = records.iter().collect();
+    let rig = Rig::start(journal);
+    rig.persist(0, records).unwrap();
+    let page = rig.read(0, Range::After(0), 10);
+    backup(dir.path(), &copy).unwrap();
+    restore(&copy, other.path(), Replace::No).unwrap();
+    assert_eq!(loaded(other.path()), expected);
+    let restored = open(other.path());
+    assert_eq!(restored.server_key().expose(), key.expose());
+    let rig = Rig::start(restored);
+    assert_eq!(rig.read(0, Range::After(0), 10), page);
+    let again = rig.outcome(0, vec![signed(0, 2, 0, 7, "one")]);
+    assert_eq!(again, Event::AlreadyStored { batch: 0, posts: vec![(0, stamp(1))] });
 }
 
 const DIR: &str = "CONCLAVE_TEST_BACKUP_DIR";

@@ -81,7 +81,13 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let rig = Rig::open(dir.path());
         let mut records: Vec<_> = (0..50).map(user).chain((0..50).map(channel)).collect();
-        records.extend((1..=200).map(|seq| post(seq % 50, seq, &"x".repeat(seq as usize))));
+        records.extend((1..=200).map(|seq| {
+            let body = "x".repeat(seq as usize);
+            let old = seq % 3 == 0;
+            if old { post(seq % 50, seq, &body) } else { signed(seq % 50, seq, seq % 50, seq as u8, &body) }
+        }));
+        records.extend((0..50).map(|id| reader(id, id, id)));
+        records.extend((0..50).flat_map(|id| [cursor(id, id, 3), ack(id, id, 1, "thanks"), ack(id, 0, 2, "")]));
         rig.persist(0, records).unwrap();
         rig.running.stop();
         let whole = fs::read(home::database(dir.path())).unwrap();
@@ -98,15 +104,16 @@ proptest! {
             let _ = journal.load(&mut |record| directory.apply(&record));
             let Ok(running) = journal.start(drop) else { continue };
             let _ = running.writer().persist(0, vec![post(0, 1_000, "more"), user(1_000)]);
+            let _ = running.writer().persist(1, vec![signed(1, 1_000, 1, 1, "again"), signed(1, 1_001, 1, 200, "new")]);
+            let _ = running.writer().persist(2, vec![cursor(2, 2, 4), ack(2, 2, 2, "done")]);
+            let _ = running.writer().persist(3, vec![Record::UserRemoved { user: UserId(3) }]);
             running.writer().purge_older_than(UnixMillis(1_000));
             for channel in 0..50 {
-                let request = Request {
-                    channel: ChannelId(channel),
-                    since: UnixMillis(0),
-                    max_rows: 500,
-                    max_bytes: 1 << 20,
-                };
-                let _ = running.history().read_and_wait(request);
+                for range in [Range::Since(UnixMillis(500)), Range::After(2), Range::Before(100)] {
+                    let channel = ChannelId(channel);
+                    let request = Request { channel, range, max_rows: 500, max_bytes: 1 << 20 };
+                    let _ = running.history().read_and_wait(request);
+                }
             }
         }
     }

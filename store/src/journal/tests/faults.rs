@@ -118,7 +118,7 @@ fn what_is_not_ours_or_too_new_is_refused_and_left_alone() {
     std::fs::remove_file(&file).unwrap();
     drop(open(dir.path()));
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-    assert!(matches!(refused(), OpenError::NewerSchema { found: 1000, known: 1, .. }));
+    assert!(matches!(refused(), OpenError::NewerSchema { found: 1000, known: 2, .. }));
 
     std::fs::write(&file, "").unwrap();
     drop(open(dir.path()));
@@ -128,17 +128,31 @@ fn what_is_not_ours_or_too_new_is_refused_and_left_alone() {
 fn rows_that_make_no_message_are_left_out_and_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::open(dir.path());
-    rig.persist(0, (1..=5).map(|seq| post(0, seq, "x")).collect()).unwrap();
+    let signed = (6..=12).map(|seq| signed(0, seq, 0, seq as u8, "x"));
+    rig.persist(0, (1..=5).map(|seq| post(0, seq, "x")).chain(signed).collect()).unwrap();
     Connection::open(home::database(dir.path()))
         .unwrap()
         .execute_batch(
             "UPDATE messages SET sender = 'nobody' WHERE seq = 2;
              UPDATE messages SET kind = 7 WHERE seq = 3;
-             UPDATE messages SET body = x'00' WHERE seq = 4;",
+             UPDATE messages SET body = x'00' WHERE seq = 4;
+             UPDATE messages SET machine = NULL WHERE seq = 6;
+             UPDATE messages SET machine = -1 WHERE seq = 7;
+             UPDATE messages SET message_id = x'00' WHERE seq = 8;
+             UPDATE messages SET signature = NULL WHERE seq = 9;
+             UPDATE messages SET flags = NULL WHERE seq = 10;
+             UPDATE messages SET body = 'text' WHERE seq = 11;",
         )
         .unwrap();
-    assert_eq!(rig.page(0, 0), [(10, "x".into()), (50, "x".into())]);
-    assert!(matches!(rig.warning(), StoreError::Corrupt(why) if why.starts_with("3 messages of channel 0")));
+    let read = |range| rig.read(0, range, 3).iter().map(|message| message.seq).collect::<Vec<_>>();
+    for range in [Range::Since(UnixMillis(0)), Range::After(0), Range::Before(13)] {
+        assert_eq!(read(range), [1, 5, 12]);
+        let why = rig.warning();
+        assert!(
+            matches!(&why, StoreError::Corrupt(why) if why.starts_with("9 messages of channel 0")),
+            "{why}"
+        );
+    }
 }
 
 /// The system's own limit on a file's size is a disk that fails in the middle of a write.

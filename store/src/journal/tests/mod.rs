@@ -4,18 +4,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 
 use conclave_core::directory::Directory;
-use conclave_core::name::{ChannelName, SessionPath, UserName};
+use conclave_core::hub::Range;
+use conclave_core::name::{ChannelName, Handle, SessionPath, UserName};
+use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
-use conclave_core::protocol::Visibility;
-use conclave_core::record::{ChannelId, Record, Stamp, UserId};
+use conclave_core::protocol::{Stamped, Visibility};
+use conclave_core::record::{Ack, ChannelId, Cursor, MachineId, ReaderId, Record, Stamp, UserId};
+use conclave_core::stream::{MessageId, Origin, Signed};
 use conclave_core::time::UnixMillis;
 
 use super::*;
 
 mod copies;
 mod damage;
+mod duplicates;
 mod faults;
+mod migration;
 mod model;
+mod ranges;
+mod readers;
 
 /// A running journal, and what it tells.
 struct Rig {
@@ -51,14 +58,19 @@ impl Rig {
         }
     }
 
+    /// What became of a batch.
+    fn outcome(&self, batch: u64, records: Vec<Record>) -> Event {
+        self.running.writer().persist(batch, records).unwrap();
+        self.events.recv().unwrap()
+    }
+
+    fn read(&self, channel: u64, range: Range, max_rows: usize) -> Vec<Stamped> {
+        let request = Request { channel: ChannelId(channel), range, max_rows, max_bytes: 1 << 20 };
+        self.running.history().read_and_wait(request).unwrap()
+    }
+
     fn page(&self, channel: u64, since: i64) -> Vec<(i64, String)> {
-        let request = Request {
-            channel: ChannelId(channel),
-            since: UnixMillis(since),
-            max_rows: 500,
-            max_bytes: 1 << 20,
-        };
-        let page = self.running.history().read_and_wait(request).unwrap();
+        let page = self.read(channel, Range::Since(UnixMillis(since)), 500);
         page.into_iter().map(|message| (message.ts.0, text(&message.payload))).collect()
     }
 
@@ -78,8 +90,14 @@ fn open(dir: &Path) -> Journal {
 fn text(payload: &Payload) -> String {
     match payload {
         Payload::Plain(text) => text.clone(),
+        Payload::Body(body) => String::from_utf8(body.to_vec()).unwrap(),
         Payload::Encrypted(_) => panic!("it was posted in the plain"),
     }
+}
+
+/// The stamp that `post` gives.
+fn stamp(seq: u64) -> Stamp {
+    Stamp { seq, ts: UnixMillis(seq as i64 * 10) }
 }
 
 fn user(id: u64) -> Record {
@@ -104,10 +122,56 @@ fn channel(id: u64) -> Record {
 fn post(channel: u64, seq: u64, body: &str) -> Record {
     Record::Posted {
         channel: ChannelId(channel),
-        stamp: Stamp { seq, ts: UnixMillis(seq as i64 * 10) },
+        stamp: stamp(seq),
         from: Arc::new(SessionPath::new("user0", "box", "main").unwrap()),
         payload: Arc::new(Payload::Plain(body.into())),
+        origin: Origin::default(),
     }
+}
+
+/// A post of version 2 by a user, under an id.
+fn signed(channel: u64, seq: u64, user: u64, id: u8, body: &str) -> Record {
+    let Record::Posted { channel, stamp, from, .. } = post(channel, seq, body) else { unreachable!() };
+    let signed = Signed {
+        id: MessageId([id; 16]),
+        signature: Opaque([id ^ 0xff; 64]),
+        acknowledge: id.is_multiple_of(2),
+    };
+    Record::Posted {
+        channel,
+        stamp,
+        from,
+        payload: Arc::new(Payload::Body(body.as_bytes().to_vec().into())),
+        origin: Origin { sender: Some((UserId(user), MachineId(user))), signed: Some(Arc::new(signed)) },
+    }
+}
+
+fn reader(id: u64, user: u64, machine: u64) -> Record {
+    Record::ReaderAdded {
+        reader: ReaderId(id),
+        user: UserId(user),
+        machine: MachineId(machine),
+        handle: Handle::new(&format!("reader{id}")).unwrap(),
+        at: UnixMillis(3),
+    }
+}
+
+fn cursor(reader: u64, channel: u64, delivered: u64) -> Record {
+    let at = UnixMillis(delivered as i64);
+    let cursor = Cursor { since: 1, delivered, delivered_at: at, seen: delivered / 2, seen_at: at };
+    Record::CursorMoved { reader: ReaderId(reader), channel: ChannelId(channel), cursor }
+}
+
+fn ack(reader: u64, channel: u64, seq: u64, word: &str) -> Record {
+    let ack = Ack { seq, word: Opaque(word.into()), at: UnixMillis(7) };
+    Record::Acknowledged { reader: ReaderId(reader), channel: ChannelId(channel), ack }
+}
+
+/// How many rows a table of a stopped journal has.
+fn rows(dir: &Path, table: &str) -> usize {
+    let connection = Connection::open(home::database(dir)).unwrap();
+    let sql = format!("SELECT count(*) FROM {table}");
+    connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize
 }
 
 fn loaded(dir: &Path) -> Directory {
@@ -175,7 +239,7 @@ fn everything_queued_is_answered_before_the_end_and_nothing_after_it() {
         .collect();
     assert_eq!(answered, (0..50).collect::<Vec<_>>());
     assert_eq!(writer.persist(50, Vec::new()), Err(StoreError::Closed));
-    let request = Request { channel: ChannelId(0), since: UnixMillis(0), max_rows: 1, max_bytes: 1 };
+    let request = Request { channel: ChannelId(0), range: Range::After(0), max_rows: 1, max_bytes: 1 };
     assert_eq!(history.read_and_wait(request), Err(StoreError::Closed));
     assert_eq!(Rig::open(dir.path()).page(0, 0).len(), 50);
 }
@@ -265,10 +329,8 @@ fn the_messages_of_a_deleted_channel_are_purged_even_after_a_restart() {
     rig.purge(0);
     assert_eq!(rig.page(0, 0), []);
     rig.running.stop();
-    let connection = Connection::open(home::database(dir.path())).unwrap();
-    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(count("SELECT count(*) FROM messages"), 0);
-    assert_eq!(count("SELECT count(*) FROM deleted_channels"), 0);
+    assert_eq!(rows(dir.path(), "messages"), 0);
+    assert_eq!(rows(dir.path(), "deleted_channels"), 0);
 }
 
 #[cfg(unix)]

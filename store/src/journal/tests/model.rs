@@ -31,7 +31,11 @@ enum Op {
     Invite(Index, Option<u32>, Option<i64>),
     Use(Index),
     Revoke(Index),
-    Post(Index, u8, i64, Body),
+    /// Its id, if it has one, is one of few.
+    Post(Index, u8, i64, Body, Option<u8>),
+    AddReader(Index, u8),
+    MoveCursor(Index, Index, u8),
+    Acknowledge(Index, Index, u8),
     Count(u8),
     EndBatch,
     Reopen,
@@ -42,6 +46,7 @@ enum Op {
 enum Body {
     Plain(String),
     Encrypted(Vec<u8>, Option<String>),
+    Sealed(Vec<u8>),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -50,6 +55,7 @@ fn op() -> impl Strategy<Value = Op> {
         "\\PC{0,40}|[\\x00-\\x7f]{0,300}".prop_map(Body::Plain),
         (prop::collection::vec(any::<u8>(), 0..300), prop::option::of("[a-z]{0,9}"))
             .prop_map(|(bytes, key)| Body::Encrypted(bytes, key)),
+        prop::collection::vec(any::<u8>(), 0..300).prop_map(Body::Sealed),
     ];
     prop_oneof![
         6 => (0..8_u8).prop_map(Op::AddUser),
@@ -68,7 +74,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(channel, uses, expires)| Op::Invite(channel, uses, expires)),
         2 => i().prop_map(Op::Use),
         1 => i().prop_map(Op::Revoke),
-        20 => (i(), 0..4_u8, 1..5_i64, body).prop_map(|(channel, who, gap, body)| Op::Post(channel, who, gap, body)),
+        20 => (i(), 0..4_u8, 1..5_i64, body, prop::option::of(0..9_u8))
+            .prop_map(|(channel, who, gap, body, id)| Op::Post(channel, who, gap, body, id)),
+        3 => (i(), 0..4_u8).prop_map(|(machine, handle)| Op::AddReader(machine, handle)),
+        4 => (i(), i(), any::<u8>()).prop_map(|(reader, channel, to)| Op::MoveCursor(reader, channel, to)),
+        4 => (i(), i(), any::<u8>()).prop_map(|(reader, channel, seq)| Op::Acknowledge(reader, channel, seq)),
         1 => (0..3_u8).prop_map(Op::Count),
         8 => Just(Op::EndBatch),
         1 => Just(Op::Reopen),
@@ -87,6 +97,8 @@ struct Model {
     next_invite: u64,
     messages: BTreeMap<u64, Vec<Stamped>>,
     clock: i64,
+    /// A post that is stored already, and where.
+    repeated: Option<(Record, Stamp)>,
 }
 
 fn pick<K: Copy, V: Copy>(map: &BTreeMap<K, V>, at: &Index) -> Option<(K, V)> {
@@ -221,29 +233,88 @@ impl Model {
                 self.invites.remove(&invite);
                 vec![Record::InviteRevoked { channel: ChannelId(channel), token: token(invite) }]
             }
-            Op::Post(index, who, gap, body) => {
+            Op::Post(index, who, gap, body, id) => {
                 let channel = pick(&self.channels, index)?.0;
-                self.clock += gap;
                 let last = self.directory.channel(ChannelId(channel)).unwrap().last;
-                let stamp = Stamp { seq: last.seq + 1, ts: UnixMillis(self.clock) };
+                let stamp = Stamp { seq: last.seq + 1, ts: UnixMillis(self.clock + gap) };
                 let from = SessionPath::new(&format!("user{who}"), "box", "main").unwrap();
                 let payload = match body.clone() {
                     Body::Plain(text) => Payload::Plain(text),
                     Body::Encrypted(ciphertext, key_id) => {
                         Payload::Encrypted(Envelope { ciphertext, key_id })
                     }
+                    Body::Sealed(bytes) => Payload::Body(bytes.into()),
                 };
-                let message = Stamped { from: from.clone(), ts: stamp.ts, payload: payload.clone() };
-                self.messages.get_mut(&channel).unwrap().push(message);
+                let origin = Origin {
+                    sender: (*who > 0).then(|| (UserId(u64::from(*who)), MachineId(7))),
+                    signed: id.map(|id| {
+                        let signature = Opaque([id; 64]);
+                        Arc::new(Signed { id: MessageId([id; 16]), signature, acknowledge: id % 2 == 0 })
+                    }),
+                };
+                let message = Stamped {
+                    from: from.clone(),
+                    ts: stamp.ts,
+                    payload: payload.clone(),
+                    seq: stamp.seq,
+                    origin: origin.clone(),
+                };
                 let (from, payload) = (Arc::new(from), Arc::new(payload));
-                vec![Record::Posted { channel: ChannelId(channel), stamp, from, payload }]
+                let first = self.stored(channel, &origin);
+                let record = Record::Posted { channel: ChannelId(channel), stamp, from, payload, origin };
+                if let Some(first) = first {
+                    self.repeated = Some((record, first));
+                    return None;
+                }
+                self.clock += gap;
+                self.messages.get_mut(&channel).unwrap().push(message);
+                vec![record]
+            }
+            Op::AddReader(index, handle) => {
+                let (machine, (user, _)) = pick(&self.machines, index)?;
+                let (machine, user) = (MachineId(machine), UserId(user));
+                let handle = Handle::new(&format!("handle{handle}")).unwrap();
+                if self.directory.reader_at(machine, &handle).is_some() {
+                    return None;
+                }
+                vec![Record::ReaderAdded { reader: self.directory.next_reader(), user, machine, handle, at }]
+            }
+            Op::MoveCursor(index, channel, to) => {
+                let (reader, channel) = self.position(index, channel)?;
+                let to = u64::from(*to);
+                let cursor =
+                    Cursor { since: to / 4, delivered: to, delivered_at: at, seen: to / 2, seen_at: at };
+                vec![Record::CursorMoved { reader, channel, cursor }]
+            }
+            Op::Acknowledge(index, channel, seq) => {
+                let (reader, channel) = self.position(index, channel)?;
+                let word = Opaque(format!("word{seq}"));
+                vec![Record::Acknowledged { reader, channel, ack: Ack { seq: u64::from(*seq), word, at } }]
             }
             Op::Count(more) => vec![Record::Counted {
                 users: self.directory.next_user().0 + u64::from(*more),
                 machines: 0,
                 channels: 1,
+                readers: 2,
             }],
             Op::EndBatch | Op::Reopen | Op::Purge(_) => return None,
+        })
+    }
+
+    /// A reader and a channel, of which the channel may not be there any more.
+    fn position(&self, reader: &Index, channel: &Index) -> Option<(ReaderId, ChannelId)> {
+        let readers: Vec<ReaderId> = self.directory.readers().map(|(id, _)| id).collect();
+        let channels = self.directory.next_channel().0;
+        (!readers.is_empty() && channels > 0)
+            .then(|| (*reader.get(&readers), ChannelId(channel.index(channels as usize) as u64)))
+    }
+
+    /// Where a message of the same identity is stored.
+    fn stored(&self, channel: u64, origin: &Origin) -> Option<Stamp> {
+        let identity = |origin: &Origin| Some((origin.sender?.0, origin.signed.as_ref()?.id));
+        let wanted = identity(origin)?;
+        self.messages[&channel].iter().find_map(|message| {
+            (identity(&message.origin) == Some(wanted)).then_some(Stamp { seq: message.seq, ts: message.ts })
         })
     }
 
@@ -279,6 +350,7 @@ fn encoded(message: &Stamped) -> usize {
             ciphertext: &envelope.ciphertext,
             key_id: envelope.key_id.as_deref(),
         }),
+        Payload::Body(bytes) => v1::Payload::Encrypted(v1::Envelope { ciphertext: bytes, key_id: None }),
     };
     let message = v1::HistoryMessage { from, ts_ms: message.ts.0, payload };
     let frame = |messages| v1::Frame::History { channel: "", messages }.to_bytes().len();
@@ -287,21 +359,40 @@ fn encoded(message: &Stamped) -> usize {
 
 fn agrees(rig: &Rig, model: &Model, limits: &[(Index, usize, usize)]) -> Result<(), TestCaseError> {
     for (channel, messages) in &model.messages {
-        for (since, max_rows, max_bytes) in limits {
-            let since = UnixMillis(since.index(model.clock as usize + 2) as i64 - 1);
-            let request =
-                Request { channel: ChannelId(*channel), since, max_rows: *max_rows, max_bytes: *max_bytes };
-            let page = rig.running.history().read_and_wait(request).unwrap();
-            let after: Vec<_> = messages.iter().filter(|message| message.ts > since).cloned().collect();
-            prop_assert_eq!(&page[..], &after[..page.len()]);
-            prop_assert!(page.len() <= *max_rows);
-            let bytes: usize = page.iter().map(encoded).sum();
-            prop_assert!(bytes <= *max_bytes || page.len() == 1, "{} bytes", bytes);
-            if let Some(next) = after.get(page.len())
-                && page.len() < *max_rows
-            {
-                let room = page.iter().chain([next]).map(|message| encoded(message) + 32).sum::<usize>();
-                prop_assert!(!page.is_empty() && room > *max_bytes, "one more would have fitted");
+        for (at, max_rows, max_bytes) in limits {
+            let since = UnixMillis(at.index(model.clock as usize + 2) as i64 - 1);
+            let last = messages.last().map_or(0, |message| message.seq);
+            let seq = at.index(last as usize + 2) as u64;
+            for range in [Range::Since(since), Range::After(seq), Range::Before(seq)] {
+                let (max_rows, max_bytes) = (*max_rows, *max_bytes);
+                let request = Request { channel: ChannelId(*channel), range, max_rows, max_bytes };
+                let mut page = rig.running.history().read_and_wait(request).unwrap();
+                let mut wanted: Vec<_> = messages
+                    .iter()
+                    .filter(|message| match range {
+                        Range::Since(ts) => message.ts > ts,
+                        Range::After(seq) => message.seq > seq,
+                        Range::Before(seq) => message.seq < seq,
+                    })
+                    .cloned()
+                    .collect();
+                if let Range::Before(_) = range {
+                    page.reverse();
+                    wanted.reverse();
+                }
+                prop_assert_eq!(&page[..], &wanted[..page.len()]);
+                prop_assert!(page.len() <= max_rows);
+                let bytes: usize = page.iter().map(encoded).sum();
+                prop_assert!(bytes <= max_bytes || page.len() == 1, "{} bytes", bytes);
+                if let Some(next) = wanted.get(page.len())
+                    && page.len() < max_rows
+                {
+                    let most = |message: &Stamped| {
+                        encoded(message) + if message.origin.signed.is_some() { 144 } else { 32 }
+                    };
+                    let room: usize = page.iter().chain([next]).map(most).sum();
+                    prop_assert!(!page.is_empty() && room > max_bytes, "one more would have fitted");
+                }
             }
         }
     }
@@ -328,9 +419,16 @@ proptest! {
                 batch.extend(records);
                 continue;
             }
-            if matches!(op, Op::EndBatch | Op::Reopen | Op::Purge(_)) {
+            let repeated = model.repeated.take();
+            if repeated.is_some() || matches!(op, Op::EndBatch | Op::Reopen | Op::Purge(_)) {
                 rig.persist(0, std::mem::take(&mut batch)).unwrap();
                 model.directory.check().unwrap();
+            }
+            if let Some((record, stored)) = repeated {
+                // With something that would be seen later.
+                let counted = Record::Counted { users: 1 << 40, machines: 0, channels: 0, readers: 0 };
+                let outcome = rig.outcome(1, vec![counted, record]);
+                prop_assert_eq!(outcome, Event::AlreadyStored { batch: 1, posts: vec![(1, stored)] });
             }
             if let Op::Purge(cutoff) = op {
                 model.purge(*cutoff);
@@ -346,11 +444,7 @@ proptest! {
             }
         }
         rig.running.stop();
-        let connection = Connection::open(home::database(dir.path())).unwrap();
-        let rows = |table: &str| {
-            let sql = format!("SELECT count(*) FROM {table}");
-            connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize
-        };
+        let rows = |table| rows(dir.path(), table);
         let channels = || model.directory.channels().map(|(_, channel)| channel);
         prop_assert_eq!(rows("messages"), model.messages.values().map(Vec::len).sum::<usize>());
         prop_assert_eq!(rows("machines"), model.machines.len());
@@ -358,5 +452,10 @@ proptest! {
         prop_assert_eq!(rows("bans"), channels().map(|channel| channel.banned.len()).sum::<usize>());
         prop_assert_eq!(rows("invites"), model.invites.len());
         prop_assert_eq!(rows("deleted_channels"), 0);
+        let readers = || model.directory.readers().map(|(_, reader)| reader);
+        prop_assert_eq!(rows("readers"), readers().count());
+        prop_assert_eq!(rows("cursors"), readers().map(|reader| reader.cursors.len()).sum::<usize>());
+        let acks = readers().flat_map(|reader| reader.acks.values());
+        prop_assert_eq!(rows("acks"), acks.map(Vec::len).sum::<usize>());
     }
 }

@@ -106,7 +106,7 @@ impl LinkClient {
         };
         let text = match &payload {
             Payload::Plain(text) => Some(text.clone()),
-            Payload::Encrypted(_) => None,
+            Payload::Encrypted(_) | Payload::Body(_) => None,
         };
         let deadline = self.deadline(world);
         self.ask(world, Command::Post { channel, payload }, Asked { text, invite: None }, deadline);

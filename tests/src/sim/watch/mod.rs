@@ -163,6 +163,10 @@ impl Watch {
             }
             Input::Shutdown => self.draining = true,
             Input::HistoryRead { .. } | Input::Overflowed { .. } | Input::Tick | Input::RoundEnded => {}
+            Input::AlreadyStored { .. }
+            | Input::Lagged { .. }
+            | Input::Ready { .. }
+            | Input::Progressed { .. } => return Err(format!("no session here speaks version 2: {input:?}")),
         }
         Ok(())
     }
@@ -276,7 +280,9 @@ impl Watch {
 
     fn action(&mut self, now: Now, action: &Action, coverage: &mut Coverage) -> Verdict {
         match action {
-            Action::Established { conn, path, admin } => self.established(now, *conn, path, *admin),
+            Action::Established { conn, session } => {
+                self.established(now, *conn, &session.path, session.admin)
+            }
             Action::Close { conn, reason } => self.closed(now, *conn, reason, coverage),
             Action::Reply { conn, request, reply } => {
                 let asked = self.asked.get_mut(conn).and_then(|asked| asked.remove(request));
@@ -299,7 +305,7 @@ impl Watch {
                 }
                 self.answered(*conn, &asked, reply)
             }
-            Action::Deliver { channel, from, payload, to, except } => {
+            Action::Deliver { channel, from, payload, to, except, .. } => {
                 coverage.deliveries += to.len() as u64;
                 let Some(owed) = self.owed.pop_front() else {
                     return Err(format!("a message was delivered in {channel} that was not durable then"));
@@ -307,11 +313,11 @@ impl Watch {
                 let same = owed.channel == *channel
                     && owed.from == *from
                     && owed.payload == *payload
-                    && (owed.except == *except || !to.contains(&owed.except));
+                    && (owed.except == *except || !to.contains(owed.except));
                 if !same {
                     return Err(format!("{channel} was delivered another message than the next durable one"));
                 }
-                if owed.to != **to {
+                if !owed.to.iter().copied().eq(to.iter()) {
                     return Err(format!(
                         "a message in {channel} went to {to:?}, and {:?} are there",
                         owed.to
@@ -327,11 +333,14 @@ impl Watch {
                 Ok(())
             }
             Action::Persist { batch, records } => self.sealed(*batch, records),
-            Action::ReadHistory(Read { conn, name, channel, .. }) => {
+            Action::ReadHistory(Read { conn, channel, .. }) => {
                 if !self.is_subscribed(*conn, *channel) {
-                    return Err(format!("{conn:?} reads {name}, in which it is not"));
+                    return Err(format!("{conn:?} reads {channel:?}, in which it is not"));
                 }
                 Ok(())
+            }
+            Action::Notify { .. } | Action::Mark { .. } | Action::Probe { .. } => {
+                Err(format!("a session of version 1 has no {action:?}"))
             }
             Action::Drained => {
                 if self.in_flight.is_some() || !self.sessions.is_empty() {

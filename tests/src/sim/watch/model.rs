@@ -154,6 +154,10 @@ impl Model {
                 demand!(stamp.ts > last.ts, "the stamp of {channel:?} went from {last:?} to {stamp:?}");
                 *last = *stamp;
             }
+            // Sessions of version 1 have no readers.
+            Record::ReaderAdded { .. } | Record::CursorMoved { .. } | Record::Acknowledged { .. } => {
+                return Err(format!("no session here speaks version 2: {record:?}"));
+            }
             Record::Counted { .. } => {}
         }
         Ok(())

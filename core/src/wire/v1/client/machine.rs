@@ -39,11 +39,20 @@ impl Client {
     }
 
     /// Sends a command of an established session.
-    pub fn request(&mut self, number: RequestNumber, command: &Command, mut send: impl FnMut(Vec<u8>)) {
+    pub fn request(
+        &mut self,
+        number: RequestNumber,
+        command: &Command,
+        mut send: impl FnMut(Vec<u8>),
+    ) -> Option<Event> {
         let mut frame = Vec::new();
-        encode_command(command, &mut frame);
+        if encode_command(command, &mut frame).is_err() {
+            let reply = Reply::Refused(Refusal::NeedsOtherVersion { version: 2 });
+            return Some(Event::Reply { request: number, reply });
+        }
         self.unanswered.push_back((number, ReplyKind::of(command)));
         send(frame);
+        None
     }
 
     /// Takes the server's next message.

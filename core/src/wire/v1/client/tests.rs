@@ -8,7 +8,7 @@ use crate::wire::v1::ProtocolError;
 
 fn frame_of(command: &Command) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_command(command, &mut out);
+    encode_command(command, &mut out).unwrap();
     out
 }
 
@@ -74,10 +74,10 @@ fn names_that_we_would_refuse_are_shown_as_foreign_and_equal_no_other() {
         ("a/b", "\u{fffd}a\u{fffd}b"),
         ("aaron", "aaron"),
     ] {
-        assert_eq!(name(text, UserName::new).as_str(), shown);
+        assert_eq!(foreign(text, UserName::new).as_str(), shown);
     }
     let long = "é".repeat(100);
-    assert!(name(&long, UserName::new).as_str().len() <= MAX_NAME_LEN);
+    assert!(foreign(&long, UserName::new).as_str().len() <= crate::name::MAX_NAME_LEN);
 }
 
 #[test]
@@ -141,7 +141,7 @@ proptest! {
     #[test]
     fn any_name_of_a_server_becomes_one_that_is_valid(text in any::<String>(), ugly in "[ /\u{200b}\u{85}a\u{3000}é]{0,150}") {
         for text in [text, ugly] {
-            let shown = name(&text, Handle::new);
+            let shown = foreign(&text, Handle::new);
             prop_assert!(Handle::new(shown.as_str()).is_ok());
             let foreign = shown.as_str().starts_with(char::REPLACEMENT_CHARACTER);
             prop_assert!(shown.as_str() == text || foreign);

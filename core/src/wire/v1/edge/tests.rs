@@ -266,7 +266,7 @@ fn each_reply_is_its_frame() {
     let name = |text: &str| ChannelName::new(text).unwrap();
     let path = SessionPath::new("u", "m", "s").unwrap();
     let key = SecretKey::from_seed(&[1; 32]).public();
-    let stamped = Stamped { from: path.clone(), ts: UnixMillis(9), payload: Payload::Plain("x".into()) };
+    let stamped = Stamped::without_origin(path.clone(), UnixMillis(9), Payload::Plain("x".into()));
     let pubkey = key.to_string();
     let replies = [
         (Reply::Sent, Frame::Ack { detail: None }),
@@ -422,7 +422,7 @@ fn a_payload_whose_delivery_would_not_fit_a_frame_is_refused() {
     encode_whisper(&from, &from, &payload, &mut out);
     assert!(Frame::decode(&out[10..]).is_ok());
     out.clear();
-    let messages = vec![Stamped { from, ts: UnixMillis::MAX, payload }];
+    let messages = vec![Stamped::without_origin(from, UnixMillis::MAX, payload)];
     send_reply(&mut out, &Reply::History { channel: ChannelName::new(&long).unwrap(), messages });
     assert!(Frame::decode(&out[10..]).is_ok());
 }

@@ -67,7 +67,7 @@ impl ClientHandshake {
                 send: Vec::new(),
             },
             (State::ServerInfo { path }, Frame::ServerInfo { admin }) => {
-                ClientStep::Done(Established { path, admin })
+                ClientStep::Done(Established { path, admin, server_key: None })
             }
             (_, other) => ClientStep::Failed(HandshakeError::Unexpected(other.kind())),
         }
@@ -133,7 +133,7 @@ mod tests {
         let (handshake, send) = go_on(handshake, &Frame::Established { path: PATH });
         assert!(send.is_empty());
         match handshake.on_frame(&Frame::ServerInfo { admin: true }.to_bytes()) {
-            ClientStep::Done(Established { path, admin: true }) => {
+            ClientStep::Done(Established { path, admin: true, .. }) => {
                 assert_eq!(path.to_string(), "aaron/laptop/dir")
             }
             other => panic!("{other:?}"),

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::handshake::{Claim, Proven};
+use crate::handshake::{Claim, Proven, Terms};
 use crate::key;
 use crate::name::{Handle, MachineName, UserName};
 use crate::protocol::{CloseReason, Refusal};
@@ -80,7 +80,12 @@ impl Handshake {
                 };
                 match claim {
                     Some((_, registered)) if registered != key.as_bytes() => refused(Refusal::OtherKey),
-                    claim => Step::Proven(Proven { key, session, claim: claim.map(|(claim, _)| claim) }),
+                    claim => Step::Proven(Proven {
+                        key,
+                        session,
+                        claim: claim.map(|(claim, _)| claim),
+                        terms: Terms::default(),
+                    }),
                 }
             }
             (State::Hello, _) => Step::Failed(CloseReason::Malformed("expected Hello")),
@@ -126,7 +131,7 @@ mod tests {
         let signature = secret().sign(&NONCE);
         let step = challenged().on_frame(&Frame::Auth { pubkey: public.as_bytes(), signature: &signature });
         let session = Handle::new("s").unwrap();
-        assert_eq!(step, Step::Proven(Proven { key: public, session, claim: None }));
+        assert_eq!(step, Step::Proven(Proven { key: public, session, claim: None, terms: Terms::default() }));
     }
 
     #[test]

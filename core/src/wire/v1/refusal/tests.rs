@@ -49,6 +49,13 @@ fn place(refusal: &Refusal) -> usize {
         Refusal::HistoryUnreadable { .. } => 31,
         Refusal::NoFreshToken => 32,
         Refusal::Other { .. } => 33,
+        Refusal::NoStream
+        | Refusal::NoMessage(_)
+        | Refusal::NotSentYet { .. }
+        | Refusal::WordTooLong { .. }
+        | Refusal::InvalidField(_)
+        | Refusal::NeedsOtherVersion { .. }
+        | Refusal::NotKept => panic!("version 1 has no request that is refused for this: {refusal}"),
     }
 }
 const PLACES: usize = 34;

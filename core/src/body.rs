@@ -1,0 +1,223 @@
+//! The body of a message of version 2, read in place. It is protobuf (`Body` in `proto/conclave/v2/conclave.proto`), kept
+//! exactly as its sender encoded it, since the sender's signature covers those bytes.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+/// What a body says, borrowed from it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum View<'a> {
+    /// A readable text.
+    Text(&'a str),
+    /// A ciphertext and the name of its key.
+    Sealed {
+        /// The encrypted bytes.
+        ciphertext: &'a [u8],
+        /// Which key opens them.
+        key_id: Option<&'a str>,
+    },
+}
+
+/// Bytes that are no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a message body")]
+pub struct NotABody;
+
+/// Reads a body.
+///
+/// # Errors
+/// [`NotABody`] for bytes that are no protobuf, have neither member, or a text that is not UTF-8.
+pub fn view(body: &[u8]) -> Result<View<'_>, NotABody> {
+    // Of a oneof the last member counts.
+    let mut found = None;
+    for field in fields(body) {
+        match field? {
+            (1, Value::Bytes(content)) => found = Some((1, content)),
+            (2, Value::Bytes(sealed)) => found = Some((2, sealed)),
+            _ => {}
+        }
+    }
+    let (member, content) = found.ok_or(NotABody)?;
+    if member == 1 {
+        let mut text = "";
+        for field in fields(content) {
+            if let (2, Value::Bytes(bytes)) = field? {
+                text = core::str::from_utf8(bytes).map_err(|_| NotABody)?;
+            }
+        }
+        return Ok(View::Text(text));
+    }
+    let (mut ciphertext, mut key_id) = (&[][..], None);
+    for field in fields(content) {
+        match field? {
+            (1, Value::Bytes(bytes)) => ciphertext = bytes,
+            (2, Value::Bytes(bytes)) => key_id = Some(core::str::from_utf8(bytes).map_err(|_| NotABody)?),
+            _ => {}
+        }
+    }
+    Ok(View::Sealed { ciphertext, key_id: key_id.filter(|id| !id.is_empty()) })
+}
+
+/// The body of a plain text.
+pub fn of_text(text: &str) -> Bytes {
+    let mut content = Vec::with_capacity(text.len() + 8);
+    put_bytes(&mut content, 2, text.as_bytes());
+    let mut body = Vec::with_capacity(content.len() + 8);
+    put_message(&mut body, 1, &content);
+    body.into()
+}
+
+/// The body of a ciphertext.
+pub fn of_ciphertext(ciphertext: &[u8], key_id: Option<&str>) -> Bytes {
+    let mut sealed = Vec::with_capacity(ciphertext.len() + 16);
+    put_bytes(&mut sealed, 1, ciphertext);
+    put_bytes(&mut sealed, 2, key_id.unwrap_or_default().as_bytes());
+    let mut body = Vec::with_capacity(sealed.len() + 8);
+    put_message(&mut body, 2, &sealed);
+    body.into()
+}
+
+enum Value<'a> {
+    Bytes(&'a [u8]),
+    Other,
+}
+
+/// The fields of a protobuf message, one by one: number and value.
+fn fields(mut rest: &[u8]) -> impl Iterator<Item = Result<(u64, Value<'_>), NotABody>> {
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let field = field(&mut rest);
+        if field.is_err() {
+            rest = &[];
+        }
+        Some(field)
+    })
+}
+
+fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, Value<'a>), NotABody> {
+    let tag = varint(rest)?;
+    if tag >> 3 == 0 || tag > u64::from(u32::MAX) {
+        return Err(NotABody);
+    }
+    let mut skip = |count: usize| {
+        let (skipped, left) = rest.split_at_checked(count).ok_or(NotABody)?;
+        *rest = left;
+        Ok(skipped)
+    };
+    let value = match tag & 7 {
+        0 => {
+            varint(rest)?;
+            Value::Other
+        }
+        1 => skip(8).map(|_| Value::Other)?,
+        5 => skip(4).map(|_| Value::Other)?,
+        2 => {
+            let len = usize::try_from(varint(rest)?).map_err(|_| NotABody)?;
+            let (bytes, left) = rest.split_at_checked(len).ok_or(NotABody)?;
+            *rest = left;
+            Value::Bytes(bytes)
+        }
+        _ => return Err(NotABody),
+    };
+    Ok((tag >> 3, value))
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64, NotABody> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, left) = rest.split_first().ok_or(NotABody)?;
+        *rest = left;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            // The tenth byte has room for one bit.
+            return if shift == 63 && *first > 1 { Err(NotABody) } else { Ok(value) };
+        }
+    }
+    Err(NotABody)
+}
+
+/// Appends a varint.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a number, unless it is 0.
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u32, value: u64) {
+    if value != 0 {
+        put_varint(out, u64::from(field) << 3);
+        put_varint(out, value);
+    }
+}
+
+/// Appends bytes or a text, unless they are empty.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        put_message(out, field, bytes);
+    }
+}
+
+/// Appends an encoded message, even an empty one.
+pub(crate) fn put_message(out: &mut Vec<u8>, field: u32, message: &[u8]) {
+    put_varint(out, u64::from(field) << 3 | 2);
+    put_varint(out, message.len() as u64);
+    out.extend_from_slice(message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v2::schema::{Body, Content, Sealed, body};
+    use alloc::string::String;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    #[test]
+    fn what_is_no_body_is_refused() {
+        for bytes in [&[][..], &[0x0a], &[0x0a, 5, 1], &[0x08, 1], &[0x0a, 3, 0x12, 1, 0xff], &[0xff; 11]] {
+            assert!(view(bytes).is_err(), "{bytes:x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bodies_are_read_as_prost_reads_them(
+            text in any::<String>(),
+            media_type in any::<String>(),
+            mentions in proptest::collection::vec(any::<u64>(), 0..5),
+        ) {
+            let content = Content { media_type, text: text.clone(), mentions, ..Content::default() };
+            let bytes = Body { kind: Some(body::Kind::Content(content)) }.encode_to_vec();
+            prop_assert!(view(&bytes) == Ok(View::Text(&text)));
+            let plain = Content { text: text.clone(), ..Content::default() };
+            let expected = Body { kind: Some(body::Kind::Content(plain)) }.encode_to_vec();
+            prop_assert_eq!(&of_text(&text)[..], &expected[..]);
+        }
+
+        #[test]
+        fn ciphertexts_are_read_as_prost_reads_them(
+            ciphertext in proptest::collection::vec(any::<u8>(), 0..300),
+            key_id in "[a-z]{0,9}",
+        ) {
+            let sealed = Sealed { ciphertext: ciphertext.clone().into(), key_id: key_id.clone() };
+            let bytes = Body { kind: Some(body::Kind::Sealed(sealed)) }.encode_to_vec();
+            let key = Some(key_id.as_str()).filter(|key| !key.is_empty());
+            let expected = View::Sealed { ciphertext: &ciphertext, key_id: key };
+            prop_assert!(view(&bytes) == Ok(expected));
+            prop_assert_eq!(&of_ciphertext(&ciphertext, key)[..], &bytes[..]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            if view(&bytes).is_ok() {
+                prop_assert!(!bytes.is_empty());
+            }
+        }
+    }
+}

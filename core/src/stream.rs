@@ -1,0 +1,324 @@
+//! Streams: what version 2 adds to channels. Every message has a sequence number in its stream; a session subscribes from
+//! a position; readers report how far they have come.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::key::PublicKey;
+use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::opaque::Opaque;
+use crate::payload::Payload;
+use crate::protocol::{Stamped, Token};
+use crate::record::{ChannelId, MachineId, Stamp, UserId};
+use crate::time::UnixMillis;
+
+/// The sender's number for a message: the same id from the same user in the same stream is the same message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub [u8; 16]);
+
+/// What a sender of version 2 gives with a message, relayed and stored as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Signed {
+    /// The message's id.
+    pub id: MessageId,
+    /// The machine's Ed25519 signature; the server does not check it, readers do.
+    pub signature: Opaque<[u8; 64]>,
+    /// Whether the sender asks for an acknowledgement.
+    pub acknowledge: bool,
+}
+
+/// Where a message comes from: the sender as the server authenticated it, and what the sender gave with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The sender's identities. None for messages stored before the server kept them.
+    pub sender: Option<(UserId, MachineId)>,
+    /// None for messages that were posted by version 1.
+    pub signed: Option<Arc<Signed>>,
+}
+
+/// Names a stream in a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StreamRef {
+    /// By the number that the server gave.
+    Number(ChannelId),
+    /// A channel, by its name.
+    Channel(ChannelName),
+}
+
+/// Where a subscription starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Start {
+    /// With what is posted from now on.
+    Latest,
+    /// Right behind this sequence number.
+    After(u64),
+    /// Right behind the reader's `delivered` position.
+    Cursor,
+}
+
+/// Which page of a stream to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageFrom {
+    /// The messages right behind this sequence number.
+    After(u64),
+    /// The messages right before this sequence number.
+    Before(u64),
+}
+
+/// What a session of version 2 asks about a stream. Each request is answered by one [`StreamReply`], or refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StreamCommand {
+    /// Subscribe, or move a subscription to another position.
+    Subscribe {
+        /// The stream.
+        stream: StreamRef,
+        /// Where to start.
+        from: Start,
+        /// An invite to a private channel.
+        invite: Option<Token>,
+    },
+    /// End a subscription.
+    Unsubscribe {
+        /// The stream.
+        stream: StreamRef,
+    },
+    /// Read a page.
+    Read {
+        /// The stream.
+        stream: StreamRef,
+        /// Which page.
+        from: PageFrom,
+        /// Rows at most; the server has a bound of its own.
+        limit: usize,
+    },
+    /// Post a message.
+    Post {
+        /// The stream.
+        stream: StreamRef,
+        /// What it says.
+        payload: Payload,
+        /// Its id and signature.
+        signed: Arc<Signed>,
+    },
+    /// Report how far the session's reader has come. Positions only move forward.
+    Report {
+        /// The stream.
+        stream: StreamRef,
+        /// Kept by the reader's program up to here.
+        delivered: u64,
+        /// Put before the reader up to here.
+        seen: u64,
+    },
+    /// Confirm one message.
+    Acknowledge {
+        /// The stream.
+        stream: StreamRef,
+        /// The message.
+        seq: u64,
+        /// A word to its sender.
+        word: Opaque<String>,
+    },
+    /// Ask who has a message.
+    Receipts {
+        /// The stream.
+        stream: StreamRef,
+        /// The message.
+        seq: u64,
+    },
+    /// Start or stop notices about readers' positions.
+    WatchReceipts {
+        /// The stream.
+        stream: StreamRef,
+        /// Whether to start.
+        on: bool,
+    },
+    /// Ask for the keys of a user's machines.
+    Keys {
+        /// The user.
+        user: UserName,
+    },
+}
+
+impl StreamCommand {
+    /// A short, fixed word or two for logs: nothing of its content.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Subscribe { .. } => "subscribe",
+            Self::Unsubscribe { .. } => "unsubscribe",
+            Self::Read { .. } => "read",
+            Self::Post { .. } => "post",
+            Self::Report { .. } => "report",
+            Self::Acknowledge { .. } => "acknowledge",
+            Self::Receipts { .. } => "receipts",
+            Self::WatchReceipts { .. } => "watch receipts",
+            Self::Keys { .. } => "keys",
+        }
+    }
+}
+
+/// The answer to a [`StreamCommand`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StreamReply {
+    /// Done; there is nothing to say about it.
+    Done,
+    /// The session is subscribed.
+    Subscribed {
+        /// The stream.
+        stream: ChannelId,
+        /// Deliveries start right behind this.
+        after: u64,
+        /// The stream's last sequence number.
+        last: u64,
+    },
+    /// A page, oldest message first.
+    Page {
+        /// The stream.
+        stream: ChannelId,
+        /// The messages.
+        messages: Vec<Stamped>,
+        /// Whether there are more in the direction that was read.
+        more: bool,
+    },
+    /// The message is durable.
+    Stored {
+        /// The stream.
+        stream: ChannelId,
+        /// The message's place.
+        stamp: Stamp,
+    },
+    /// Who has a message.
+    Receipts {
+        /// The stream.
+        stream: ChannelId,
+        /// The message.
+        seq: u64,
+        /// The readers of the stream, in the order of their paths.
+        readers: Vec<Receipt>,
+    },
+    /// The keys of a user's machines, in the order of the machines' names.
+    Keys {
+        /// The user.
+        user: UserId,
+        /// The machines.
+        machines: Vec<MachineKey>,
+    },
+}
+
+/// How a reader stands to one message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The reader.
+    pub reader: Arc<SessionPath>,
+    /// How far the message has come.
+    pub state: ReceiptState,
+    /// When the server learnt of it, if it knows.
+    pub at: Option<UnixMillis>,
+    /// The reader's word, if it acknowledged the message with one.
+    pub word: Option<Opaque<String>>,
+}
+
+/// How far a message has come to a reader. Each state includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReceiptState {
+    /// On the server's disk.
+    Stored,
+    /// The reader's program has it, and keeps it across a crash.
+    Delivered,
+    /// It was put before the reader.
+    Seen,
+    /// The reader confirmed it.
+    Acknowledged,
+}
+
+/// A machine's key, for those who check signatures.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MachineKey {
+    /// The machine's name.
+    pub name: MachineName,
+    /// Its identity.
+    pub id: MachineId,
+    /// Its key.
+    pub key: PublicKey,
+    /// When it was enrolled.
+    pub added: UnixMillis,
+}
+
+/// What a session of version 2 is sent without having asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// Messages from the store, for a subscription that is behind.
+    Deliveries {
+        /// The stream.
+        stream: ChannelId,
+        /// The messages, in order.
+        messages: Vec<Stamped>,
+    },
+    /// The subscription has caught up.
+    Live {
+        /// The stream.
+        stream: ChannelId,
+        /// The last sequence number that was delivered or skipped.
+        seq: u64,
+    },
+    /// The server does not keep these messages any more.
+    Gap {
+        /// The stream.
+        stream: ChannelId,
+        /// The first that is missing.
+        from: u64,
+        /// The last that is missing.
+        to: u64,
+    },
+    /// A subscription ended.
+    Ended {
+        /// The stream.
+        stream: ChannelId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A channel has another name.
+    Renamed {
+        /// The stream.
+        stream: ChannelId,
+        /// Its name from now on.
+        name: ChannelName,
+    },
+    /// Readers of a watched stream came further.
+    ReceiptsMoved {
+        /// The stream.
+        stream: ChannelId,
+        /// Where they stand now. Shared by all who watch.
+        readers: Arc<Vec<Position>>,
+    },
+}
+
+/// Why a subscription ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndReason {
+    /// The session was kicked.
+    Kicked,
+    /// The user was banned.
+    Banned,
+    /// The user is no longer a member.
+    Removed,
+    /// The channel was deleted.
+    Deleted,
+    /// The server could not read its store: subscribe again later.
+    Unavailable,
+}
+
+/// Where a reader stands in a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The reader.
+    pub reader: Arc<SessionPath>,
+    /// The claims begin right behind this sequence number.
+    pub since: u64,
+    /// Delivered up to here.
+    pub delivered: u64,
+    /// Seen up to here.
+    pub seen: u64,
+    /// The message that the reader acknowledged last, and its word.
+    pub acknowledged: Option<(u64, Opaque<String>)>,
+}

@@ -1,0 +1,213 @@
+//! A server's frames as a client understands them. A server may be hostile: names that are none by our rules are marked,
+//! texts are bounded, and what cannot be read makes the frame no event.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::key::PublicKey;
+use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName, foreign};
+use crate::opaque::Opaque;
+use crate::payload::Payload;
+use crate::protocol::{ChannelInfo, InviteInfo, MachineInfo, Reply, Stamped, Token, Visibility};
+use crate::record::{ChannelId, MachineId, Stamp, UserId};
+use crate::stream::{
+    EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState, Signed, StreamReply,
+};
+use crate::time::UnixMillis;
+use crate::wire::client::Event;
+use crate::wire::reply_kind::ReplyKind;
+use crate::wire::v2::convert;
+use crate::wire::v2::schema::{self as pb, event, reply, server_frame};
+
+/// The answer of a request; `None` if it cannot be read.
+pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
+    use reply::What;
+    Some(match what {
+        What::Error(error) => Reply::Refused(convert::refusal(&error)),
+        What::Done(_) => match kind {
+            ReplyKind::Pong => Reply::Pong,
+            ReplyKind::Stream => Reply::Stream(StreamReply::Done),
+            _ => Reply::Done(Opaque(String::new())),
+        },
+        What::Subscribed(it) => Reply::Stream(StreamReply::Subscribed {
+            stream: stream(it.stream)?,
+            after: it.after,
+            last: it.last,
+        }),
+        What::Page(it) => Reply::Stream(StreamReply::Page {
+            stream: stream(it.stream)?,
+            messages: messages(it.messages)?,
+            more: it.more,
+        }),
+        What::Stored(it) => Reply::Stream(StreamReply::Stored {
+            stream: stream(it.stream)?,
+            stamp: Stamp { seq: it.seq, ts: UnixMillis(it.stamp_ms) },
+        }),
+        What::Receipts(it) => Reply::Stream(StreamReply::Receipts {
+            stream: stream(it.stream)?,
+            seq: it.seq,
+            readers: it.receipts.into_iter().map(receipt).collect::<Option<_>>()?,
+        }),
+        What::Sessions(it) => Reply::Presence {
+            channel: None,
+            sessions: it.sessions.iter().map(|one| Arc::new(path(one))).collect(),
+        },
+        What::Channels(it) => Reply::Channels(it.channels.into_iter().map(channel).collect::<Option<_>>()?),
+        What::Users(it) => Reply::Users(it.users.iter().map(|user| foreign(user, UserName::new)).collect()),
+        What::Invite(it) => Reply::Invite(Token::new(&it.token)),
+        What::Invites(it) => Reply::Invites(
+            it.invites
+                .into_iter()
+                .map(|one| InviteInfo {
+                    token: Token::new(&one.token),
+                    uses: Some(one.uses).filter(|uses| *uses > 0),
+                    expires: Some(one.expires_ms).filter(|at| *at != 0).map(UnixMillis),
+                })
+                .collect(),
+        ),
+        What::Machines(it) if kind == ReplyKind::Machines => {
+            // A key that we would refuse is still shown, as long as it is 32 bytes: its owner may want to remove it.
+            Reply::Machines(it.machines.into_iter().filter_map(machine_info).collect())
+        }
+        What::Machines(it) => Reply::Stream(StreamReply::Keys {
+            user: UserId(it.user_id.checked_sub(1)?),
+            machines: it.machines.into_iter().filter_map(machine_key).collect(),
+        }),
+    })
+}
+
+/// What a frame that answers nothing means; `None` for what this program does not know.
+pub(super) fn event(kind: server_frame::Kind) -> Option<Event> {
+    use server_frame::Kind;
+    let notice = match kind {
+        Kind::Deliveries(it) => {
+            let Some(messages) = messages(it.messages) else {
+                return Some(Event::Violation("a delivery that cannot be read"));
+            };
+            Notice::Deliveries { stream: stream(it.stream)?, messages }
+        }
+        Kind::Live(it) => Notice::Live { stream: stream(it.stream)?, seq: it.seq },
+        Kind::Gap(it) => Notice::Gap { stream: stream(it.stream)?, from: it.from, to: it.to },
+        Kind::Event(pb::Event { what: Some(what) }) => match what {
+            event::What::SubscriptionEnded(it) => Notice::Ended {
+                stream: stream(it.stream)?,
+                reason: match pb::EndReason::try_from(it.reason) {
+                    Ok(pb::EndReason::Kicked) => EndReason::Kicked,
+                    Ok(pb::EndReason::Banned) => EndReason::Banned,
+                    Ok(pb::EndReason::Deleted) => EndReason::Deleted,
+                    Ok(pb::EndReason::Unavailable) => EndReason::Unavailable,
+                    Ok(pb::EndReason::Removed | pb::EndReason::Unspecified) | Err(_) => EndReason::Removed,
+                },
+            },
+            event::What::ChannelRenamed(it) => {
+                Notice::Renamed { stream: stream(it.stream)?, name: foreign(&it.name, ChannelName::new) }
+            }
+            event::What::ReceiptsMoved(it) => Notice::ReceiptsMoved {
+                stream: stream(it.stream)?,
+                readers: Arc::new(it.readers.into_iter().map(position).collect::<Option<_>>()?),
+            },
+            event::What::Whisper(it) => {
+                let from = path(&it.from?);
+                return Some(Event::Whispered { from, payload: Payload::Body(it.body) });
+            }
+        },
+        _ => return None,
+    };
+    Some(Event::Notice(notice))
+}
+
+fn stream(number: u64) -> Option<ChannelId> {
+    number.checked_sub(1).map(ChannelId)
+}
+
+/// A participant's path, whatever its names are.
+pub(super) fn path(participant: &pb::Participant) -> SessionPath {
+    SessionPath {
+        user: foreign(&participant.user, UserName::new),
+        machine: foreign(&participant.machine, MachineName::new),
+        session: foreign(&participant.handle, Handle::new),
+    }
+}
+
+fn messages(deliveries: Vec<pb::Delivery>) -> Option<Vec<Stamped>> {
+    deliveries.into_iter().map(message).collect()
+}
+
+fn message(delivery: pb::Delivery) -> Option<Stamped> {
+    let from = delivery.from?;
+    let sender = from.user_id.checked_sub(1).zip(from.machine_id.checked_sub(1));
+    let signed = match (&delivery.message_id[..], &delivery.signature[..]) {
+        ([], []) => None,
+        (id, signature) => Some(Arc::new(Signed {
+            id: MessageId(id.try_into().ok()?),
+            signature: Opaque(signature.try_into().ok()?),
+            acknowledge: delivery.acknowledge,
+        })),
+    };
+    Some(Stamped {
+        from: path(&from),
+        ts: UnixMillis(delivery.stamp_ms),
+        payload: Payload::Body(delivery.body),
+        seq: delivery.seq,
+        origin: Origin { sender: sender.map(|(user, machine)| (UserId(user), MachineId(machine))), signed },
+    })
+}
+
+fn receipt(receipt: pb::Receipt) -> Option<Receipt> {
+    let state = match pb::ReceiptState::try_from(receipt.state) {
+        Ok(pb::ReceiptState::Acknowledged) => ReceiptState::Acknowledged,
+        Ok(pb::ReceiptState::Seen) => ReceiptState::Seen,
+        Ok(pb::ReceiptState::Delivered) => ReceiptState::Delivered,
+        // Nothing is claimed that this program does not understand.
+        Ok(pb::ReceiptState::Stored | pb::ReceiptState::Unspecified) | Err(_) => ReceiptState::Stored,
+    };
+    Some(Receipt {
+        reader: Arc::new(path(&receipt.reader?)),
+        state,
+        at: Some(receipt.at_ms).filter(|at| *at != 0).map(UnixMillis),
+        word: Some(receipt.word).filter(|word| !word.is_empty()).map(Opaque),
+    })
+}
+
+fn position(position: pb::ReaderPosition) -> Option<Position> {
+    let acknowledged = Some(position.acknowledged).filter(|seq| *seq != 0);
+    Some(Position {
+        reader: Arc::new(path(&position.reader?)),
+        since: position.since,
+        delivered: position.delivered,
+        seen: position.seen,
+        acknowledged: acknowledged.map(|seq| (seq, Opaque(position.word))),
+    })
+}
+
+fn channel(channel: pb::Channel) -> Option<ChannelInfo> {
+    let visibility = match pb::Visibility::try_from(channel.visibility) {
+        Ok(pb::Visibility::Public) => Visibility::Public,
+        Ok(pb::Visibility::Unlisted) => Visibility::Unlisted,
+        Ok(pb::Visibility::Private) => Visibility::Private,
+        Ok(pb::Visibility::Unspecified) | Err(_) => return None,
+    };
+    Some(ChannelInfo { name: foreign(&channel.name, ChannelName::new), visibility, member: channel.member })
+}
+
+fn key(bytes: &[u8]) -> Option<PublicKey> {
+    Some(PublicKey::from_trusted(bytes.try_into().ok()?))
+}
+
+fn machine_info(machine: pb::Machine) -> Option<MachineInfo> {
+    Some(MachineInfo {
+        name: foreign(&machine.name, MachineName::new),
+        key: key(&machine.key)?,
+        added: UnixMillis(machine.added_ms),
+    })
+}
+
+fn machine_key(machine: pb::Machine) -> Option<MachineKey> {
+    Some(MachineKey {
+        name: foreign(&machine.name, MachineName::new),
+        id: MachineId(machine.id.checked_sub(1)?),
+        key: key(&machine.key)?,
+        added: UnixMillis(machine.added_ms),
+    })
+}

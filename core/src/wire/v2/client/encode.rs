@@ -1,0 +1,143 @@
+//! Commands as a client of version 2 sends them.
+
+use alloc::string::ToString as _;
+
+use crate::name::ChannelName;
+use crate::payload::Payload;
+use crate::protocol::{Admin, Command, Token, Visibility};
+use crate::stream::{PageFrom, Start, StreamCommand, StreamRef};
+use crate::wire::v2::convert;
+use crate::wire::v2::schema::request::What;
+use crate::wire::v2::schema::{self as pb, read, stream_name, subscribe};
+
+/// The request of a command; `None` for one that only version 1 has.
+pub(super) fn what(command: &Command) -> Option<What> {
+    Some(match command {
+        Command::Join { .. }
+        | Command::Leave { .. }
+        | Command::Post { .. }
+        | Command::Whisper { .. }
+        | Command::ReadSince { .. } => return None,
+        Command::Who { channel } => {
+            let channel = channel.as_ref().map_or("", ChannelName::as_str).into();
+            What::Presence(pb::Presence { channel })
+        }
+        Command::ListChannels => What::ListChannels(pb::ListChannels {}),
+        Command::ListMachines => What::ListMachines(pb::ListMachines {}),
+        Command::ListUsers => What::ListUsers(pb::ListUsers {}),
+        Command::Ping => What::Ping(pb::Ping {}),
+        Command::Admin(admin) => administer(admin),
+        Command::Stream(command) => stream_command(command),
+    })
+}
+
+fn stream_command(command: &StreamCommand) -> What {
+    match command {
+        StreamCommand::Subscribe { stream, from, invite } => What::Subscribe(pb::Subscribe {
+            stream: Some(name(stream)),
+            from: Some(match from {
+                Start::Latest => subscribe::From::Latest(pb::Latest {}),
+                Start::After(seq) => subscribe::From::After(*seq),
+                Start::Cursor => subscribe::From::MyCursor(pb::MyCursor {}),
+            }),
+            invite: invite.as_ref().map_or("", Token::expose).into(),
+        }),
+        StreamCommand::Unsubscribe { stream } => {
+            What::Unsubscribe(pb::Unsubscribe { stream: Some(name(stream)) })
+        }
+        StreamCommand::Read { stream, from, limit } => What::Read(pb::Read {
+            stream: Some(name(stream)),
+            from: Some(match from {
+                PageFrom::After(seq) => read::From::After(*seq),
+                PageFrom::Before(seq) => read::From::Before(*seq),
+            }),
+            limit: u32::try_from(*limit).unwrap_or(u32::MAX),
+        }),
+        StreamCommand::Post { stream, payload, signed } => What::Post(pb::Post {
+            stream: Some(name(stream)),
+            message_id: signed.id.0.to_vec().into(),
+            body: body(payload),
+            signature: signed.signature.to_vec().into(),
+            acknowledge: signed.acknowledge,
+        }),
+        StreamCommand::Report { stream, delivered, seen } => {
+            What::Report(pb::Report { stream: Some(name(stream)), delivered: *delivered, seen: *seen })
+        }
+        StreamCommand::Acknowledge { stream, seq, word } => {
+            What::Acknowledge(pb::Acknowledge { stream: Some(name(stream)), seq: *seq, word: word.0.clone() })
+        }
+        StreamCommand::Receipts { stream, seq } => {
+            What::Receipts(pb::Receipts { stream: Some(name(stream)), seq: *seq })
+        }
+        StreamCommand::WatchReceipts { stream, on } => {
+            What::WatchReceipts(pb::WatchReceipts { stream: Some(name(stream)), on: *on })
+        }
+        StreamCommand::Keys { user } => What::Keys(pb::Keys { user: user.as_str().into() }),
+    }
+}
+
+fn body(payload: &Payload) -> bytes::Bytes {
+    convert::body(payload)
+}
+
+fn name(stream: &StreamRef) -> pb::StreamName {
+    let which = match stream {
+        StreamRef::Number(id) => stream_name::Which::Number(convert::number(id.0)),
+        StreamRef::Channel(name) => stream_name::Which::Channel(name.as_str().into()),
+    };
+    pb::StreamName { which: Some(which) }
+}
+
+fn visibility(visibility: Visibility) -> i32 {
+    let visibility = match visibility {
+        Visibility::Public => pb::Visibility::Public,
+        Visibility::Unlisted => pb::Visibility::Unlisted,
+        Visibility::Private => pb::Visibility::Private,
+    };
+    visibility as i32
+}
+
+fn administer(admin: &Admin) -> What {
+    let text = |name: &dyn AsRef<str>| name.as_ref().into();
+    match admin {
+        Admin::CreateChannel { name, visibility: wanted } => {
+            What::CreateChannel(pb::CreateChannel { name: text(name), visibility: visibility(*wanted) })
+        }
+        Admin::DeleteChannel { name } => What::DeleteChannel(pb::DeleteChannel { name: text(name) }),
+        Admin::RenameChannel { name, new_name } => {
+            What::RenameChannel(pb::RenameChannel { name: text(name), new_name: text(new_name) })
+        }
+        Admin::SetVisibility { name, visibility: wanted } => {
+            What::SetVisibility(pb::SetVisibility { name: text(name), visibility: visibility(*wanted) })
+        }
+        Admin::AclAdd { channel, user } => {
+            What::AddMember(pb::AddMember { channel: text(channel), user: text(user) })
+        }
+        Admin::AclRemove { channel, user } => {
+            What::RemoveMember(pb::RemoveMember { channel: text(channel), user: text(user) })
+        }
+        Admin::AclList { channel } => What::ListMembers(pb::ListMembers { channel: text(channel) }),
+        Admin::InviteCreate { channel, uses, lifetime } => What::CreateInvite(pb::CreateInvite {
+            channel: text(channel),
+            uses: uses.unwrap_or(0),
+            // A part of a second counts as one: an invite does not end before it was meant to.
+            lifetime_seconds: lifetime
+                .map_or(0, |it| it.as_secs().saturating_add(u64::from(it.subsec_nanos() > 0))),
+        }),
+        Admin::InviteRevoke { token } => {
+            What::RevokeInvite(pb::RevokeInvite { token: token.expose().into() })
+        }
+        Admin::InviteList { channel } => What::ListInvites(pb::ListInvites { channel: text(channel) }),
+        Admin::Kick { channel, target } => {
+            What::Kick(pb::Kick { channel: text(channel), target: target.to_string() })
+        }
+        Admin::Ban { channel, user } => What::Ban(pb::Ban { channel: text(channel), user: text(user) }),
+        Admin::Unban { channel, user } => What::Unban(pb::Unban { channel: text(channel), user: text(user) }),
+        Admin::BanList { channel } => What::ListBans(pb::ListBans { channel: text(channel) }),
+        Admin::UserRemove { user } => What::RemoveUser(pb::RemoveUser { user: text(user) }),
+        Admin::MachineAdd { name, key } => {
+            What::AddMachine(pb::AddMachine { name: text(name), key: key.as_bytes().to_vec().into() })
+        }
+        Admin::MachineRemove { name } => What::RemoveMachine(pb::RemoveMachine { name: text(name) }),
+    }
+}

@@ -1,0 +1,123 @@
+//! Databases that an older release made.
+
+use super::*;
+
+/// A database as release 0.1.0 made it: two channels with posts, of which one has lost its first to a purge.
+fn first_release(dir: &Path) {
+    let connection = Connection::open(home::database(dir)).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(include_str!("../schema/1.sql")).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO meta VALUES ('server_id', 'an id');
+             UPDATE meta SET value = 1 WHERE key IN ('next_user', 'next_machine');
+             UPDATE meta SET value = 2 WHERE key = 'next_channel';
+             INSERT INTO users VALUES (0, 'user0', 1);
+             INSERT INTO machines VALUES (0, 0, 'box', zeroblob(32), 1);
+             INSERT INTO channels VALUES (0, 'channel0', 0, 0, 2, 0, 0), (1, 'channel1', 0, 0, 2, 2, 20);
+             INSERT INTO members VALUES (0, 0);
+             INSERT INTO messages (channel, ts, seq, sender, kind, body, key_id) VALUES
+                 (0, 10, 1, 'user0/box/main', 0, 'one', NULL),
+                 (1, 30, 3, 'user0/box/main', 0, 'third', NULL),
+                 (0, 20, 2, 'user0/box/main', 1, x'c0de', 'key');
+             PRAGMA application_id = 0x636f6e63;
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+}
+
+/// Everything that a database holds, its schema included.
+fn dump(dir: &Path) -> Vec<String> {
+    let connection = Connection::open(home::database(dir)).unwrap();
+    let column = |sql: &str| {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let mut all = column("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY name");
+    all.extend(column("SELECT key || quote(value) FROM meta"));
+    all.extend(column("SELECT channel || ' ' || ts || ' ' || seq || quote(body) FROM messages ORDER BY id"));
+    all.push(
+        connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap().to_string(),
+    );
+    all
+}
+
+#[test]
+fn a_database_of_the_first_release_keeps_its_content_and_takes_what_is_new() {
+    let dir = tempfile::tempdir().unwrap();
+    first_release(dir.path());
+    let journal = open(dir.path());
+    assert_eq!(journal.server_id(), "an id");
+    let key = journal.server_key();
+    drop(journal);
+    let directory = loaded(dir.path());
+    assert_eq!(directory.channel(ChannelId(0)).unwrap().last, stamp(2));
+    assert_eq!(directory.channel(ChannelId(1)).unwrap().last, stamp(3));
+    assert_eq!(directory.next_channel(), ChannelId(2));
+
+    let journal = open(dir.path());
+    assert_eq!(journal.server_key().expose(), key.expose());
+    let rig = Rig::start(journal);
+    let old = rig.read(0, Range::Since(UnixMillis(0)), 10);
+    assert_eq!(old.iter().map(|message| (message.seq, message.ts.0)).collect::<Vec<_>>(), [(1, 10), (2, 20)]);
+    assert!(old.iter().all(|message| message.origin == Origin::default()));
+    assert!(matches!(&old[1].payload, Payload::Encrypted(sealed) if sealed.key_id.as_deref() == Some("key")));
+    rig.persist(0, vec![signed(0, 3, 0, 1, "new"), reader(0, 0, 0), cursor(0, 0, 3), ack(0, 0, 3, "yes")])
+        .unwrap();
+    let again = rig.outcome(1, vec![signed(0, 4, 0, 1, "new")]);
+    assert_eq!(again, Event::AlreadyStored { batch: 1, posts: vec![(0, stamp(3))] });
+    let last = rig.read(0, Range::After(1), 10);
+    assert_eq!(last.iter().map(|message| message.seq).collect::<Vec<_>>(), [2, 3]);
+    rig.running.stop();
+    let directory = loaded(dir.path());
+    assert_eq!(directory.reader(ReaderId(0)).unwrap().cursors[&ChannelId(0)].delivered, 3);
+}
+
+#[test]
+fn a_migrated_database_has_the_schema_of_a_new_one() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    first_release(old.path());
+    drop((open(old.path()), open(new.path())));
+    let schema = |dir: &Path| -> Vec<String> {
+        let connection = Connection::open(home::database(dir)).unwrap();
+        let mut statement =
+            connection.prepare("SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY name").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(schema(old.path()), schema(new.path()));
+}
+
+#[test]
+fn a_database_that_cannot_be_migrated_is_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    first_release(dir.path());
+    // One number twice in a channel: the old schema did not forbid it.
+    Connection::open(home::database(dir.path()))
+        .unwrap()
+        .execute_batch("UPDATE messages SET seq = 1 WHERE channel = 0")
+        .unwrap();
+    let before = dump(dir.path());
+    for _ in 0..2 {
+        let error = Journal::open(dir.path(), Options::default()).err().unwrap();
+        assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+        assert_eq!(dump(dir.path()), before);
+    }
+}
+
+#[test]
+fn every_data_directory_has_a_key_of_its_own_that_stays() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = |dir: &Path| open(dir).server_key().expose();
+    let first = key(one.path());
+    assert_eq!(key(one.path()), first);
+    assert_ne!(key(two.path()), first);
+    for (damage, named) in [
+        ("UPDATE meta SET value = x'00' WHERE key = 'server_key'", "its server key is not 32 bytes"),
+        ("DELETE FROM meta WHERE key = 'server_key'", "it has no server key"),
+    ] {
+        Connection::open(home::database(one.path())).unwrap().execute_batch(damage).unwrap();
+        let error = Journal::open(one.path(), Options::default()).err().unwrap();
+        assert!(matches!(&error, OpenError::Corrupt { why, .. } if why == named), "{error}");
+    }
+}
