@@ -161,6 +161,21 @@ fn users_are_the_server_admins_business() {
 }
 
 #[test]
+fn a_server_is_recognized_under_another_url() {
+    let server = Server::start();
+    let ann = Home::registered(&server.url, "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    let other = server.url.replace("127.0.0.1", "localhost");
+    ann.run(["send", "--server", &other, "ops", "once"]).ok();
+    // It writes the other URL down, with what opens a session there.
+    ann.run(["status", "--server", &other]).ok();
+    ann.run(["send", "--server", &other, "ops", "again"]).ok();
+    ann.run(["who", "--server", &other]).ok();
+    let history = ann.run(["tail", "--server", &other, "ops", "--no-follow"]).ok().out;
+    assert!(history.contains(": once\n") && history.contains(": again\n"), "{history}");
+}
+
+#[test]
 fn a_message_is_sent_as_typed_as_piped_and_as_nothing_else() {
     let server = Server::start();
     let ann = Home::registered(&server.url, "ann");

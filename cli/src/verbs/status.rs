@@ -21,6 +21,8 @@ struct Look {
     url: ServerUrl,
     /// Who this machine is there, as far as the configuration knows.
     known: Option<Server>,
+    /// The server's key and this machine's there.
+    pin: Option<Pin>,
     state: Result<Live, Failure>,
 }
 
@@ -52,7 +54,10 @@ pub(super) fn run(net: &Net, context: &Context) -> Result<(), Failure> {
         if let Ok(live) = &look.state
             && config.server(&live.found.url) != Some(&live.found)
         {
-            context.config_file()?.change(&[Change::AddServer(live.found.clone())])?;
+            let pin = look.pin.map(|pin| Change::SetPin(live.found.url.clone(), pin));
+            let server = Change::AddServer(live.found.clone());
+            let changes: Vec<Change> = [server].into_iter().chain(pin).collect();
+            context.config_file()?.change(&changes)?;
         }
     }
     let config = context.config()?;
@@ -103,7 +108,7 @@ fn look_at(
                 let pin = pin_at(Some(&config), &url, &key, &options).await.unwrap_or_default();
                 let credentials = Credentials { key: Pin::key(pin, key), handle, claim: None };
                 let state = server_state(&url, known.as_ref(), credentials, &options).await;
-                (nth, Look { url, known, state })
+                (nth, Look { url, known, pin, state })
             });
         }
         Ok::<_, Failure>(running.join_all().await)
