@@ -81,6 +81,9 @@ impl Handshake {
                 if hello.nonce.len() != 32 {
                     return malformed("a nonce has 32 bytes");
                 }
+                if hello.client.len() > 64 {
+                    return malformed("a client's name has at most 64 bytes");
+                }
                 if hello.features == 0 {
                     return malformed("the lowest feature level is 1");
                 }

@@ -250,6 +250,17 @@ fn frames_out_of_place_end_the_handshake() {
     }
 }
 
+#[test]
+fn a_client_names_itself_in_64_bytes() {
+    for (length, is_taken) in [(0, true), (64, true), (65, false)] {
+        let nonce = [3; 32].to_vec().into();
+        let hello = schema::Hello { features: 1, client: "x".repeat(length), nonce };
+        let frame = ClientFrame { kind: Some(client_frame::Kind::Hello(hello)) }.encode_to_vec();
+        let step = Handshake::new(server(1), Encoding::Protobuf, [4; 32]).on_frame(&frame);
+        assert_eq!(matches!(step, Step::Continue { .. }), is_taken, "{length}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_frames_prove_a_key_without_its_secret(
