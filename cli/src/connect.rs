@@ -166,12 +166,16 @@ impl<'a> Connection<'a> {
 
     /// Asks the server for something.
     pub(crate) fn request(&mut self, command: &Command) -> Result<Reply, Failure> {
+        self.ask(command).map_err(|error| explain::request(&self.url, command, &error))
+    }
+
+    /// Asks the server for something, for a caller who may try again.
+    pub(crate) fn ask(&mut self, command: &Command) -> Result<Reply, SessionError> {
         let (Some(runtime), Some(session)) = (&self.runtime, &mut self.session) else {
-            return Err(Failure::new("the connection has ended", "type it again"));
+            return Err(SessionError::Ended { why: None, sent: false });
         };
         self.context.output.detail(format_args!("asking: {}", command.kind()));
-        let answer = runtime.block_on(session.request(command));
-        answer.map_err(|error| explain::request(&self.url, command, &error))
+        runtime.block_on(session.request(command))
     }
 
     /// Waits for the next notice of version 2.

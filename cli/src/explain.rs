@@ -103,7 +103,8 @@ pub(crate) fn request(url: &ServerUrl, command: &Command, error: &SessionError) 
     }
 }
 
-fn general(url: &ServerUrl, error: &SessionError) -> Failure {
+/// Why a connection failed.
+pub(crate) fn general(url: &ServerUrl, error: &SessionError) -> Failure {
     let next = match error {
         SessionError::Dial(dial) => return Failure::new(dial.to_string(), dial.advice()),
         SessionError::Handshake(HandshakeError::ServerKeyChanged { .. }) | SessionError::Downgrade => {

@@ -5,6 +5,12 @@
 mod common;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread;
 
 use common::{Home, Server};
 use serde_json::{Value, json};
@@ -158,6 +164,54 @@ fn users_are_the_server_admins_business() {
     ben.run(["who"]).fails(1, "does not let", "conclave machine add");
     let status = ann.run(["status", "--json"]).json();
     assert_eq!(status["servers"][0]["admin"], json!(true));
+}
+
+const LONG: usize = 50_000;
+
+/// A relay that once loses what a server answers to a long message.
+fn losing_an_answer(server: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let lost = Arc::new(AtomicBool::new(false));
+    thread::spawn(move || {
+        for outer in listener.incoming() {
+            let (mut outer, mut inner) = (outer.unwrap(), TcpStream::connect(server).unwrap());
+            let (mut from, mut to) = (outer.try_clone().unwrap(), inner.try_clone().unwrap());
+            let (sent, lost) = (Arc::new(AtomicUsize::new(0)), lost.clone());
+            let passed = sent.clone();
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = from.read(&mut buffer) {
+                    passed.fetch_add(length, SeqCst);
+                    let _ = to.write_all(&buffer[..length]);
+                }
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = inner.read(&mut buffer) {
+                    if sent.load(SeqCst) > LONG && !lost.swap(true, SeqCst) {
+                        break;
+                    }
+                    let _ = outer.write_all(&buffer[..length]);
+                }
+                let _ = outer.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_message_whose_answer_is_lost_is_sent_again_and_stored_once() {
+    let server = Server::start();
+    let ann = Home::registered(&format!("ws://{}", losing_an_answer(server.address())), "ann");
+    ann.run(["channel", "create", "ops"]).ok();
+    let sent = ann.run(["send", "ops", &"x".repeat(LONG), "--json", "-v"]).ok();
+    assert!(sent.err.contains("under the same id"), "{}", sent.err);
+    assert_eq!(sent.json()["seq"], 1);
+    let history = ann.run(["tail", "ops", "--no-follow", "--json"]).ok().out;
+    assert_eq!(history.lines().count(), 1);
 }
 
 #[test]

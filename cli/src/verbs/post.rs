@@ -16,13 +16,14 @@ use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::client::KeyUse;
 use conclave_core::wire::v2::signature;
+use conclave_shell_tokio::client::SessionError;
 use serde_json::{Value, json};
 
 use super::message::text;
 use crate::args::{Receipts, Send, Wait};
 use crate::connect::{Connection, unexpected};
 use crate::output::line;
-use crate::{Context, Failure};
+use crate::{Context, Failure, explain};
 
 /// How long `--wait` waits unless another time is typed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,20 +36,18 @@ pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
     if connection.server_key().is_none() {
         return send_v1(&mut connection, &channel, text, send.wait, context);
     }
-    let stream = subscribe(&mut connection, &channel)?;
-    let of = StreamRef::Number(stream);
-    if send.wait.is_some() {
-        connection.done(&Command::Stream(StreamCommand::WatchReceipts { stream: of.clone(), on: true }))?;
-    }
-    let body = body::of_text(&text);
     let id = message_id()?;
-    let signature = sign(context, &connection, stream, &id, &body)?;
-    let signed =
-        Signed { id, signature: Opaque(signature), acknowledge: send.wait == Some(Wait::Acknowledged) };
-    let post = StreamCommand::Post { stream: of, payload: Payload::Body(body), signed: signed.into() };
-    let Reply::Stream(StreamReply::Stored { stamp, .. }) = connection.request(&Command::Stream(post))? else {
-        return Err(unexpected(&connection.url));
-    };
+    let mut stored_at = post(&mut connection, &channel, &text, &id, send.wait, context)?;
+    if let Err(lost @ SessionError::Ended { sent: true, .. }) = stored_at {
+        // The server knows the message by its id, so it is stored once.
+        context.output.detail(format_args!("{}: {lost}; sending again under the same id", connection.url));
+        let Ok(again) = Connection::open_newest(context, &send.net) else {
+            return Err(explain::general(&connection.url, &lost));
+        };
+        connection = again;
+        stored_at = post(&mut connection, &channel, &text, &id, send.wait, context)?;
+    }
+    let (stream, stamp) = stored_at.map_err(|error| explain::general(&connection.url, &error))?;
     let missing = match send.wait {
         None => Vec::new(),
         Some(wait) => {
@@ -70,6 +69,33 @@ pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+/// Posts a message once. Fails inside if only the answer to the post is missing.
+fn post(
+    connection: &mut Connection<'_>,
+    channel: &ChannelName,
+    text: &str,
+    id: &MessageId,
+    wait: Option<Wait>,
+    context: &Context,
+) -> Result<Result<(ChannelId, Stamp), SessionError>, Failure> {
+    let stream = subscribe(connection, channel)?;
+    let of = StreamRef::Number(stream);
+    if wait.is_some() {
+        connection.done(&Command::Stream(StreamCommand::WatchReceipts { stream: of.clone(), on: true }))?;
+    }
+    let body = body::of_text(text);
+    let signature = Opaque(sign(context, connection, stream, id, &body)?);
+    let signed = Signed { id: *id, signature, acknowledge: wait == Some(Wait::Acknowledged) };
+    let payload = Payload::Body(body);
+    let post = Command::Stream(StreamCommand::Post { stream: of, payload, signed: signed.into() });
+    match connection.ask(&post) {
+        Ok(Reply::Stream(StreamReply::Stored { stamp, .. })) => Ok(Ok((stream, stamp))),
+        Ok(_) => Err(unexpected(&connection.url)),
+        Err(error @ SessionError::Ended { .. }) => Ok(Err(error)),
+        Err(error) => Err(explain::request(&connection.url, &post, &error)),
     }
 }
 
