@@ -43,6 +43,17 @@ impl Payload {
         }
     }
 
+    /// It as a body of version 2: a body that is one stays as its sender encoded it.
+    pub fn to_body(&self) -> Bytes {
+        match self {
+            Self::Plain(text) => body::of_text(text),
+            Self::Encrypted(envelope) => {
+                body::of_ciphertext(&envelope.ciphertext, envelope.key_id.as_deref())
+            }
+            Self::Body(body) => body.clone(),
+        }
+    }
+
     /// The content's size in bytes, for limits and metrics.
     pub fn size(&self) -> usize {
         match self {

@@ -17,6 +17,19 @@ use crate::time::UnixMillis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub [u8; 16]);
 
+impl MessageId {
+    /// A UUID of version 7 (RFC 9562) of a moment and fresh random bytes: it grows with time, so that an index of many
+    /// stays compact.
+    pub fn at(now: UnixMillis, random: [u8; 10]) -> Self {
+        let mut id = [0; 16];
+        id[..6].copy_from_slice(&now.0.to_be_bytes()[2..]);
+        id[6..].copy_from_slice(&random);
+        id[6] = 0x70 | id[6] & 0x0f;
+        id[8] = 0x80 | id[8] & 0x3f;
+        Self(id)
+    }
+}
+
 /// What a sender of version 2 gives with a message, relayed and stored as it came.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Signed {

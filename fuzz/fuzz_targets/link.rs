@@ -59,6 +59,7 @@ fuzz_target!(|input: &[u8]| {
         defaulted: input.len() % 2 == 0,
         key: SecretKey::from_seed(&[1; 32]),
         seed: [2; 32],
+        newest: None,
     });
     world.step(&mut link, Input::Start);
     let mut steps = 0;

@@ -31,7 +31,10 @@ pub(crate) struct Dialer {
 
 impl Dialer {
     /// Connects. The link sees to it that this does not take for ever.
-    pub(crate) async fn dial(self) -> Result<(Socket, Greeting), DialError> {
+    pub(crate) async fn dial(
+        self,
+        subprotocol: Option<&'static str>,
+    ) -> Result<(Socket, Greeting), DialError> {
         let url = &self.url;
         let proxy = Proxy::for_url(url, |name| std::env::var(name).ok())?;
         let (host, port) =
@@ -49,7 +52,7 @@ impl Dialer {
                 Box::new(agreed.map_err(|error| describe(url.host(), &error))?)
             }
         };
-        let opened = client_async_with_config(request(url, None)?, stream, Some(websocket())).await;
+        let opened = client_async_with_config(request(url, subprotocol)?, stream, Some(websocket())).await;
         let (socket, response) = opened.map_err(|error| refused(url, error))?;
         Ok((socket, Greeting::read(&response)))
     }

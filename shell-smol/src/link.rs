@@ -4,8 +4,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::time::Instant;
 
-use conclave_core::link::Config;
-use conclave_shell::client::{self, DialError, Greeting, Runtime, trust};
+use conclave_core::link::{Config, Version};
+use conclave_shell::client::{self, DialError, Greeting, Runtime, subprotocol, trust};
 use conclave_shell::clock::Clock;
 use conclave_store::config::ServerUrl;
 use futures_util::future::{FutureExt, Map};
@@ -40,8 +40,8 @@ impl Runtime for Smol {
     type Dial = Pin<Box<dyn Future<Output = Result<(Socket, Greeting), DialError>>>>;
     type Sleep = Map<Timer, fn(Instant)>;
 
-    fn dial(&self) -> Self::Dial {
-        Box::pin(self.dialer.clone().dial())
+    fn dial(&self, version: Version) -> Self::Dial {
+        Box::pin(self.dialer.clone().dial(subprotocol(version)))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep {

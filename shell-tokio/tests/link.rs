@@ -47,7 +47,7 @@ fn credentials(seed: u8, handle: &str, user: Option<&str>) -> Credentials {
 
 fn link(url: &ServerUrl, seed: u8, handle: &str) -> LinkDriver {
     let handle = Handle::new(handle).unwrap();
-    let config = Config { handle, defaulted: false, key: key(seed), seed: [9; 32] };
+    let config = Config { handle, defaulted: false, key: key(seed), seed: [9; 32], newest: None };
     client::link(url.clone(), config, DialOptions::default())
 }
 

@@ -153,17 +153,13 @@ fn sign(
     Ok(key.sign(&signature::to_sign(&server, stream, id, body)))
 }
 
-/// A new message id: a UUID of version 7 (RFC 9562), which grows with time.
+/// A new message id.
 fn message_id() -> Result<MessageId, Failure> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id)
+    let mut random = [0; 10];
+    getrandom::fill(&mut random)
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = u64::try_from(since.as_millis()).unwrap_or_default().to_be_bytes();
-    id[..6].copy_from_slice(&millis[2..]);
-    id[6] = 0x70 | id[6] & 0x0f;
-    id[8] = 0x80 | id[8] & 0x3f;
-    Ok(MessageId(id))
+    Ok(MessageId::at(UnixMillis(i64::try_from(since.as_millis()).unwrap_or_default()), random))
 }
 
 /// Waits until every reader of the channel but the sender has come so far; returns who has not when the time is over.
@@ -232,7 +228,7 @@ fn stored(
     value
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

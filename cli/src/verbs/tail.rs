@@ -4,20 +4,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use conclave_core::body::View;
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Refused};
+use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Loss, Newest, Place, Proof, Refused};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
+use conclave_core::wire::client::KeyUse;
 use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage, link};
-use conclave_store::config::{Pin, ServerUrl};
+use conclave_store::config::{Change, Pin, ServerUrl};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
+use super::post::hex;
 use crate::args::Tail;
 use crate::connect::{options, own_handle, pin_now, runtime};
 use crate::output::{FAINT, STRONG, line, shown};
@@ -27,8 +29,8 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
     let channel = tail.of.channel()?;
     let url = context.server(tail.of.net.server.as_deref())?;
     let key = context.key()?;
-    let key = Pin::key(pin_now(Some(&context.config()?), &url, &key, &tail.of.net.dial)?, key);
-    let public = key.public();
+    let pin = pin_now(Some(&context.config()?), &url, &key, &tail.of.net.dial)?;
+    let public = Pin::key(pin, key.clone()).public();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
@@ -40,12 +42,21 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
         },
         key,
         seed,
+        newest: Some(newest(pin, tail.handle.is_some())),
     };
     let options = options(&tail.of.net.dial, &context.config()?, &url);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let watch =
-            Watch { context, tail: &tail, channel, url: &url, public, zone: TimeZone::system(), options };
+        let watch = Watch {
+            context,
+            tail: &tail,
+            channel,
+            url: &url,
+            public,
+            pin,
+            zone: TimeZone::system(),
+            options,
+        };
         let mut driver = link(url.clone(), config, watch.options.clone());
         watch.follow(&mut driver).await
     });
@@ -59,6 +70,7 @@ struct Watch<'a> {
     channel: ChannelName,
     url: &'a ServerUrl,
     public: PublicKey,
+    pin: Option<Pin>,
     zone: TimeZone,
     options: DialOptions,
 }
@@ -81,12 +93,15 @@ impl Watch<'_> {
                 }
             };
             match told {
-                Action::Deliver { from, payload, ts, .. } => {
-                    self.show(Some(&self.channel), &from, &payload, ts)?;
+                Action::Deliver { from, payload, ts, place, .. } => {
+                    self.show(Some(&self.channel), &from, &payload, ts, place.as_ref())?;
                     deadline = deadline.and_then(|_| patience());
                 }
-                Action::Whispered { from, payload } => self.show(None, &from, &payload, None)?,
-                Action::Up { path: own, .. } => path = own.to_string(),
+                Action::Whispered { from, payload } => self.show(None, &from, &payload, None, None)?,
+                Action::Up { path: own, server_key, .. } => {
+                    path = own.to_string();
+                    self.pin(server_key)?;
+                }
                 Action::Joined { .. } => {
                     self.greet(&path, was_down);
                     if !begun {
@@ -106,9 +121,24 @@ impl Watch<'_> {
                 }
                 Action::Deferred { reason, .. } if !begun => return Err(self.lost(channel, true, reason)),
                 Action::Deferred { reason, .. } => self.note(format_args!("{reason}; trying again")),
-                Action::Lost { reason, .. } => return Err(self.lost(channel, !begun, reason)),
-                Action::Refused(Refused::Key(error) | Refused::Protocol(error)) => {
-                    return Err(self.unreached(&error.into()));
+                Action::Lost { why: Loss::Refused(reason), .. } => {
+                    return Err(self.lost(channel, !begun, reason));
+                }
+                Action::Lost { why, .. } => {
+                    let what = format!("#{channel} cannot be followed any more: {why}");
+                    return Err(Failure::new(what, "ask an admin of the channel"));
+                }
+                Action::Passed { from, to, purged: true, .. } => {
+                    self.note(format_args!("the server does not keep messages {from} to {to} any more"));
+                }
+                Action::ChannelRenamed { from, to, .. } => {
+                    self.note(format_args!("#{from} is called #{to} now"));
+                }
+                Action::Refused(
+                    Refused::Key(error) | Refused::Protocol(error) | Refused::ServerKey(error),
+                ) => return Err(self.unreached(&error.into())),
+                Action::Refused(Refused::Downgrade) => {
+                    return Err(self.unreached(&SessionError::Downgrade));
                 }
                 // This session is in one channel only: that one got another name, and nothing comes under the old one.
                 Action::Stray { channel: now } => {
@@ -124,6 +154,18 @@ impl Watch<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Writes the server's key down at first contact.
+    fn pin(&self, found: Option<PublicKey>) -> Result<(), Failure> {
+        let (Some(server_key), None) = (found, self.pin) else { return Ok(()) };
+        let config = self.context.config()?;
+        if config.server(self.url).is_none() || config.pin(self.url).is_some() {
+            return Ok(());
+        }
+        let change = Change::SetPin(self.url.clone(), Pin { server_key, derived: false });
+        self.context.config_file()?.change(&[change])?;
+        Ok(())
     }
 
     fn from(&self, now: UnixMillis) -> JoinFrom {
@@ -142,6 +184,7 @@ impl Watch<'_> {
         from: &SessionPath,
         payload: &Payload,
         ts: Option<UnixMillis>,
+        place: Option<&Place>,
     ) -> Result<(), Failure> {
         let now = Timestamp::now();
         let output = &self.context.output;
@@ -153,6 +196,7 @@ impl Watch<'_> {
                 }
                 Err(_) => (None, None),
             };
+            let signed = place.and_then(|place| place.origin.signed.as_ref());
             return output.json(&json!({
                 "channel": channel.map(ChannelName::as_str),
                 "from": from.to_string(),
@@ -164,13 +208,19 @@ impl Watch<'_> {
                 "received_at": format!("{now:.3}"),
                 "text": text,
                 "encrypted": encrypted,
+                // As it stands on the wire.
+                "stream": place.map(|place| place.stream.0 + 1),
+                "seq": place.map(|place| place.seq),
+                "message_id": signed.map(|signed| hex(&signed.id.0)),
+                "signed": place.map_or(Proof::Unsigned, |place| place.proof).as_str(),
             }));
         }
         let stamp = ts.and_then(|ts| Timestamp::from_millisecond(ts.0).ok()).unwrap_or(now);
         let stamp = stamp.to_zoned(self.zone.clone());
         output.text(format_args!(
-            "{FAINT}{}{FAINT:#} {STRONG}{}{STRONG:#}{}: {}",
+            "{FAINT}{}{FAINT:#} {}{STRONG}{}{STRONG:#}{}: {}",
             local(&stamp),
+            if place.is_some_and(|place| place.proof == Proof::Forged) { FORGED } else { "" },
             line(&from.to_string()),
             if channel.is_some() { "" } else { " whispers" },
             body(payload)
@@ -234,6 +284,15 @@ impl Watch<'_> {
             other => other,
         }
     }
+}
+
+/// What stands before a message whose signature is not its sender's.
+const FORGED: &str = "FORGED, not signed by the sender that it names: ";
+
+/// How a session that goes on speaks version 2.
+fn newest(pin: Option<Pin>, keep: bool) -> Newest {
+    let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
+    Newest { pinned: pin.map(|pin| pin.server_key), key, keep }
 }
 
 fn local(stamp: &Zoned) -> String {

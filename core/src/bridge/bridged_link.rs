@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::api::LinkEvent;
-use crate::link::{Action, Input, JoinFrom, Link, RequestError, RequestId};
+use crate::link::{Action, Input, JoinFrom, Link, Loss, RequestError, RequestId};
 use crate::name::ChannelName;
 use crate::opaque::Opaque;
 use crate::protocol::{Command, Refusal, Reply};
@@ -76,10 +76,13 @@ impl BridgedLink {
     pub fn action(&mut self, link: &Link, action: Action, steps: &mut Vec<Step>) {
         let event = match action {
             // The link's driver carries these out.
-            Action::Dial | Action::Send(_) | Action::Hangup => return,
+            Action::Dial(_) | Action::Send(_) | Action::Hangup => return,
             // The bridge has no use for it.
-            Action::CaughtUp { .. } => return,
-            Action::Deliver { channel, from, payload, ts } => {
+            Action::CaughtUp { .. }
+            | Action::Passed { .. }
+            | Action::ReceiptsMoved { .. }
+            | Action::SenderKey { .. } => return,
+            Action::Deliver { channel, from, payload, ts, .. } => {
                 LinkEvent::Message { channel: Some(channel), from, at: ts, payload }
             }
             Action::Whispered { from, payload } => {
@@ -100,15 +103,22 @@ impl BridgedLink {
                 LinkEvent::Disabled { why }
             }
             Action::Role { admin } => LinkEvent::Role { admin },
-            Action::Joined { channel } => {
+            Action::Joined { channel, .. } => {
                 return self.answer_joins(&channel, &Ok(Reply::Joined(channel.clone())), steps);
             }
             Action::Deferred { channel, reason } => return self.deferred(link, channel, reason, steps),
-            Action::Lost { channel, reason } => {
-                let why = reason.to_string();
-                steps.push(Step::Event(LinkEvent::Lost { channel: channel.clone(), why }));
-                return self.answer_joins(&channel, &Ok(Reply::Refused(reason)), steps);
+            Action::Lost { channel, why } => {
+                let event = LinkEvent::Lost { channel: channel.clone(), why: why.to_string() };
+                steps.push(Step::Event(event));
+                let result = match why {
+                    Loss::Refused(refusal) => Ok(Reply::Refused(refusal)),
+                    Loss::Ended(_) => Err(RequestError::Interrupted),
+                };
+                return self.answer_joins(&channel, &result, steps);
             }
+            Action::ChannelRenamed { from, to, .. } => LinkEvent::Trouble {
+                text: format!("#{from} is called #{to} from now on; it is the same channel."),
+            },
             Action::Stray { channel } => LinkEvent::Trouble {
                 text: format!(
                     "Messages come for #{channel}, which was not joined under that name: it may have been renamed. Join it \
@@ -181,8 +191,13 @@ mod tests {
     impl Scene {
         fn up() -> Self {
             let handle = Handle::new("dir").unwrap();
-            let config =
-                Config { handle, defaulted: false, key: SecretKey::from_seed(&[7; 32]), seed: [1; 32] };
+            let config = Config {
+                handle,
+                defaulted: false,
+                key: SecretKey::from_seed(&[7; 32]),
+                seed: [1; 32],
+                newest: None,
+            };
             let mut scene =
                 Self { link: Link::new(config), bridged: BridgedLink::default(), events: Vec::new() };
             scene.input(Input::Start);

@@ -6,13 +6,17 @@ use core::fmt;
 
 use super::requests::{RequestError, RequestId};
 use crate::handshake::HandshakeError;
-use crate::key::SecretKey;
-use crate::name::{ChannelName, Handle, SessionPath};
+use crate::key::{PublicKey, SecretKey};
+use crate::name::{ChannelName, Handle, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Refusal, Reply, Token};
+use crate::record::{ChannelId, MachineId, UserId};
+use crate::stream::{EndReason, Origin, Position};
 use crate::text::visible;
 use crate::time::{Monotonic, UnixMillis};
+use crate::wire::client::KeyUse;
+use alloc::sync::Arc;
 
 /// Who a link is.
 #[derive(Clone)]
@@ -23,8 +27,30 @@ pub struct Config {
     pub defaulted: bool,
     /// The machine's key.
     pub key: SecretKey,
-    /// Random bytes, for jitter and for hashes that nobody else can compute.
+    /// Random bytes, used for this link alone: for jitter, nonces, message ids, and hashes that nobody else can compute.
     pub seed: [u8; 32],
+    /// How version 2 is spoken. `None`: only version 1 is.
+    pub newest: Option<Newest>,
+}
+
+/// How a link speaks version 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Newest {
+    /// The server's key, if it is known: any other key is refused, and so is version 1.
+    pub pinned: Option<PublicKey>,
+    /// Which of this machine's keys the server knows.
+    pub key: KeyUse,
+    /// Whether the server keeps positions for the handle.
+    pub keep: bool,
+}
+
+/// A version of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// Version 1.
+    V1,
+    /// Version 2, in binary messages: the subprotocol `conclave.v2`.
+    V2,
 }
 
 // The seed makes hashes that nobody else can compute.
@@ -45,6 +71,76 @@ pub enum JoinFrom {
     Live,
     /// From after this stamp of the server's: history first.
     Since(UnixMillis),
+    /// From after this message of this very stream, whatever it is called by now. On a server of version 1, as `Live`.
+    After {
+        /// The stream.
+        stream: ChannelId,
+        /// The last message that is not to be handed on.
+        seq: u64,
+    },
+}
+
+/// Where a message lies, and what its sender gave with it. Version 1 tells nothing of that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The stream.
+    pub stream: ChannelId,
+    /// Its number in the stream.
+    pub seq: u64,
+    /// The sender's identities, the message's id and its signature.
+    pub origin: Origin,
+    /// What the signature is worth.
+    pub proof: Proof,
+}
+
+/// What a message's signature proves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// There is none: a program of version 1 posted it. The server's word is all there is.
+    #[default]
+    Unsigned,
+    /// The sender's machine signed it for this place.
+    Verified,
+    /// The sender's machine did not sign this: the message was forged, altered or moved here.
+    Forged,
+    /// The server has no key of the sender's machine to check it with: it may have been removed.
+    Unchecked,
+}
+
+impl Proof {
+    /// Its word, as it is shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Verified => "verified",
+            Self::Forged => "forged",
+            Self::Unchecked => "unchecked",
+        }
+    }
+}
+
+/// Why a channel is followed no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The server refused the subscription.
+    Refused(Refusal),
+    /// The server ended it.
+    Ended(EndReason),
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Ended(reason) => f.write_str(match reason {
+                EndReason::Kicked => "this session was kicked",
+                EndReason::Banned => "this user was banned",
+                EndReason::Removed => "this user is no longer a member",
+                EndReason::Deleted => "the channel was deleted",
+                EndReason::Unavailable => "the server cannot read its history",
+            }),
+        }
+    }
 }
 
 /// What happens to a link.
@@ -61,6 +157,8 @@ pub enum Input<'a> {
     },
     /// It could not be made; the text is shown.
     DialFailed(&'a str),
+    /// The server is there, but does not speak the version that was asked for.
+    VersionRefused,
     /// A binary message came. Text messages, pings and pongs are not handed on.
     Message(Opaque<&'a [u8]>),
     /// The connection ended; the text is shown.
@@ -69,11 +167,29 @@ pub enum Input<'a> {
     Request {
         /// Comes back with the answer.
         id: RequestId,
-        /// What to ask; not `Join`, `Leave` or `Ping`.
+        /// What to ask; not `Join`, `Leave` or `Ping`. A `Post` or `Whisper` is put into the version that is spoken.
         command: Command,
         /// Until then it waits for a connection and for the answer. Without one it fails at once when there is no
         /// connection, and waits for the answer as long as the connection lives.
         deadline: Option<Monotonic>,
+    },
+    /// The key of a sender's machine, as the application knows it: no other is accepted.
+    Pin {
+        /// The user.
+        user: UserId,
+        /// The machine.
+        machine: MachineId,
+        /// Its key.
+        key: PublicKey,
+    },
+    /// The reader has come so far in a stream. Only forward; the server is told, also after a drop.
+    Report {
+        /// The stream.
+        stream: ChannelId,
+        /// The program keeps everything up to here, even if it is killed.
+        delivered: u64,
+        /// Everything up to here was put before the reader.
+        seen: u64,
     },
     /// Follow a channel, now and after every drop. For one that is followed already the server is asked once more, since
     /// version 1 tells nobody that a subscription has ended.
@@ -99,8 +215,9 @@ pub enum Input<'a> {
 /// What a shell must do, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Make a connection, and answer with [`Input::Dialed`] or [`Input::DialFailed`].
-    Dial,
+    /// Make a connection for this version, and answer with [`Input::Dialed`], [`Input::DialFailed`] or
+    /// [`Input::VersionRefused`].
+    Dial(Version),
     /// Send this as one binary message.
     Send(Opaque<Vec<u8>>),
     /// Close the connection, or give up making one. Of that one no input is handed on any more.
@@ -113,8 +230,23 @@ pub enum Action {
         from: SessionPath,
         /// What it says.
         payload: Payload,
-        /// The server's stamp, if it came from the history.
+        /// The server's stamp, if it is known: by version 1 only for what came from the history.
         ts: Option<UnixMillis>,
+        /// Where it lies, by version 2.
+        place: Option<Place>,
+    },
+    /// Messages of a stream that are not handed on: own ones, or purged ones. The position is behind them.
+    Passed {
+        /// The channel.
+        channel: ChannelName,
+        /// The stream.
+        stream: ChannelId,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+        /// True if the server does not keep them any more.
+        purged: bool,
     },
     /// Hand on a whisper.
     Whispered {
@@ -138,6 +270,8 @@ pub enum Action {
         admin: bool,
         /// The server's id, if it told one.
         server_id: Option<String>,
+        /// The server's key, which version 2 proves.
+        server_key: Option<PublicKey>,
     },
     /// Tell: the session is lost, or could not be had; the link goes on trying. Told once until the next `Up`.
     Down(DownReason),
@@ -150,6 +284,8 @@ pub enum Action {
     Joined {
         /// To which channel.
         channel: ChannelName,
+        /// Its stream, by version 2.
+        stream: Option<ChannelId>,
     },
     /// Tell: the gap is filled. Whatever is posted from here on is handed on, whatever drops.
     CaughtUp {
@@ -168,10 +304,37 @@ pub enum Action {
     Lost {
         /// Which.
         channel: ChannelName,
-        /// What the server says.
-        reason: Refusal,
+        /// Why.
+        why: Loss,
     },
-    /// Tell: messages come for a channel that is not followed; it may have been renamed.
+    /// Tell: a followed channel has another name. It is the same one, and is followed on.
+    ChannelRenamed {
+        /// Its stream.
+        stream: ChannelId,
+        /// What it was called.
+        from: ChannelName,
+        /// What it is called now.
+        to: ChannelName,
+    },
+    /// Tell: the key of a machine that was heard for the first time, to be pinned.
+    SenderKey {
+        /// The user.
+        user: UserId,
+        /// The user's name, as the server tells it.
+        name: UserName,
+        /// The machine.
+        machine: MachineId,
+        /// Its key.
+        key: PublicKey,
+    },
+    /// Tell: readers of a stream whose receipts are watched came further.
+    ReceiptsMoved {
+        /// The stream.
+        stream: ChannelId,
+        /// Where they stand now.
+        readers: Arc<Vec<Position>>,
+    },
+    /// Tell: messages come for a channel that is not followed; it may have been renamed. Version 1 only.
     Stray {
         /// Which.
         channel: ChannelName,
@@ -235,4 +398,12 @@ pub enum Refused {
     /// The server speaks another version, or refuses what we say.
     #[error("{0}")]
     Protocol(HandshakeError),
+    /// The server has another key than the one that is pinned.
+    #[error("{0}")]
+    ServerKey(HandshakeError),
+    /// The server's key is pinned, and the server does not prove it.
+    #[error(
+        "the server proved its key before and does not now: it speaks version 1 only, or somebody sits in between"
+    )]
+    Downgrade,
 }

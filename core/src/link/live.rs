@@ -4,13 +4,20 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::requests::Purpose;
+use super::channels::Channels;
+use super::requests::{Purpose, RequestId};
+use super::streams::Violation;
 use super::{Action, Context, DownReason, Link, State};
+use crate::key::PublicKey;
 use crate::name::{ChannelName, SessionPath};
+use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Command, Reply};
+use crate::protocol::{Command, Refusal, Reply};
+use crate::record::ChannelId;
+use crate::stream::{Notice, Signed, StreamCommand, StreamRef, StreamReply};
 use crate::time::{Monotonic, Now};
-use crate::wire::client::{Client, RequestNumber};
+use crate::wire::client::{Client, KeyUse, RequestNumber};
+use crate::wire::v2::signature;
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -20,14 +27,21 @@ const DEAD_AFTER: Duration = Duration::from_secs(60);
 pub(super) struct Live {
     pub(super) client: Box<Client>,
     path: SessionPath,
+    /// Proven by version 2.
+    server_key: Option<PublicKey>,
     up_at: Monotonic,
     heard_at: Monotonic,
     pinged_at: Monotonic,
 }
 
 impl Live {
-    pub(super) fn new(client: Box<Client>, path: SessionPath, now: Monotonic) -> Self {
-        Self { client, path, up_at: now, heard_at: now, pinged_at: now }
+    pub(super) fn new(
+        client: Box<Client>,
+        path: SessionPath,
+        server_key: Option<PublicKey>,
+        now: Monotonic,
+    ) -> Self {
+        Self { client, path, server_key, up_at: now, heard_at: now, pinged_at: now }
     }
 
     pub(super) fn up_at(&self) -> Monotonic {
@@ -51,6 +65,7 @@ impl Live {
 }
 
 impl Link {
+    /// A delivery of version 1.
     pub(super) fn delivered(
         &mut self,
         now: Now,
@@ -59,9 +74,104 @@ impl Link {
         payload: Payload,
         actions: &mut Vec<Action>,
     ) {
-        let State::Up(live) = &self.state else { return };
+        let (State::Up(live), Channels::ByContent(subscriptions)) = (&self.state, &mut self.channels) else {
+            return;
+        };
         let here = &mut Context { own: &live.path, now, jitter: &mut self.jitter, actions };
-        self.subscriptions.delivered(channel, from, payload, here);
+        subscriptions.delivered(channel, from, payload, here);
+    }
+
+    /// What version 2 tells unasked.
+    pub(super) fn notice(&mut self, now: Now, notice: Notice, actions: &mut Vec<Action>) {
+        let (State::Up(live), Channels::ByPosition(streams)) = (&self.state, &mut self.channels) else {
+            return;
+        };
+        let mut news = Vec::new();
+        let here = &mut Context { own: &live.path, now, jitter: &mut self.jitter, actions: &mut news };
+        let taken = match notice {
+            Notice::Deliveries { stream, messages } => streams.delivered(stream, messages, here),
+            Notice::Live { stream, seq } => streams.live(stream, seq, here),
+            Notice::Gap { stream, from, to } => streams.gap(stream, from, to, here),
+            Notice::Ended { stream, reason } => {
+                streams.ended(stream, reason, here);
+                Ok(())
+            }
+            Notice::Renamed { stream, name } => {
+                streams.channel_renamed(stream, name, here);
+                Ok(())
+            }
+            Notice::ReceiptsMoved { stream, readers } => {
+                here.actions.push(Action::ReceiptsMoved { stream, readers });
+                Ok(())
+            }
+        };
+        self.hand_on(now, news, actions);
+        if let Err(Violation(what)) = taken {
+            self.violation(now, what, actions);
+        }
+    }
+
+    /// Hands on what streams have to say, once the senders of its messages are known.
+    fn hand_on(&mut self, now: Now, news: Vec<Action>, actions: &mut Vec<Action>) {
+        let State::Up(live) = &self.state else { return };
+        let Some(server) = live.server_key else { return };
+        self.senders.pass(news, &server, actions);
+        self.ask_for_keys(now, actions);
+    }
+
+    /// Asks for the keys that messages wait for.
+    pub(super) fn ask_for_keys(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if let Some(user) = self.senders.next() {
+            let command = Command::Stream(StreamCommand::Keys { user });
+            self.send(now, Purpose::Keys, &command, actions);
+        }
+    }
+
+    /// Sends a request of the application in the version that is spoken, or keeps it until its channel is joined.
+    pub(super) fn put(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        command: Command,
+        deadline: Option<Monotonic>,
+        actions: &mut Vec<Action>,
+    ) {
+        let purpose = Purpose::Application { id, deadline };
+        let Channels::ByPosition(streams) = &self.channels else {
+            return self.send(now, purpose, &command, actions);
+        };
+        let Command::Post { channel, payload } = command else {
+            return self.send(now, purpose, &command, actions);
+        };
+        match (streams.number(&channel), deadline) {
+            (Some(Some(stream)), _) => {
+                let Some(command) = self.signed(now, stream, payload) else { return };
+                self.send(now, purpose, &command, actions);
+            }
+            (Some(None), Some(deadline)) => {
+                self.requests.wait(id, deadline, Command::Post { channel, payload });
+            }
+            (Some(None) | None, _) => {
+                let reply = Reply::Refused(Refusal::NotSubscribed(channel));
+                actions.push(Action::Replied { id, result: Ok(reply) });
+            }
+        }
+    }
+
+    /// A post with an id and a signature, which it keeps however often it is sent.
+    fn signed(&mut self, now: Now, stream: ChannelId, payload: Payload) -> Option<Command> {
+        let State::Up(live) = &self.state else { return None };
+        let server = live.server_key?;
+        let key = match self.newest?.key {
+            KeyUse::PerServer => &self.key.at_server(&server),
+            KeyUse::Shared => &self.key,
+        };
+        let body = payload.to_body();
+        let id = self.fresh.message_id(now.wall);
+        let signature = Opaque(key.sign(&signature::to_sign(&server, stream, &id, &body)));
+        let signed = Signed { id, signature, acknowledge: false }.into();
+        let (stream, payload) = (StreamRef::Number(stream), Payload::Body(body));
+        Some(Command::Stream(StreamCommand::Post { stream, payload, signed }))
     }
 
     pub(super) fn reply(
@@ -74,34 +184,72 @@ impl Link {
         let Some(purpose) = self.requests.answered(request) else { return };
         let State::Up(live) = &self.state else { return };
         let here = &mut Context { own: &live.path, now, jitter: &mut self.jitter, actions };
-        match (purpose, reply) {
-            (Purpose::Application { id, .. }, reply) => {
+        match (purpose, &mut self.channels) {
+            (Purpose::Application { id, .. }, _) => {
                 here.actions.push(Action::Replied { id, result: Ok(reply) });
             }
-            (Purpose::Expired | Purpose::Ping, _) => {}
-            (Purpose::Leave { channel }, _) => self.subscriptions.left(&channel, now.mono),
-            (Purpose::Join { channel, generation }, Reply::Joined(joined)) => {
-                if joined != channel {
-                    return self.violation(now, "a subscription to another channel", actions);
+            (Purpose::Stream(asked), Channels::ByPosition(streams)) => {
+                let answer = match reply {
+                    Reply::Stream(reply) => Ok(reply),
+                    Reply::Refused(refusal) => Err(refusal),
+                    // The wire's client lets only replies of the right kind through.
+                    _ => return,
+                };
+                let subscribed = matches!(answer, Ok(StreamReply::Subscribed { .. }));
+                let mut news = Vec::new();
+                let here =
+                    &mut Context { own: &live.path, now, jitter: &mut self.jitter, actions: &mut news };
+                let taken = streams.answered(asked, answer, here);
+                self.hand_on(now, news, actions);
+                match taken {
+                    Err(Violation(what)) => self.violation(now, what, actions),
+                    Ok(()) if subscribed => self.send_waiting(now, actions),
+                    Ok(()) => {}
                 }
-                self.subscriptions.joined(channel, generation, here);
             }
-            (Purpose::Join { channel, generation }, Reply::Refused(reason)) => {
-                self.subscriptions.join_refused(channel, generation, reason, here);
-            }
-            (Purpose::Read { channel, generation }, Reply::History { channel: read, messages }) => {
-                if read != channel {
-                    return self.violation(now, "history of another channel", actions);
-                }
-                if self.subscriptions.page(&channel, generation, messages, here).is_err() {
-                    self.violation(now, "history out of order", actions);
+            (Purpose::Keys, _) => {
+                let told = match reply {
+                    Reply::Stream(StreamReply::Keys { user, machines }) => Some((user, machines)),
+                    _ => None,
+                };
+                if let Some(server) = live.server_key {
+                    self.senders.learnt(told, &server, actions);
+                    self.ask_for_keys(now, actions);
                 }
             }
-            (Purpose::Read { channel, generation }, Reply::Refused(reason)) => {
-                self.subscriptions.read_refused(channel, generation, reason, here);
+            (purpose, Channels::ByContent(subscriptions)) => {
+                let read = match (purpose, reply) {
+                    (Purpose::Leave { channel }, _) => {
+                        subscriptions.left(&channel, now.mono);
+                        return;
+                    }
+                    (Purpose::Join { channel, generation }, Reply::Joined(joined)) if joined == channel => {
+                        subscriptions.joined(channel, generation, here);
+                        return;
+                    }
+                    (Purpose::Join { .. }, Reply::Joined(_)) => Err("a subscription to another channel"),
+                    (Purpose::Join { channel, generation }, Reply::Refused(reason)) => {
+                        subscriptions.join_refused(channel, generation, reason, here);
+                        return;
+                    }
+                    (Purpose::Read { channel, generation }, Reply::History { channel: read, messages })
+                        if read == channel =>
+                    {
+                        let page = subscriptions.page(&channel, generation, messages, here);
+                        page.map_err(|_| "history out of order")
+                    }
+                    (Purpose::Read { .. }, Reply::History { .. }) => Err("history of another channel"),
+                    (Purpose::Read { channel, generation }, Reply::Refused(reason)) => {
+                        subscriptions.read_refused(channel, generation, reason, here);
+                        return;
+                    }
+                    _ => return,
+                };
+                if let Err(what) = read {
+                    self.violation(now, what, actions);
+                }
             }
-            // The wire's client lets only replies of the right kind through.
-            (Purpose::Join { .. } | Purpose::Read { .. }, _) => {}
+            _ => {}
         }
     }
 
@@ -109,12 +257,41 @@ impl Link {
         self.hang_up(now, DownReason::Protocol(what), actions);
     }
 
-    /// Asks for every subscription that can be asked for.
+    /// Follows a channel no more.
+    pub(super) fn leave(&mut self, now: Now, channel: ChannelName, actions: &mut Vec<Action>) {
+        let up = matches!(self.state, State::Up(_));
+        match &mut self.channels {
+            Channels::ByContent(subscriptions) => {
+                if subscriptions.leave(&channel) && up {
+                    let command = Command::Leave { channel: channel.clone() };
+                    subscriptions.leaving(channel.clone());
+                    self.send(now, Purpose::Leave { channel }, &command, actions);
+                }
+            }
+            Channels::ByPosition(streams) => {
+                if let Some(command) = streams.leave(&channel).filter(|_| up) {
+                    self.send(now, Purpose::Ping, &Command::Stream(command), actions);
+                }
+            }
+        }
+    }
+
+    /// Asks for every subscription that can be asked for, and for what else is due on streams.
     pub(super) fn subscribe(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.subscriptions.tick(now.mono);
-        while let Some((channel, token, generation)) = self.subscriptions.next_join(now) {
-            let command = Command::Join { channel: channel.clone(), token };
-            self.send(now, Purpose::Join { channel, generation }, &command, actions);
+        self.channels.tick(now.mono);
+        loop {
+            let (purpose, command) = match &mut self.channels {
+                Channels::ByContent(subscriptions) => {
+                    let Some((channel, token, generation)) = subscriptions.next_join(now) else { return };
+                    let command = Command::Join { channel: channel.clone(), token };
+                    (Purpose::Join { channel, generation }, command)
+                }
+                Channels::ByPosition(streams) => {
+                    let Some((asked, command)) = streams.next(now.mono) else { return };
+                    (Purpose::Stream(asked), Command::Stream(command))
+                }
+            };
+            self.send(now, purpose, &command, actions);
         }
     }
 
@@ -129,7 +306,9 @@ impl Link {
             self.send(now, Purpose::Ping, &Command::Ping, actions);
         }
         self.subscribe(now, actions);
-        while let Some((channel, since, generation)) = self.subscriptions.next_read(now.mono) {
+        loop {
+            let Channels::ByContent(subscriptions) = &mut self.channels else { return };
+            let Some((channel, since, generation)) = subscriptions.next_read(now.mono) else { return };
             let command = Command::ReadSince { channel: channel.clone(), since };
             self.send(now, Purpose::Read { channel, generation }, &command, actions);
         }
@@ -137,18 +316,21 @@ impl Link {
 
     /// The channels that are followed.
     pub fn channels(&self) -> impl Iterator<Item = &ChannelName> {
-        self.subscriptions.names()
+        self.channels.names().into_iter()
     }
 
     /// Whether the server has taken the subscription to a channel since it is followed.
     pub fn has_joined(&self, channel: &ChannelName) -> bool {
-        self.subscriptions.has_joined(channel)
+        self.channels.has_joined(channel)
     }
 
     /// The bytes of deliveries that wait for the history.
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
-        self.subscriptions.buffered()
+        match &self.channels {
+            Channels::ByContent(subscriptions) => subscriptions.buffered(),
+            Channels::ByPosition(_) => 0,
+        }
     }
 
     /// Who the session is, while it lives.

@@ -6,16 +6,24 @@
 //! drained: nothing is left to be polled for.
 //!
 //! What holds: a message posted to a followed channel is handed on once and in order, across any number of drops
-//! (module `by_content`); every request is answered once, at the latest when its connection drops.
+//! (modules `streams` and, for servers of version 1, `by_content`); every request is answered once, at the latest at its
+//! deadline. A post is sent again after a drop, under the same message id, so that the server stores it once; version 1
+//! knows no ids, and a request that the connection dropped under fails.
+//!
+//! A link asks for the newest version that it may speak, and for version 1 where the server has nothing newer. A server
+//! whose key is known never gets to speak version 1: that would be a downgrade.
 
 mod api;
 mod backoff;
 mod by_content;
+mod channels;
+mod fresh;
 mod identity;
 mod live;
 mod refusal;
 mod requests;
-mod subscriptions;
+mod senders;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -24,22 +32,27 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-pub use self::api::{Action, Config, DownReason, Input, JoinFrom, Refused};
+pub use self::api::{
+    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, Place, Proof, Refused, Version,
+};
 pub use self::identity::ServerRegistry;
 pub use self::requests::{RequestError, RequestId};
 
 use self::backoff::{Backoff, Jitter};
+use self::channels::Channels;
+use self::fresh::Fresh;
 use self::identity::{Identity, Superseded};
 use self::live::Live;
 use self::requests::{Purpose, Requests};
-use self::subscriptions::Subscriptions;
+use self::senders::Senders;
 use crate::handshake::Established;
 use crate::key::SecretKey;
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::protocol::{Command, End};
 use crate::time::{Monotonic, Now};
-use crate::wire::client::{Client, Credentials, Event};
+use crate::wire::client::{Client, Credentials, Event, Session};
+use crate::wire::v2::encoding::Encoding;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -54,16 +67,20 @@ const OPENING: Duration = Duration::from_secs(10);
 const MAX_TEXT: usize = 1024;
 
 /// A link; see the module.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Link {
     key: SecretKey,
+    newest: Option<Newest>,
+    seed: [u8; 32],
+    fresh: Fresh,
     identity: Identity,
     jitter: Jitter,
     state: State,
     backoff: Backoff,
     yielding: Backoff,
     requests: Requests,
-    subscriptions: Subscriptions,
+    channels: Channels,
+    senders: Senders,
     server_id: Option<String>,
     /// The application knows that there is no session, and why.
     reported_down: bool,
@@ -75,7 +92,7 @@ pub struct Link {
 enum State {
     Idle,
     Waiting { until: Monotonic },
-    Dialing { until: Monotonic },
+    Dialing { version: Version, until: Monotonic },
     Handshaking { client: Box<Client>, until: Monotonic },
     Up(Box<Live>),
     Ended,
@@ -89,18 +106,33 @@ struct Context<'a> {
     actions: &'a mut Vec<Action>,
 }
 
+// The seed makes nonces and hashes that nobody else can compute.
+impl core::fmt::Debug for Link {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Link")
+            .field("identity", &self.identity)
+            .field("state", &self.state)
+            .field("channels", &self.channels)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Link {
     /// A link that does nothing before [`Input::Start`].
     pub fn new(config: Config) -> Self {
         Self {
             key: config.key,
+            newest: config.newest,
+            seed: config.seed,
+            fresh: Fresh::new(config.seed),
             identity: Identity::new(config.handle, config.defaulted),
             jitter: Jitter::new(&config.seed),
             state: State::Idle,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             yielding: Backoff::new(YIELD_FIRST, YIELD_LONGEST),
             requests: Requests::default(),
-            subscriptions: Subscriptions::new(&config.seed),
+            senders: Senders::default(),
+            channels: Channels::new(version(config.newest), &config.seed),
             server_id: None,
             reported_down: false,
             reported_refused: None,
@@ -117,6 +149,7 @@ impl Link {
             }
             Input::Tick => {}
             Input::Dialed { server_id } => self.dialed(now, server_id, actions),
+            Input::VersionRefused => self.version_refused(now, actions),
             Input::DialFailed(text) => {
                 if let State::Dialing { .. } = self.state {
                     self.retry(now, DownReason::Dial(cut(text)), actions);
@@ -131,16 +164,14 @@ impl Link {
             Input::Request { id, command, deadline } => self.request(now, id, command, deadline, actions),
             Input::Join { channel, token, from } => {
                 if !matches!(self.state, State::Ended) {
-                    self.subscriptions.join(channel, token, from, now);
+                    self.channels.join(channel, token, from, now, actions);
                 }
             }
-            Input::Leave { channel } => {
-                if self.subscriptions.leave(&channel)
-                    && let State::Up(_) = self.state
-                {
-                    let command = Command::Leave { channel: channel.clone() };
-                    self.subscriptions.leaving(channel.clone());
-                    self.send(now, Purpose::Leave { channel }, &command, actions);
+            Input::Leave { channel } => self.leave(now, channel, actions),
+            Input::Pin { user, machine, key } => self.senders.pin(user, machine, key),
+            Input::Report { stream, delivered, seen } => {
+                if let Channels::ByPosition(streams) = &mut self.channels {
+                    streams.report(stream, delivered, seen, now.mono);
                 }
             }
             Input::Disable(reason) => self.end(Some(Action::Disabled(cut(reason))), actions),
@@ -153,15 +184,12 @@ impl Link {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let state = match &self.state {
             State::Idle | State::Ended => None,
-            State::Waiting { until } | State::Dialing { until } | State::Handshaking { until, .. } => {
+            State::Waiting { until } | State::Dialing { until, .. } | State::Handshaking { until, .. } => {
                 Some(*until)
             }
             State::Up(live) => {
                 let dead_at = live.dead_at(self.requests.oldest());
-                [Some(dead_at), Some(live.ping_at()), self.subscriptions.deadline()]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                [Some(dead_at), Some(live.ping_at()), self.channels.deadline()].into_iter().flatten().min()
             }
         };
         [state, self.requests.deadline()].into_iter().flatten().min()
@@ -174,7 +202,7 @@ impl Link {
         });
         match &self.state {
             State::Waiting { until } if *until <= now.mono => self.dial(now, actions),
-            State::Dialing { until } if *until <= now.mono => {
+            State::Dialing { until, .. } if *until <= now.mono => {
                 actions.push(Action::Hangup);
                 self.retry(now, DownReason::DialTimeout, actions);
             }
@@ -187,18 +215,44 @@ impl Link {
     }
 
     fn dial(&mut self, now: Now, actions: &mut Vec<Action>) {
-        self.state = State::Dialing { until: now.mono + OPENING };
-        actions.push(Action::Dial);
+        self.dial_for(version(self.newest), now, actions);
+    }
+
+    fn dial_for(&mut self, version: Version, now: Now, actions: &mut Vec<Action>) {
+        self.state = State::Dialing { version, until: now.mono + OPENING };
+        actions.push(Action::Dial(version));
+    }
+
+    /// The server is there, and does not speak the version that was asked for.
+    fn version_refused(&mut self, now: Now, actions: &mut Vec<Action>) {
+        match (&self.state, self.newest) {
+            (State::Dialing { version: Version::V2, .. }, Some(Newest { pinned: Some(_), .. })) => {
+                self.not_let_in(now, Refused::Downgrade, actions);
+            }
+            (State::Dialing { version: Version::V2, .. }, _) => self.dial_for(Version::V1, now, actions),
+            (State::Dialing { version: Version::V1, .. }, _) => {
+                let reason = DownReason::Protocol("it answers for a version that was not asked for");
+                self.retry(now, reason, actions);
+            }
+            _ => {}
+        }
     }
 
     fn dialed(&mut self, now: Now, server_id: Option<&str>, actions: &mut Vec<Action>) {
-        let State::Dialing { .. } = self.state else {
+        let State::Dialing { version, .. } = self.state else {
             return actions.push(Action::Hangup);
         };
         self.server_id = server_id.map(cut);
         let credentials =
             Credentials { key: self.key.clone(), handle: self.identity.handle().clone(), claim: None };
-        let client = Client::start(credentials, |message| actions.push(Action::Send(Opaque(message))));
+        let send = |message| actions.push(Action::Send(Opaque(message)));
+        let client = match (version, self.newest) {
+            (Version::V2, Some(Newest { pinned, key, keep })) => {
+                let session = Session { nonce: self.fresh.bytes(), pinned, key, keep };
+                Client::start_v2(Encoding::Protobuf, credentials, session, send)
+            }
+            _ => Client::start(credentials, send),
+        };
         self.state = State::Handshaking { client: Box::new(client), until: now.mono + OPENING };
     }
 
@@ -224,8 +278,7 @@ impl Link {
             }
             Some(Event::Whispered { from, payload }) => actions.push(Action::Whispered { from, payload }),
             Some(Event::Role { admin }) => actions.push(Action::Role { admin }),
-            // Version 2 only, which a link does not speak.
-            Some(Event::Notice(_)) => {}
+            Some(Event::Notice(notice)) => self.notice(now, notice, actions),
         }
     }
 
@@ -233,16 +286,29 @@ impl Link {
         let State::Handshaking { client, .. } = core::mem::replace(&mut self.state, State::Ended) else {
             return;
         };
-        let Established { path, admin, .. } = established;
+        let Established { path, admin, server_key } = established;
         self.reported_down = false;
         self.reported_refused = None;
-        actions.push(Action::Up { path: path.clone(), admin, server_id: self.server_id.clone() });
-        self.state = State::Up(Box::new(Live::new(client, path, now.mono)));
+        let server_id = self.server_id.clone();
+        actions.push(Action::Up { path: path.clone(), admin, server_id, server_key });
+        if let (Some(found), Some(newest)) = (server_key, &mut self.newest) {
+            newest.pinned = Some(found);
+        }
+        let spoken = if server_key.is_some() { Version::V2 } else { Version::V1 };
+        self.channels.speak(spoken, &self.seed, now);
+        self.state = State::Up(Box::new(Live::new(client, path, server_key, now.mono)));
         // Channels first: what waited may be posts to them.
         self.subscribe(now, actions);
-        while let Some((id, deadline, command)) = self.requests.take_waiting() {
-            let purpose = Purpose::Application { id, deadline: Some(deadline) };
-            self.send(now, purpose, &command, actions);
+        self.send_waiting(now, actions);
+        if spoken == Version::V2 {
+            self.ask_for_keys(now, actions);
+        }
+    }
+
+    /// Sends what waited for a connection, or for a channel to be joined on it.
+    fn send_waiting(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for (id, deadline, command) in self.requests.take_waiting() {
+            self.put(now, id, command, Some(deadline), actions);
         }
     }
 
@@ -270,7 +336,7 @@ impl Link {
         }
         match deadline {
             Some(deadline) if !up => self.requests.wait(id, deadline, command),
-            _ => self.send(now, Purpose::Application { id, deadline }, &command, actions),
+            _ => self.put(now, id, command, deadline, actions),
         }
     }
 
@@ -326,7 +392,7 @@ impl Link {
                 if at_once {
                     self.backoff.reset();
                 }
-                path.iter().for_each(|path| self.subscriptions.renamed(path));
+                path.iter().for_each(|path| self.channels.renamed(path));
                 actions.push(Action::Renamed { from, to: self.identity.handle().clone() });
                 self.backoff.next(&mut self.jitter)
             }
@@ -346,7 +412,8 @@ impl Link {
         self.requests.interrupt(|id| {
             actions.push(Action::Replied { id, result: Err(RequestError::Interrupted) });
         });
-        self.subscriptions.dropped(now);
+        self.channels.dropped(now);
+        self.senders.dropped();
         let State::Up(live) = core::mem::replace(&mut self.state, State::Ended) else {
             return None;
         };
@@ -372,12 +439,15 @@ impl Link {
         self.requests.interrupt(|id| {
             actions.push(Action::Replied { id, result: Err(RequestError::Interrupted) });
         });
-        self.requests.end(|id| {
-            actions.push(Action::Replied { id, result: Err(RequestError::Ended) });
-        });
-        self.subscriptions.clear();
+        self.requests.end(|id, error| actions.push(Action::Replied { id, result: Err(error) }));
+        self.channels.clear();
         actions.extend(last);
     }
+}
+
+/// The version to ask for.
+fn version(newest: Option<Newest>) -> Version {
+    if newest.is_some() { Version::V2 } else { Version::V1 }
 }
 
 fn cut(text: &str) -> String {

@@ -19,9 +19,9 @@ pub(super) fn lasting(error: &HandshakeError) -> Option<Refused> {
         // What ends a session says nothing about its key, unless the key itself was removed.
         HandshakeError::Ended { end, .. } => (!end.may_reconnect()).then(|| Refused::Key(error.clone())),
         HandshakeError::VersionMismatch { .. } => Some(Refused::Protocol(error.clone())),
+        HandshakeError::ServerKeyChanged { .. } => Some(Refused::ServerKey(error.clone())),
         HandshakeError::Challenge(_)
         | HandshakeError::ServerNotProven
-        | HandshakeError::ServerKeyChanged { .. }
         | HandshakeError::Unexpected(_)
         | HandshakeError::Malformed => None,
     }

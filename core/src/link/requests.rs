@@ -2,8 +2,10 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::streams::Asked;
 use crate::name::ChannelName;
 use crate::protocol::Command;
+use crate::stream::StreamCommand;
 use crate::time::Monotonic;
 use crate::wire::MAX_FRAME;
 use crate::wire::client::RequestNumber;
@@ -58,7 +60,11 @@ pub(super) enum Purpose {
     Leave { channel: ChannelName },
     /// A page of history.
     Read { channel: ChannelName, generation: u64 },
-    /// A sign of life.
+    /// About a stream of version 2.
+    Stream(Asked),
+    /// The keys of a sender's machines.
+    Keys,
+    /// A sign of life, or what needs no answer.
     Ping,
 }
 
@@ -67,6 +73,8 @@ struct Unanswered {
     purpose: Purpose,
     size: usize,
     sent_at: Monotonic,
+    /// What is sent again if the connection drops: the server carries it out once, however often it comes.
+    again: Option<Command>,
 }
 
 /// Kept as a command: only a connection says in which version of the wire it is encoded.
@@ -75,6 +83,8 @@ struct Waiting {
     id: RequestId,
     deadline: Monotonic,
     command: Command,
+    /// It was sent on an earlier connection.
+    sent: bool,
 }
 
 /// What is unanswered, and what waits for a connection.
@@ -118,7 +128,12 @@ impl Requests {
         }
         self.last_number += 1;
         let number = RequestNumber(self.last_number);
-        self.unanswered.insert(number, Unanswered { purpose, size, sent_at: now });
+        let repeatable = matches!(command, Command::Stream(StreamCommand::Post { .. }));
+        let again = match &purpose {
+            Purpose::Application { deadline: Some(_), .. } if repeatable => Some(command.clone()),
+            _ => None,
+        };
+        self.unanswered.insert(number, Unanswered { purpose, size, sent_at: now, again });
         number
     }
 
@@ -127,15 +142,18 @@ impl Requests {
         self.count += 1;
         self.bytes += size(&command);
         self.deadlines.insert((deadline, id));
-        self.waiting.push_back(Waiting { id, deadline, command });
+        self.waiting.push_back(Waiting { id, deadline, command, sent: false });
     }
 
-    /// The next request that waits for a connection, if there is one now.
-    pub(super) fn take_waiting(&mut self) -> Option<(RequestId, Monotonic, Command)> {
-        let Waiting { id, deadline, command } = self.waiting.pop_front()?;
-        self.free(size(&command));
-        self.deadlines.remove(&(deadline, id));
-        Some((id, deadline, command))
+    /// Takes the requests that wait, oldest first.
+    pub(super) fn take_waiting(&mut self) -> VecDeque<(RequestId, Monotonic, Command)> {
+        let waiting = core::mem::take(&mut self.waiting);
+        let free = |Waiting { id, deadline, command, .. }| {
+            self.free(size(&command));
+            self.deadlines.remove(&(deadline, id));
+            (id, deadline, command)
+        };
+        waiting.into_iter().map(free).collect()
     }
 
     /// What the answered request was for; `None` if none has this number.
@@ -145,20 +163,32 @@ impl Requests {
         Some(purpose)
     }
 
-    /// The connection dropped: all that was sent fails.
+    /// The connection dropped: what was sent fails, or waits for the next connection.
     pub(super) fn interrupt(&mut self, mut fail: impl FnMut(RequestId)) {
-        for Unanswered { purpose, size, .. } in core::mem::take(&mut self.unanswered).into_values() {
-            self.close(&purpose, size);
-            if let Purpose::Application { id, .. } = purpose {
+        let mut again = VecDeque::new();
+        for sent in core::mem::take(&mut self.unanswered).into_values() {
+            if let Purpose::Application { id, deadline: Some(deadline) } = sent.purpose
+                && let Some(command) = sent.again
+            {
+                again.push_back(Waiting { id, deadline, command, sent: true });
+                continue;
+            }
+            self.close(&sent.purpose, sent.size);
+            if let Purpose::Application { id, .. } = sent.purpose {
                 fail(id);
             }
         }
+        // They are older than what was never sent.
+        again.append(&mut self.waiting);
+        self.waiting = again;
     }
 
     /// The link ends: all that waits fails.
-    pub(super) fn end(&mut self, mut fail: impl FnMut(RequestId)) {
-        while let Some((id, ..)) = self.take_waiting() {
-            fail(id);
+    pub(super) fn end(&mut self, mut fail: impl FnMut(RequestId, RequestError)) {
+        for Waiting { id, deadline, command, sent } in core::mem::take(&mut self.waiting) {
+            self.free(size(&command));
+            self.deadlines.remove(&(deadline, id));
+            fail(id, if sent { RequestError::Interrupted } else { RequestError::Ended });
         }
     }
 
@@ -169,10 +199,9 @@ impl Requests {
             if let Some(at) =
                 self.waiting.iter().position(|waiting| waiting.id == id && waiting.deadline == deadline)
             {
-                if let Some(waiting) = self.waiting.remove(at) {
-                    self.free(size(&waiting.command));
-                }
-                fail(id, RequestError::NotConnected);
+                let Some(waiting) = self.waiting.remove(at) else { continue };
+                self.free(size(&waiting.command));
+                fail(id, if waiting.sent { RequestError::TimedOut } else { RequestError::NotConnected });
                 continue;
             }
             let late = Purpose::Application { id, deadline: Some(deadline) };
@@ -202,7 +231,12 @@ impl Requests {
                 }
             }
             Purpose::Expired => self.free(size),
-            Purpose::Join { .. } | Purpose::Leave { .. } | Purpose::Read { .. } | Purpose::Ping => {}
+            Purpose::Join { .. }
+            | Purpose::Leave { .. }
+            | Purpose::Read { .. }
+            | Purpose::Stream(_)
+            | Purpose::Keys
+            | Purpose::Ping => {}
         }
     }
 
@@ -215,7 +249,9 @@ impl Requests {
 /// The most bytes that a command has in any version of the wire: it is bounded before it is encoded.
 fn size(command: &Command) -> usize {
     let body = match command {
-        Command::Post { payload, .. } | Command::Whisper { payload, .. } => payload.size(),
+        Command::Post { payload, .. }
+        | Command::Whisper { payload, .. }
+        | Command::Stream(StreamCommand::Post { payload, .. }) => payload.size(),
         _ => 0,
     };
     body.saturating_add(MAX_HEAD)

@@ -92,6 +92,7 @@ fn start_links<'a>(
             defaulted: options.handle.is_none(),
             key: Pin::key(known.pin(url), key.clone()),
             seed,
+            newest: None,
         };
         let (requests, asked) = unbounded();
         let ca = options.ca.as_deref().or_else(|| known.ca(url));

@@ -3,8 +3,8 @@
 use std::pin::Pin;
 use std::time::Instant;
 
-use conclave_core::link::Config;
-use conclave_shell::client::{self, DialError, Greeting, Runtime};
+use conclave_core::link::{Config, Version};
+use conclave_shell::client::{self, DialError, Greeting, Runtime, subprotocol};
 use conclave_shell::clock::Clock;
 use conclave_store::config::ServerUrl;
 use tokio::runtime::Handle;
@@ -33,8 +33,9 @@ impl Runtime for Tokio {
     type Dial = Pin<Box<dyn Future<Output = Result<(Self::Socket, Greeting), DialError>> + Send>>;
     type Sleep = Pin<Box<Sleep>>;
 
-    fn dial(&self) -> Self::Dial {
-        let (url, options) = (self.url.clone(), self.options.clone());
+    fn dial(&self, version: Version) -> Self::Dial {
+        let (url, mut options) = (self.url.clone(), self.options.clone());
+        options.subprotocol = subprotocol(version);
         Box::pin(async move {
             let dialed = dial(&url, &options).await?;
             Ok((dialed.socket, dialed.greeting))

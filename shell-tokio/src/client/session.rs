@@ -6,13 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use conclave_core::handshake::{Established, HandshakeError};
 use conclave_core::key::PublicKey;
+use conclave_core::link::Version;
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply};
 use conclave_core::stream::Notice;
 use conclave_core::wire::client::{self, Client, Credentials, Event, RequestNumber};
 use conclave_core::wire::v2::encoding::Encoding;
-use conclave_shell::client::{DialError, Greeting};
+use conclave_shell::client::{DialError, Greeting, subprotocol};
 use conclave_store::config::ServerUrl;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
@@ -85,9 +86,6 @@ pub enum Arrival {
     },
 }
 
-/// Version 2 in binary messages.
-const SUBPROTOCOL: &str = "conclave.v2";
-
 /// An established session.
 pub struct Session {
     connection: Connection,
@@ -130,7 +128,7 @@ impl Session {
         options: &DialOptions,
     ) -> Result<Self, SessionError> {
         let deadline = Instant::now() + options.timeout;
-        let asking = DialOptions { subprotocol: Some(SUBPROTOCOL), ..options.clone() };
+        let asking = DialOptions { subprotocol: subprotocol(Version::V2), ..options.clone() };
         match dial(url, &asking).await {
             Ok(Dialed { socket, greeting, .. }) => {
                 let (connection, established) =

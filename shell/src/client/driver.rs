@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use conclave_core::link::{Action, Config, Input, Link};
+use conclave_core::link::{Action, Config, Input, Link, Version};
 use conclave_core::opaque::Opaque;
 use conclave_core::time::{Monotonic, Now};
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _, future};
@@ -28,8 +28,8 @@ pub trait Runtime {
     /// A timer.
     type Sleep: Future<Output = ()> + Send + Unpin + 'static;
 
-    /// Begins to dial the link's server.
-    fn dial(&self) -> Self::Dial;
+    /// Begins to dial the link's server, for the subprotocol of [`subprotocol`].
+    fn dial(&self, version: Version) -> Self::Dial;
 
     /// A timer that is over at `deadline`.
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep;
@@ -43,6 +43,14 @@ pub trait Runtime {
     /// The reason for which the link ends for good.
     fn admit(&mut self, _server_id: &str) -> Result<(), String> {
         Ok(())
+    }
+}
+
+/// The WebSocket subprotocol of a version; version 1 has none.
+pub fn subprotocol(version: Version) -> Option<&'static str> {
+    match version {
+        Version::V1 => None,
+        Version::V2 => Some("conclave.v2"),
     }
 }
 
@@ -141,6 +149,10 @@ impl<R: Runtime> LinkDriver<R> {
                 Progress::Dialed(Ok((socket, greeting))) => {
                     self.dialed(socket, greeting.server_id.as_deref());
                 }
+                Progress::Dialed(Err(DialError::NoSubprotocol)) => {
+                    self.connection = Connection::None;
+                    self.input(Input::VersionRefused);
+                }
                 Progress::Dialed(Err(error)) => {
                     self.connection = Connection::None;
                     let text = error.to_string();
@@ -195,7 +207,7 @@ impl<R: Runtime> LinkDriver<R> {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Dial => self.connection = Connection::Dialing(self.runtime.dial()),
+                Action::Dial(version) => self.connection = Connection::Dialing(self.runtime.dial(version)),
                 Action::Send(Opaque(message)) => {
                     if let Connection::Open(open) = &mut self.connection {
                         open.queued += message.len();

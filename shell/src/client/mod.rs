@@ -9,7 +9,7 @@ mod trust;
 
 use std::time::Duration;
 
-pub use driver::{LinkDriver, Runtime};
+pub use driver::{LinkDriver, Runtime, subprotocol};
 pub use error::{CertificateFault, DialError, Stage};
 pub use opening::{Greeting, refused, request, websocket};
 pub use proxy::{Proxy, authority};

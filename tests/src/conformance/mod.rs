@@ -11,6 +11,7 @@ mod links;
 mod membership;
 mod messages;
 mod operation;
+mod positions;
 mod rates;
 mod shell;
 mod smol;
@@ -18,7 +19,7 @@ mod streams;
 mod tokio;
 mod world;
 
-pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell, Word};
+pub use shell::{ClientShell, Options, RunningLink, RunningServer, ServerShell, Version2, Word};
 pub use smol::Smol;
 pub use tokio::Tokio;
 pub use world::{Response, World, get, http, metric};
@@ -56,5 +57,6 @@ pub fn server_tests<S: ServerShell>() -> Vec<Test> {
 
 /// What every pair of a server and a client must pass.
 pub fn link_tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
-    links::tests::<S, C>()
+    let of_version_2 = if C::newest().is_some() { positions::tests::<S, C>() } else { Vec::new() };
+    [links::tests::<S, C>(), of_version_2].concat()
 }

@@ -1,5 +1,6 @@
 //! What a shell has to bring to be tested: a server, a client, or both.
 
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -7,10 +8,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use conclave_core::key::SecretKey;
-use conclave_core::link::{Action, Config, Input, JoinFrom, RequestId};
+use conclave_core::link::{Action, Config, Input, JoinFrom, Newest, RequestId};
 use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::Command;
+use conclave_core::record::ChannelId;
 use conclave_core::time::Now;
+use conclave_core::wire::client::KeyUse;
 use conclave_core::{admission::AdmissionLimits, hub};
 use conclave_shell::clock::Clock;
 use conclave_shell::server::connection::Bounds;
@@ -123,15 +126,40 @@ pub trait ClientShell {
     /// Drives a link: hands it what the words say and tells what it tells, until nobody has a word for it any more.
     fn drive(url: ServerUrl, config: Config, words: Receiver<Word>, tell: mpsc::Sender<Action>);
 
+    /// How its links speak version 2, if they do.
+    fn newest() -> Option<Newest> {
+        None
+    }
+
     /// Starts a link to `ws://address`, on a thread of its own.
     fn open(address: SocketAddr, key: SecretKey, handle: &str) -> RunningLink {
         let ((words, heard), (tell, told)) = (unbounded(), mpsc::channel());
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
-        let config = Config { handle: Handle::new(handle).unwrap(), defaulted: false, key, seed };
+        let config = Config {
+            handle: Handle::new(handle).unwrap(),
+            defaulted: false,
+            key,
+            seed,
+            newest: Self::newest(),
+        };
         let url = format!("ws://{address}").parse().unwrap();
         thread::spawn(move || Self::drive(url, config, heard, tell));
         RunningLink { words, told }
+    }
+}
+
+/// A shell's client that speaks version 2.
+pub struct Version2<C>(PhantomData<C>);
+
+impl<C: ClientShell> ClientShell for Version2<C> {
+    fn drive(url: ServerUrl, config: Config, words: Receiver<Word>, tell: mpsc::Sender<Action>) {
+        C::drive(url, config, words, tell);
+    }
+
+    fn newest() -> Option<Newest> {
+        // The tests' users are registered by version 1.
+        Some(Newest { pinned: None, key: KeyUse::Shared, keep: true })
     }
 }
 
@@ -143,6 +171,8 @@ pub enum Word {
     Leave(ChannelName),
     /// Ask.
     Ask(u64, Command),
+    /// The reader has come so far: delivered, seen.
+    Report(ChannelId, u64, u64),
 }
 
 impl Word {
@@ -151,6 +181,7 @@ impl Word {
         match self {
             Self::Join(channel, from) => Input::Join { channel, token: None, from },
             Self::Leave(channel) => Input::Leave { channel },
+            Self::Report(stream, delivered, seen) => Input::Report { stream, delivered, seen },
             Self::Ask(id, command) => {
                 Input::Request { id: RequestId(id), command, deadline: Some(now.mono + PATIENCE) }
             }
@@ -178,6 +209,11 @@ impl RunningLink {
     /// Asks; the answer comes as [`Action::Replied`] with this number.
     pub fn ask(&self, id: u64, command: Command) {
         let _ = self.words.try_send(Word::Ask(id, command));
+    }
+
+    /// The reader has come so far.
+    pub fn report(&self, stream: ChannelId, delivered: u64, seen: u64) {
+        let _ = self.words.try_send(Word::Report(stream, delivered, seen));
     }
 
     /// What the link tells next: never `Dial`, `Send` or `Hangup`.

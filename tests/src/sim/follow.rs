@@ -70,7 +70,7 @@ impl Follow {
                     // From a time that is still to come, what is delivered meanwhile may be handed on.
                     JoinFrom::Since(since) => rows.partition_point(|row| row.stamp.ts <= since).min(next),
                     JoinFrom::Live if stood => 0,
-                    JoinFrom::Live => next,
+                    JoinFrom::Live | JoinFrom::After { .. } => next,
                 }];
             }
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use conclave_core::key::SecretKey;
-use conclave_core::link::{Action, Config, Input, JoinFrom, RequestId};
+use conclave_core::link::{Action, Config, Input, JoinFrom, Loss, RequestId};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Refusal, Reply, Token};
@@ -35,7 +35,7 @@ impl Agent {
     ) -> Result<Self, Failure> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(failed)?;
-        let config = Config { handle: handle(name)?, defaulted: false, key: key.clone(), seed };
+        let config = Config { handle: handle(name)?, defaulted: false, key: key.clone(), seed, newest: None };
         let driver = link(url.clone(), config, DialOptions::default());
         let mut agent = Self { name, driver, path: None, heard: VecDeque::new(), requests: 0 };
         let path = agent.wait("connected", |action| match action {
@@ -108,7 +108,7 @@ impl Agent {
     pub(super) async fn refused_join(&mut self, channel: &ChannelName) -> Result<Refusal, Failure> {
         self.driver.input(Input::Join { channel: channel.clone(), token: None, from: JoinFrom::Live });
         self.wait("was refused", |action| match action {
-            Action::Lost { channel: lost, reason } if lost == channel => Some(reason.clone()),
+            Action::Lost { channel: lost, why: Loss::Refused(why) } if lost == channel => Some(why.clone()),
             _ => None,
         })
         .await

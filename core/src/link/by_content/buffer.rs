@@ -54,10 +54,10 @@ impl Buffer {
 
 /// The secret of a link's hashes: whoever could make two messages collide could hide one behind the other.
 #[derive(Clone)]
-pub(in crate::link) struct HashKey(u64, u64);
+pub(super) struct HashKey(u64, u64);
 
 impl HashKey {
-    pub(in crate::link) fn new(seed: &[u8; 32]) -> Self {
+    pub(super) fn new(seed: &[u8; 32]) -> Self {
         let half = |from: usize| {
             seed.iter().skip(from).take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
         };

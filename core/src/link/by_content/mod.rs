@@ -1,7 +1,7 @@
 //! No gaps, without positions: one joined channel, followed across any number of drops.
 //!
 //! Only for version 1 of the wire, whose deliveries carry no position: this folder can be deleted with it. The rest of the
-//! link uses it in `subscriptions.rs` alone, as a [`Channel`] for each subscription and [`Reads`] for all of them.
+//! link uses it as [`Subscriptions`] alone, which has a [`Channel`] for each subscription and [`Reads`] for all of them.
 //!
 //! History carries stamps, live deliveries do not, and the same text may be posted twice. What holds on every
 //! connection: a message is durable before it is delivered, so a read that is asked for after a delivery covers
@@ -37,6 +37,7 @@ mod buffer;
 mod page;
 mod probe;
 mod reads;
+mod subscriptions;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -44,9 +45,10 @@ use core::time::Duration;
 
 use self::align::{Alignment, Delivered, REMEMBERED, Seen};
 use self::buffer::Buffer;
-pub(super) use self::buffer::HashKey;
+use self::buffer::HashKey;
 use self::probe::{Probe, RECENT};
-pub(super) use self::reads::Reads;
+use self::reads::Reads;
+pub(super) use self::subscriptions::Subscriptions;
 use super::{Action, Context, JoinFrom};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
@@ -54,7 +56,7 @@ use crate::time::{Monotonic, Now, UnixMillis};
 
 /// A message to hand on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
+struct Message {
     pub(super) from: SessionPath,
     pub(super) payload: Payload,
     /// Known if it came from the history.
@@ -63,7 +65,7 @@ pub(super) struct Message {
 
 /// A page that no honest server sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OutOfOrder;
+pub(in crate::link) struct OutOfOrder;
 
 /// So many unanchored messages are anchored without waiting.
 const MANY: usize = 256;
@@ -75,7 +77,7 @@ const MAX_FORMER: usize = 8;
 
 /// One followed channel.
 #[derive(Clone, Debug)]
-pub(super) struct Channel {
+struct Channel {
     name: ChannelName,
     key: HashKey,
     /// Everything up to here was handed on, or is not to be.
@@ -136,7 +138,7 @@ impl Channel {
     pub(super) fn new(name: ChannelName, from: JoinFrom, now: Now, key: HashKey) -> Self {
         let (cursor, skip, probe) = match from {
             JoinFrom::Since(since) => (since.0.saturating_sub(RECENT), since.0, None),
-            JoinFrom::Live => (i64::MIN, i64::MIN, Some(Probe::new(now.wall.0))),
+            JoinFrom::Live | JoinFrom::After { .. } => (i64::MIN, i64::MIN, Some(Probe::new(now.wall.0))),
         };
         Self {
             name,
@@ -162,6 +164,15 @@ impl Channel {
             hold: None,
             anchor_at: None,
             settle_at: None,
+        }
+    }
+
+    /// From where a link goes on whose server was updated to version 2. What was handed on since the cursor is handed on
+    /// again: nothing is lost.
+    pub(super) fn resume_from(&self) -> JoinFrom {
+        match self.probe {
+            Some(_) => JoinFrom::Live,
+            None => JoinFrom::Since(UnixMillis(self.cursor.max(self.skip))),
         }
     }
 
@@ -349,7 +360,7 @@ impl Channel {
 
     fn tell(&self, message: Message, here: &mut Context<'_>) {
         let Message { from, payload, ts } = message;
-        here.actions.push(Action::Deliver { channel: self.name.clone(), from, payload, ts });
+        here.actions.push(Action::Deliver { channel: self.name.clone(), from, payload, ts, place: None });
     }
 
     fn note(&mut self, hash: u64) {

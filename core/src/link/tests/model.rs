@@ -78,6 +78,7 @@ impl World {
             defaulted: true,
             key: SecretKey::from_seed(&[7; 32]),
             seed: [seed; 32],
+            newest: None,
         };
         Self {
             link: Link::new(config),
@@ -106,7 +107,7 @@ impl World {
         }
         for action in actions {
             match action {
-                Action::Dial => {
+                Action::Dial(_) => {
                     assert!(self.connection.is_none() && !self.dialing);
                     self.dialing = true;
                 }
@@ -117,7 +118,7 @@ impl World {
                 Action::Send(bytes) => {
                     self.connection.as_mut().expect("a connection to send on").requests.push_back(bytes.0);
                 }
-                Action::Deliver { channel, from, payload: Payload::Plain(body), ts } => {
+                Action::Deliver { channel, from, payload: Payload::Plain(body), ts, .. } => {
                     assert_eq!(channel.as_str(), CHANNEL);
                     let user = from.user.to_string();
                     self.handed.push(Handed { user, body, ts: ts.map(|ts| ts.0) });

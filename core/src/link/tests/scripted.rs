@@ -41,6 +41,7 @@ impl Scripted {
             defaulted,
             key: SecretKey::from_seed(&[7; 32]),
             seed: [1; 32],
+            newest: None,
         };
         let now = Now { mono: Monotonic(5000), wall: UnixMillis(1_700_000_000_000) };
         Self { link: Link::new(config), now }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::schema::{self as pb, read, reply, request, stream_name, subscribe};
-use crate::body;
 use crate::key::PublicKey;
 use crate::name::{ChannelName, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -300,18 +299,9 @@ pub(super) fn delivery(message: &Stamped) -> pb::Delivery {
         stamp_ms: message.ts.0,
         from: Some(participant(&message.from, message.origin.sender)),
         message_id: signed.map_or(Bytes::new(), |signed| signed.id.0.to_vec().into()),
-        body: body(&message.payload),
+        body: message.payload.to_body(),
         signature: signed.map_or(Bytes::new(), |signed| signed.signature.to_vec().into()),
         acknowledge: signed.is_some_and(|signed| signed.acknowledge),
-    }
-}
-
-/// A message's body; one of version 1 becomes what version 2 would have sent.
-pub(super) fn body(payload: &Payload) -> Bytes {
-    match payload {
-        Payload::Plain(text) => body::of_text(text),
-        Payload::Encrypted(envelope) => body::of_ciphertext(&envelope.ciphertext, envelope.key_id.as_deref()),
-        Payload::Body(body) => body.clone(),
     }
 }
 

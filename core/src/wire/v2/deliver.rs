@@ -83,7 +83,7 @@ impl Encoder {
         }
         match payload {
             Payload::Body(body) => put_message(out, 5, body),
-            other => put_message(out, 5, &convert::body(other)),
+            other => put_message(out, 5, &other.to_body()),
         }
         if let Some(signed) = &origin.signed {
             put_bytes(out, 6, &signed.signature[..]);

@@ -170,7 +170,7 @@ impl Edge {
     /// Hands the session a whisper of version 1.
     pub fn whisper(&self, from: &SessionPath, payload: &Payload, out: &mut Vec<u8>) {
         let whisper =
-            schema::Whisper { from: Some(convert::participant(from, None)), body: convert::body(payload) };
+            schema::Whisper { from: Some(convert::participant(from, None)), body: payload.to_body() };
         let what = schema::event::What::Whisper(whisper);
         self.send(server_frame::Kind::Event(schema::Event { what: Some(what) }), out);
     }

@@ -248,7 +248,7 @@ impl LinkClient {
             world.trace(format_args!("link {}: {action:?}", self.identity.number));
         }
         match action {
-            Action::Dial => {
+            Action::Dial(_) => {
                 self.dialing = true;
                 self.attempt += 1;
                 let delay = world.net.between(world.plan.latency) * 2;
@@ -264,7 +264,7 @@ impl LinkClient {
                     world.hang_up(wire);
                 }
             }
-            Action::Deliver { channel, from, payload, ts } => {
+            Action::Deliver { channel, from, payload, ts, .. } => {
                 match ts {
                     Some(_) => world.coverage.handed_on_read += 1,
                     None => world.coverage.handed_on_live += 1,
@@ -314,6 +314,10 @@ impl LinkClient {
             | Action::Role { .. }
             | Action::Stray { .. }
             | Action::Collision { .. } => {}
+            Action::Passed { .. }
+            | Action::ChannelRenamed { .. }
+            | Action::SenderKey { .. }
+            | Action::ReceiptsMoved { .. } => world.fail("version 1 has no streams".to_owned()),
         }
     }
 
@@ -367,7 +371,10 @@ impl LinkClient {
                     world.fail(format!("link {number} is refused though its key is enrolled: {refused:?}"));
                 }
             }
-            Refused::Protocol(why) => world.fail(format!("link {number} is refused: {why}")),
+            Refused::Protocol(why) | Refused::ServerKey(why) => {
+                world.fail(format!("link {number} is refused: {why}"))
+            }
+            Refused::Downgrade => world.fail(format!("link {number} never spoke version 2")),
         }
     }
 
@@ -414,6 +421,7 @@ fn link(identity: &Identity, chance: &mut Chance) -> Link {
         defaulted: identity.defaulted,
         key: key(identity.key).clone(),
         seed,
+        newest: None,
     })
 }
 

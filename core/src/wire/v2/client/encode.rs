@@ -3,7 +3,6 @@
 use alloc::string::ToString as _;
 
 use crate::name::ChannelName;
-use crate::payload::Payload;
 use crate::protocol::{Admin, Command, Token, Visibility};
 use crate::stream::{PageFrom, Start, StreamCommand, StreamRef};
 use crate::wire::v2::convert;
@@ -56,7 +55,7 @@ fn stream_command(command: &StreamCommand) -> What {
         StreamCommand::Post { stream, payload, signed } => What::Post(pb::Post {
             stream: Some(name(stream)),
             message_id: signed.id.0.to_vec().into(),
-            body: body(payload),
+            body: payload.to_body(),
             signature: signed.signature.to_vec().into(),
             acknowledge: signed.acknowledge,
         }),
@@ -74,10 +73,6 @@ fn stream_command(command: &StreamCommand) -> What {
         }
         StreamCommand::Keys { user } => What::Keys(pb::Keys { user: user.as_str().into() }),
     }
-}
-
-fn body(payload: &Payload) -> bytes::Bytes {
-    convert::body(payload)
 }
 
 fn name(stream: &StreamRef) -> pb::StreamName {

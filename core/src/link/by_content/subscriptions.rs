@@ -1,12 +1,12 @@
-//! The followed channels of a link: which subscriptions are to be requested, which channels read.
+//! The followed channels of a link of version 1: which subscriptions are to be requested, which channels read.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::backoff::Backoff;
-use super::by_content::{Channel, HashKey, OutOfOrder, Reads};
-use super::{Action, Context, JoinFrom};
+use super::super::backoff::Backoff;
+use super::super::{Action, Context, JoinFrom, Loss};
+use super::{Channel, HashKey, OutOfOrder, Reads};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Refusal, Stamped, Token};
@@ -19,7 +19,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The channels and what is under way for them.
 #[derive(Clone, Debug)]
-pub(super) struct Subscriptions {
+pub(in crate::link) struct Subscriptions {
     key: HashKey,
     channels: BTreeMap<ChannelName, Subscription>,
     generations: u64,
@@ -59,7 +59,7 @@ enum State {
 }
 
 impl Subscriptions {
-    pub(super) fn new(seed: &[u8; 32]) -> Self {
+    pub(in crate::link) fn new(seed: &[u8; 32]) -> Self {
         Self {
             key: HashKey::new(seed),
             channels: BTreeMap::new(),
@@ -72,15 +72,27 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &ChannelName> {
+    pub(in crate::link) fn names(&self) -> impl Iterator<Item = &ChannelName> {
         self.channels.keys()
     }
 
-    pub(super) fn has_joined(&self, name: &ChannelName) -> bool {
+    /// What is followed and from where, for a connection that speaks of positions.
+    pub(in crate::link) fn take(&mut self) -> impl Iterator<Item = (ChannelName, Option<Token>, JoinFrom)> {
+        let channels = core::mem::take(&mut self.channels);
+        channels.into_iter().map(|(name, it)| (name, it.token, it.channel.resume_from()))
+    }
+
+    pub(in crate::link) fn has_joined(&self, name: &ChannelName) -> bool {
         self.channels.get(name).is_some_and(|subscription| subscription.joined)
     }
 
-    pub(super) fn join(&mut self, name: ChannelName, token: Option<Token>, from: JoinFrom, now: Now) {
+    pub(in crate::link) fn join(
+        &mut self,
+        name: ChannelName,
+        token: Option<Token>,
+        from: JoinFrom,
+        now: Now,
+    ) {
         if let Some(subscription) = self.channels.get_mut(&name) {
             // Worth something as long as the first answer is still to come.
             if token.is_some() {
@@ -111,18 +123,18 @@ impl Subscriptions {
     }
 
     /// True if the server must be sent a request to leave.
-    pub(super) fn leave(&mut self, name: &ChannelName) -> bool {
+    pub(in crate::link) fn leave(&mut self, name: &ChannelName) -> bool {
         self.strays.remove(name);
         self.forget(name).is_some_and(|gone| !matches!(gone.state, State::Off(_)))
     }
 
     /// That request is sent.
-    pub(super) fn leaving(&mut self, name: ChannelName) {
+    pub(in crate::link) fn leaving(&mut self, name: ChannelName) {
         *self.leaving.entry(name).or_default() += 1;
     }
 
     /// The server has taken the end of a subscription.
-    pub(super) fn left(&mut self, name: &ChannelName, now: Monotonic) {
+    pub(in crate::link) fn left(&mut self, name: &ChannelName, now: Monotonic) {
         if let Some(count) = self.leaving.get_mut(name) {
             *count -= 1;
             if *count == 0 {
@@ -133,7 +145,7 @@ impl Subscriptions {
     }
 
     /// The connection is gone.
-    pub(super) fn dropped(&mut self, now: Now) {
+    pub(in crate::link) fn dropped(&mut self, now: Now) {
         self.leaving.clear();
         self.strays.clear();
         self.timers.clear();
@@ -150,23 +162,23 @@ impl Subscriptions {
     }
 
     /// We have another path from now on.
-    pub(super) fn renamed(&mut self, from: &SessionPath) {
+    pub(in crate::link) fn renamed(&mut self, from: &SessionPath) {
         self.channels.values_mut().for_each(|subscription| subscription.channel.renamed(from));
     }
 
     /// The link has ended.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::link) fn clear(&mut self) {
         self.channels.clear();
         self.dropped(Now::default());
     }
 
     /// When [`Subscriptions::tick`] has something to do.
-    pub(super) fn deadline(&self) -> Option<Monotonic> {
+    pub(in crate::link) fn deadline(&self) -> Option<Monotonic> {
         self.timers.first().map(|(due, _)| *due)
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, now: Monotonic) {
+    pub(in crate::link) fn tick(&mut self, now: Monotonic) {
         while self.timers.first().is_some_and(|(due, _)| *due <= now) {
             let Some((_, name)) = self.timers.pop_first() else { return };
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
@@ -183,7 +195,7 @@ impl Subscriptions {
     }
 
     /// The next subscription to ask for.
-    pub(super) fn next_join(&mut self, now: Now) -> Option<(ChannelName, Option<Token>, u64)> {
+    pub(in crate::link) fn next_join(&mut self, now: Now) -> Option<(ChannelName, Option<Token>, u64)> {
         while let Some(name) = self.to_join.pop_front() {
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
             match subscription.state {
@@ -202,7 +214,7 @@ impl Subscriptions {
         None
     }
 
-    pub(super) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
+    pub(in crate::link) fn joined(&mut self, name: ChannelName, generation: u64, here: &mut Context<'_>) {
         let Some(subscription) = self.current(&name, generation) else { return };
         subscription.joined = true;
         subscription.token = None;
@@ -219,10 +231,10 @@ impl Subscriptions {
         }
         subscription.wait.reset();
         self.touch(&name, here.now.mono);
-        here.actions.push(Action::Joined { channel: name });
+        here.actions.push(Action::Joined { channel: name, stream: None });
     }
 
-    pub(super) fn join_refused(
+    pub(in crate::link) fn join_refused(
         &mut self,
         name: ChannelName,
         generation: u64,
@@ -253,7 +265,7 @@ impl Subscriptions {
     }
 
     /// The next page to ask for.
-    pub(super) fn next_read(&mut self, now: Monotonic) -> Option<(ChannelName, UnixMillis, u64)> {
+    pub(in crate::link) fn next_read(&mut self, now: Monotonic) -> Option<(ChannelName, UnixMillis, u64)> {
         while let Some(name) = self.reads.next() {
             let Some(subscription) = self.channels.get_mut(&name) else { continue };
             subscription.queued = false;
@@ -266,7 +278,7 @@ impl Subscriptions {
         None
     }
 
-    pub(super) fn page(
+    pub(in crate::link) fn page(
         &mut self,
         name: &ChannelName,
         generation: u64,
@@ -285,7 +297,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    pub(super) fn read_refused(
+    pub(in crate::link) fn read_refused(
         &mut self,
         name: ChannelName,
         generation: u64,
@@ -303,7 +315,7 @@ impl Subscriptions {
         self.touch(&name, here.now.mono);
     }
 
-    pub(super) fn delivered(
+    pub(in crate::link) fn delivered(
         &mut self,
         name: ChannelName,
         from: SessionPath,
@@ -323,7 +335,7 @@ impl Subscriptions {
     }
 
     #[cfg(test)]
-    pub(super) fn buffered(&self) -> usize {
+    pub(in crate::link) fn buffered(&self) -> usize {
         self.channels.values().map(|subscription| subscription.channel.buffered()).sum()
     }
 
@@ -365,6 +377,6 @@ impl Subscriptions {
 
     fn lose(&mut self, name: ChannelName, reason: Refusal, here: &mut Context<'_>) {
         self.forget(&name);
-        here.actions.push(Action::Lost { channel: name, reason });
+        here.actions.push(Action::Lost { channel: name, why: Loss::Refused(reason) });
     }
 }

@@ -1,0 +1,144 @@
+//! Whether messages are from whom the server says: each signature is checked with its sender's key before the message is
+//! handed on.
+//!
+//! A machine's key is learnt from the server when the machine is first heard, and kept: a key that the application pinned
+//! before goes first. While a key is asked for, what comes behind its message waits, so that the order stands.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use super::{Action, Proof};
+use crate::key::PublicKey;
+use crate::name::UserName;
+use crate::record::{MachineId, UserId};
+use crate::stream::MachineKey;
+use crate::wire::v2::signature;
+
+/// Messages that wait for a key, at most. Those that would be more are handed on unchecked.
+const MAX_HELD: usize = 1024;
+const MAX_HELD_BYTES: usize = 4 << 20;
+/// Machines whose keys are kept.
+const MAX_KEYS: usize = 16 * 1024;
+
+/// Keys, and what waits for one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Senders {
+    keys: BTreeMap<(UserId, MachineId), PublicKey>,
+    /// Machines that the server gave no key for, on this connection.
+    unknown: BTreeSet<(UserId, MachineId)>,
+    asked: Option<UserName>,
+    held: VecDeque<Action>,
+    bytes: usize,
+}
+
+/// What is known of a message's signature.
+enum Judged {
+    Known(Proof),
+    /// Its sender's key must be asked for.
+    Needs(UserName),
+}
+
+impl Senders {
+    /// The application knows this key: no other is accepted for the machine.
+    pub(super) fn pin(&mut self, user: UserId, machine: MachineId, key: PublicKey) {
+        if self.keys.len() < MAX_KEYS {
+            self.keys.insert((user, machine), key);
+        }
+    }
+
+    /// Hands on what streams have to say, as far as nothing waits.
+    pub(super) fn pass(&mut self, news: Vec<Action>, server: &PublicKey, actions: &mut Vec<Action>) {
+        for action in news {
+            if let Action::Deliver { payload, .. } = &action {
+                self.bytes += payload.size();
+            }
+            self.held.push_back(action);
+        }
+        self.release(server, actions);
+    }
+
+    /// The user whose keys are to be asked for now.
+    pub(super) fn next(&mut self) -> Option<UserName> {
+        if self.asked.is_some() {
+            return None;
+        }
+        self.asked = self.held.front().and_then(|first| match self.judge(first, None) {
+            Judged::Needs(user) => Some(user),
+            Judged::Known(_) => None,
+        });
+        self.asked.clone()
+    }
+
+    /// The server told a user's keys, or would not.
+    pub(super) fn learnt(
+        &mut self,
+        told: Option<(UserId, Vec<MachineKey>)>,
+        server: &PublicKey,
+        actions: &mut Vec<Action>,
+    ) {
+        let name = self.asked.take();
+        if let (Some((user, machines)), Some(name)) = (told, name) {
+            for MachineKey { id, key, .. } in machines {
+                if self.keys.len() < MAX_KEYS && !self.keys.contains_key(&(user, id)) {
+                    self.keys.insert((user, id), key);
+                    let user_name = name.clone();
+                    actions.push(Action::SenderKey { user, name: user_name, machine: id, key });
+                }
+            }
+        }
+        if let Some(Action::Deliver { place: Some(place), .. }) = self.held.front()
+            && let Some(sender) = place.origin.sender
+            && !self.keys.contains_key(&sender)
+        {
+            // A machine that is gone, or a user whom we share nothing with any more.
+            self.unknown.insert(sender);
+        }
+        self.release(server, actions);
+    }
+
+    /// The connection is gone; what waits does so until the next.
+    pub(super) fn dropped(&mut self) {
+        self.asked = None;
+        self.unknown.clear();
+    }
+
+    fn release(&mut self, server: &PublicKey, actions: &mut Vec<Action>) {
+        while let Some(first) = self.held.front() {
+            let full = self.held.len() > MAX_HELD || self.bytes > MAX_HELD_BYTES;
+            let judged = match self.judge(first, Some(server)) {
+                Judged::Known(proof) => proof,
+                Judged::Needs(_) if full => Proof::Unchecked,
+                Judged::Needs(_) => return,
+            };
+            let Some(mut action) = self.held.pop_front() else { return };
+            if let Action::Deliver { payload, place, .. } = &mut action {
+                self.bytes -= payload.size();
+                if let Some(place) = place {
+                    place.proof = judged;
+                }
+            }
+            actions.push(action);
+        }
+    }
+
+    /// With no server the signature itself is not looked at.
+    fn judge(&self, action: &Action, server: Option<&PublicKey>) -> Judged {
+        let Action::Deliver { from, payload, place: Some(place), .. } = action else {
+            return Judged::Known(Proof::Unsigned);
+        };
+        let (Some(signed), Some(sender)) = (&place.origin.signed, place.origin.sender) else {
+            return Judged::Known(Proof::Unsigned);
+        };
+        match (self.keys.get(&sender), server) {
+            (Some(key), Some(server)) => {
+                let body = payload.to_body();
+                let holds =
+                    signature::verify(key, server, place.stream, &signed.id, &body, &signed.signature.0);
+                Judged::Known(if holds { Proof::Verified } else { Proof::Forged })
+            }
+            (Some(_), None) => Judged::Known(Proof::Unchecked),
+            (None, _) if self.unknown.contains(&sender) => Judged::Known(Proof::Unchecked),
+            (None, _) => Judged::Needs(from.user.clone()),
+        }
+    }
+}

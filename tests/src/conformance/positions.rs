@@ -1,0 +1,175 @@
+//! Links of version 2 over real sockets: positions, ends that are told, signatures, receipts.
+
+use conclave_core::link::{Action, JoinFrom, Loss, Place, Proof};
+use conclave_core::payload::Payload;
+use conclave_core::protocol::{Command, Reply};
+use conclave_core::record::ChannelId;
+use conclave_core::stream::{EndReason, ReceiptState, StreamCommand, StreamRef, StreamReply};
+use conclave_core::wire::v1::{AdminOp, Visibility};
+
+use super::links::{caught_up, text_of, texts, until};
+use super::shell::{ClientShell, RunningLink, ServerShell};
+use super::{Test, World, list};
+use crate::client::{Door, key};
+
+pub(super) fn tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
+    list![links "positions":
+        a_new_link_goes_on_behind_the_position_of_an_old_one,
+        a_post_is_stored_once_whatever_drops,
+        posts_of_links_are_verified_and_those_of_version_1_unsigned,
+        a_reported_position_is_in_the_receipts,
+        a_link_is_told_that_it_was_kicked,
+        a_renamed_channel_is_followed_on,
+    ]
+}
+
+fn place(link: &RunningLink) -> (String, Place) {
+    until(link, |told| match told {
+        Action::Deliver { payload, place, .. } => Some((text_of(&payload), place.unwrap())),
+        _ => None,
+    })
+}
+
+fn reply(link: &RunningLink) -> Reply {
+    until(link, |told| match told {
+        Action::Replied { result, .. } => Some(result.unwrap()),
+        _ => None,
+    })
+}
+
+fn post(text: &str) -> Command {
+    Command::Post { channel: "c".parse().unwrap(), payload: Payload::Plain(text.into()) }
+}
+
+fn a_new_link_goes_on_behind_the_position_of_an_old_one<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    ann.create("c", Visibility::Public);
+    let link = C::open(world.address(), key("ann"), "link");
+    link.join("c", JoinFrom::Live);
+    caught_up(&link);
+    ann.post("c", "one");
+    ann.post("c", "two");
+    let (_, Place { stream, seq, .. }) = place(&link);
+    drop(link);
+    ann.post("c", "three");
+    let link = C::open(world.address(), key("ann"), "link");
+    link.join("c", JoinFrom::After { stream, seq });
+    assert_eq!(texts(&link, 2), ["two", "three"]);
+}
+
+fn a_post_is_stored_once_whatever_drops<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    let _bob = world.register("bob");
+    ann.create("c", Visibility::Public);
+    let door = Door::to(world.address());
+    let (writer, reader) =
+        (C::open(door.address(), key("ann"), "writer"), C::open(world.address(), key("bob"), "reader"));
+    for link in [&writer, &reader] {
+        link.join("c", JoinFrom::Live);
+        caught_up(link);
+    }
+    let expected: Vec<String> = (0..60).map(|nth| nth.to_string()).collect();
+    for (text, id) in expected.iter().zip(0..) {
+        writer.ask(id, post(text));
+        if id % 20 == 10 {
+            door.cut();
+        }
+    }
+    let mut stored: Vec<u64> = expected
+        .iter()
+        .map(|_| match reply(&writer) {
+            Reply::Stream(StreamReply::Stored { stamp, .. }) => stamp.seq,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    stored.sort_unstable();
+    assert_eq!(stored, (1..=60).collect::<Vec<u64>>());
+    assert_eq!(texts(&reader, expected.len()), expected);
+}
+
+fn posts_of_links_are_verified_and_those_of_version_1_unsigned<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    let _bob = world.register("bob");
+    ann.create("c", Visibility::Public);
+    let (writer, reader) =
+        (C::open(world.address(), key("ann"), "writer"), C::open(world.address(), key("bob"), "reader"));
+    for link in [&writer, &reader] {
+        link.join("c", JoinFrom::Live);
+        caught_up(link);
+    }
+    writer.ask(1, post("signed"));
+    reply(&writer);
+    ann.post("c", "unsigned");
+    let judged = [place(&reader), place(&reader)].map(|(text, place)| (text, place.proof));
+    assert_eq!(judged, [("signed".into(), Proof::Verified), ("unsigned".into(), Proof::Unsigned)]);
+}
+
+fn a_reported_position_is_in_the_receipts<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    let _bob = world.register("bob");
+    ann.create("c", Visibility::Public);
+    let (writer, reader) =
+        (C::open(world.address(), key("ann"), "writer"), C::open(world.address(), key("bob"), "reader"));
+    for link in [&writer, &reader] {
+        link.join("c", JoinFrom::Live);
+        caught_up(link);
+    }
+    let watch = |stream| StreamCommand::WatchReceipts { stream: StreamRef::Number(stream), on: true };
+    writer.ask(0, post("text"));
+    let Reply::Stream(StreamReply::Stored { stream, .. }) = reply(&writer) else { panic!("not stored") };
+    writer.ask(1, Command::Stream(watch(stream)));
+    reply(&writer);
+    let (_, Place { seq, .. }) = place(&reader);
+    let mut told = ReceiptState::Stored;
+    for (delivered, seen, state) in [(seq, 0, ReceiptState::Delivered), (seq, seq, ReceiptState::Seen)] {
+        reader.report(stream, delivered, seen);
+        while told < state {
+            until(&writer, |told| matches!(told, Action::ReceiptsMoved { .. }).then_some(()));
+            told = state_of(&writer, stream, seq, "bob/m/reader");
+        }
+        assert_eq!(told, state);
+    }
+}
+
+fn state_of(link: &RunningLink, stream: ChannelId, seq: u64, reader: &str) -> ReceiptState {
+    link.ask(2, Command::Stream(StreamCommand::Receipts { stream: StreamRef::Number(stream), seq }));
+    let Reply::Stream(StreamReply::Receipts { readers, .. }) = reply(link) else { panic!("no receipts") };
+    readers.iter().find(|it| it.reader.to_string() == reader).map_or(ReceiptState::Stored, |it| it.state)
+}
+
+fn a_link_is_told_that_it_was_kicked<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    let _bob = world.register("bob");
+    ann.create("c", Visibility::Public);
+    let link = C::open(world.address(), key("bob"), "link");
+    link.join("c", JoinFrom::Live);
+    caught_up(&link);
+    ann.admin(AdminOp::Kick { channel: "c", target: "bob" });
+    let why = until(&link, |told| match told {
+        Action::Lost { why, .. } => Some(why),
+        _ => None,
+    });
+    assert_eq!(why, Loss::Ended(EndReason::Kicked));
+}
+
+fn a_renamed_channel_is_followed_on<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    ann.create("c", Visibility::Public);
+    let link = C::open(world.address(), key("ann"), "link");
+    link.join("c", JoinFrom::Live);
+    caught_up(&link);
+    ann.admin(AdminOp::RenameChannel { name: "c", new_name: "d" });
+    let (from, to) = until(&link, |told| match told {
+        Action::ChannelRenamed { from, to, .. } => Some((from.to_string(), to.to_string())),
+        _ => None,
+    });
+    assert_eq!((&*from, &*to), ("c", "d"));
+    ann.post("d", "text");
+    assert_eq!(texts(&link, 1), ["text"]);
+}
