@@ -284,8 +284,8 @@ pub enum Action {
     Joined {
         /// To which channel.
         channel: ChannelName,
-        /// Its stream, by version 2.
-        stream: Option<ChannelId>,
+        /// Its stream, and the message behind which it is handed on, by version 2.
+        position: Option<(ChannelId, u64)>,
     },
     /// Tell: the gap is filled. Whatever is posted from here on is handed on, whatever drops.
     CaughtUp {

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::channels::Channels;
-use super::requests::{Purpose, RequestId};
+use super::history::{Next, Reading};
+use super::requests::{Purpose, RequestError, RequestId};
 use super::streams::Violation;
 use super::{Action, Context, DownReason, Link, State};
 use crate::key::PublicKey;
@@ -140,22 +141,30 @@ impl Link {
         let Channels::ByPosition(streams) = &self.channels else {
             return self.send(now, purpose, &command, actions);
         };
-        let Command::Post { channel, payload } = command else {
+        let (Command::Post { channel, .. } | Command::ReadSince { channel, .. }) = &command else {
             return self.send(now, purpose, &command, actions);
         };
-        match (streams.number(&channel), deadline) {
-            (Some(Some(stream)), _) => {
+        match (streams.place(channel), deadline, command) {
+            (Some(Some((stream, _))), _, Command::Post { payload, .. }) => {
                 let Some(command) = self.signed(now, stream, payload) else { return };
                 self.send(now, purpose, &command, actions);
             }
-            (Some(None), Some(deadline)) => {
-                self.requests.wait(id, deadline, Command::Post { channel, payload });
+            (Some(Some(place)), _, Command::ReadSince { channel, since }) => {
+                let reading = Reading::new((id, deadline), channel, place, since, self.bookmark);
+                self.read_on(now, reading, actions);
             }
-            (Some(None) | None, _) => {
+            (Some(None), Some(deadline), command) => self.requests.wait(id, deadline, command),
+            (_, _, Command::Post { channel, .. } | Command::ReadSince { channel, .. }) => {
                 let reply = Reply::Refused(Refusal::NotSubscribed(channel));
                 actions.push(Action::Replied { id, result: Ok(reply) });
             }
+            _ => {}
         }
+    }
+
+    fn read_on(&mut self, now: Now, reading: Reading, actions: &mut Vec<Action>) {
+        let command = Command::Stream(reading.command());
+        self.send(now, Purpose::History(reading), &command, actions);
     }
 
     /// A post with an id and a signature, which it keeps however often it is sent.
@@ -206,6 +215,23 @@ impl Link {
                     Ok(()) if subscribed => self.send_waiting(now, actions),
                     Ok(()) => {}
                 }
+            }
+            (Purpose::History(reading), _) => {
+                let Reading { id, .. } = reading;
+                let answer = match reply {
+                    Reply::Stream(StreamReply::Page { messages, .. }) => {
+                        match reading.page(messages, &mut self.bookmark) {
+                            Ok(Next::Ask(reading)) => return self.read_on(now, reading, actions),
+                            Ok(Next::Answer(answer)) => Ok(answer),
+                            Err(Violation(what)) => {
+                                actions.push(Action::Replied { id, result: Err(RequestError::Interrupted) });
+                                return self.violation(now, what, actions);
+                            }
+                        }
+                    }
+                    refused => Ok(refused),
+                };
+                actions.push(Action::Replied { id, result: answer });
             }
             (Purpose::Keys, _) => {
                 let told = match reply {

@@ -18,10 +18,12 @@ mod backoff;
 mod by_content;
 mod channels;
 mod fresh;
+mod history;
 mod identity;
 mod live;
 mod refusal;
 mod requests;
+mod search;
 mod senders;
 mod streams;
 #[cfg(test)]
@@ -41,6 +43,7 @@ pub use self::requests::{RequestError, RequestId};
 use self::backoff::{Backoff, Jitter};
 use self::channels::Channels;
 use self::fresh::Fresh;
+use self::history::Bookmark;
 use self::identity::{Identity, Superseded};
 use self::live::Live;
 use self::requests::{Purpose, Requests};
@@ -81,6 +84,7 @@ pub struct Link {
     requests: Requests,
     channels: Channels,
     senders: Senders,
+    bookmark: Bookmark,
     server_id: Option<String>,
     /// The application knows that there is no session, and why.
     reported_down: bool,
@@ -132,6 +136,7 @@ impl Link {
             yielding: Backoff::new(YIELD_FIRST, YIELD_LONGEST),
             requests: Requests::default(),
             senders: Senders::default(),
+            bookmark: Bookmark::default(),
             channels: Channels::new(version(config.newest), &config.seed),
             server_id: None,
             reported_down: false,

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::history::Reading;
 use super::streams::Asked;
 use crate::name::ChannelName;
 use crate::protocol::Command;
@@ -62,10 +63,24 @@ pub(super) enum Purpose {
     Read { channel: ChannelName, generation: u64 },
     /// About a stream of version 2.
     Stream(Asked),
+    /// A page by time that the application asked for.
+    History(Reading),
     /// The keys of a sender's machines.
     Keys,
     /// A sign of life, or what needs no answer.
     Ping,
+}
+
+impl Purpose {
+    /// The request of the application that it is for, and its deadline.
+    fn application(&self) -> Option<(RequestId, Option<Monotonic>)> {
+        match self {
+            Self::Application { id, deadline } | Self::History(Reading { id, deadline, .. }) => {
+                Some((*id, *deadline))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +136,7 @@ impl Requests {
     /// A request goes out now, under this number.
     pub(super) fn sent(&mut self, purpose: Purpose, command: &Command, now: Monotonic) -> RequestNumber {
         let size = size(command);
-        if let Purpose::Application { id, deadline } = purpose {
+        if let Some((id, deadline)) = purpose.application() {
             self.count += 1;
             self.bytes += size;
             self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
@@ -174,7 +189,7 @@ impl Requests {
                 continue;
             }
             self.close(&sent.purpose, sent.size);
-            if let Purpose::Application { id, .. } = sent.purpose {
+            if let Some((id, _)) = sent.purpose.application() {
                 fail(id);
             }
         }
@@ -204,8 +219,8 @@ impl Requests {
                 fail(id, if waiting.sent { RequestError::TimedOut } else { RequestError::NotConnected });
                 continue;
             }
-            let late = Purpose::Application { id, deadline: Some(deadline) };
-            if let Some(sent) = self.unanswered.values_mut().find(|sent| sent.purpose == late) {
+            let late = Some((id, Some(deadline)));
+            if let Some(sent) = self.unanswered.values_mut().find(|sent| sent.purpose.application() == late) {
                 sent.purpose = Purpose::Expired;
                 fail(id, RequestError::TimedOut);
             }
@@ -224,7 +239,7 @@ impl Requests {
 
     fn close(&mut self, purpose: &Purpose, size: usize) {
         match purpose {
-            Purpose::Application { id, deadline } => {
+            Purpose::Application { id, deadline } | Purpose::History(Reading { id, deadline, .. }) => {
                 self.free(size);
                 if let Some(deadline) = deadline {
                     self.deadlines.remove(&(*deadline, *id));

@@ -5,6 +5,7 @@ use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::record::ChannelId;
 use conclave_core::stream::{EndReason, ReceiptState, StreamCommand, StreamRef, StreamReply};
+use conclave_core::time::UnixMillis;
 use conclave_core::wire::v1::{AdminOp, Visibility};
 
 use super::links::{caught_up, text_of, texts, until};
@@ -20,6 +21,7 @@ pub(super) fn tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
         a_reported_position_is_in_the_receipts,
         a_link_is_told_that_it_was_kicked,
         a_renamed_channel_is_followed_on,
+        history_is_read_by_time,
     ]
 }
 
@@ -172,4 +174,32 @@ fn a_renamed_channel_is_followed_on<S: ServerShell, C: ClientShell>() {
     assert_eq!((&*from, &*to), ("c", "d"));
     ann.post("d", "text");
     assert_eq!(texts(&link, 1), ["text"]);
+}
+
+fn history_is_read_by_time<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let mut ann = world.register("ann");
+    ann.create("c", Visibility::Public);
+    let link = C::open(world.address(), key("ann"), "link");
+    link.join("c", JoinFrom::Live);
+    caught_up(&link);
+    for nth in 0..600 {
+        ann.post("c", &nth.to_string());
+    }
+    let mut since = UnixMillis(0);
+    let mut read = Vec::new();
+    loop {
+        link.ask(1, Command::ReadSince { channel: "c".parse().unwrap(), since });
+        let Reply::History { messages, .. } = reply(&link) else { panic!("no history") };
+        let Some(last) = messages.last() else { break };
+        since = last.ts;
+        read.extend(messages.into_iter().map(|message| (message.ts, text_of(&message.payload))));
+    }
+    let expected: Vec<String> = (0..600).map(|nth| nth.to_string()).collect();
+    assert_eq!(read.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>(), expected);
+    // From the middle, which no page before has ended at.
+    let (middle, _) = read[333];
+    link.ask(2, Command::ReadSince { channel: "c".parse().unwrap(), since: middle });
+    let Reply::History { messages, .. } = reply(&link) else { panic!("no history") };
+    assert_eq!(messages.first().map(|message| text_of(&message.payload)), Some("334".into()));
 }

@@ -231,7 +231,7 @@ impl Subscriptions {
         }
         subscription.wait.reset();
         self.touch(&name, here.now.mono);
-        here.actions.push(Action::Joined { channel: name, stream: None });
+        here.actions.push(Action::Joined { channel: name, position: None });
     }
 
     pub(in crate::link) fn join_refused(

@@ -2,15 +2,14 @@
 //! a drop the link subscribes from there, and the server sends the rest.
 
 mod report;
-mod search;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::report::Report;
-use self::search::{Found, Search};
 use super::backoff::Backoff;
+use super::search::{Found, Search};
 use super::{Action, Context, JoinFrom, Loss, Place, Proof};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Refusal, Stamped, Token};
@@ -100,9 +99,10 @@ impl Streams {
         self.followed.get(name).is_some_and(|stream| stream.joined)
     }
 
-    /// The number of a followed channel, once the server has told it; `None` if it is not followed.
-    pub(super) fn number(&self, name: &ChannelName) -> Option<Option<ChannelId>> {
-        self.followed.get(name).map(|stream| stream.place.map(|(number, _)| number))
+    /// The number of a followed channel and the position there, once the server has told it; `None` if it is not
+    /// followed.
+    pub(super) fn place(&self, name: &ChannelName) -> Option<Option<(ChannelId, u64)>> {
+        self.followed.get(name).map(|stream| stream.place)
     }
 
     /// What is followed, for a connection that does not speak of streams.
@@ -121,8 +121,7 @@ impl Streams {
     ) {
         if let Some(stream) = self.followed.get_mut(&name) {
             if stream.state == State::On {
-                let stream = stream.place.map(|(number, _)| number);
-                actions.push(Action::Joined { channel: name, stream });
+                actions.push(Action::Joined { channel: name, position: stream.place });
             } else if token.is_some() {
                 stream.token = token;
                 stream.unasked = true;
@@ -248,7 +247,8 @@ impl Streams {
                     if self.names.insert(number, name.clone()).is_some_and(|other| other != name) {
                         return Err(Violation("two channels with one number"));
                     }
-                    here.actions.push(Action::Joined { channel: name.clone(), stream: Some(number) });
+                    let position = stream.place;
+                    here.actions.push(Action::Joined { channel: name.clone(), position });
                 }
             }
             (What::Subscribe, Err(reason)) => lost = stream.refused(&name, reason, here),

@@ -1,6 +1,6 @@
 //! Where in a stream a time lies: a binary search by pages of one message, since stamps never go back in a stream.
 
-use super::Violation;
+use super::streams::Violation;
 use crate::record::ChannelId;
 use crate::time::UnixMillis;
 
