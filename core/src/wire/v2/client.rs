@@ -1,6 +1,6 @@
 //! The client's side of a connection of version 2.
 
-mod decode;
+pub(super) mod decode;
 mod encode;
 
 use alloc::boxed::Box;

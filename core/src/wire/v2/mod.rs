@@ -9,6 +9,7 @@ pub mod edge;
 pub mod encoding;
 pub mod handshake;
 pub mod json;
+pub mod kept;
 pub mod signature;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]

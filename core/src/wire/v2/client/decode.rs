@@ -134,7 +134,7 @@ fn messages(deliveries: Vec<pb::Delivery>) -> Option<Vec<Stamped>> {
     deliveries.into_iter().map(message).collect()
 }
 
-fn message(delivery: pb::Delivery) -> Option<Stamped> {
+pub(in crate::wire::v2) fn message(delivery: pb::Delivery) -> Option<Stamped> {
     let from = delivery.from?;
     let sender = from.user_id.checked_sub(1).zip(from.machine_id.checked_sub(1));
     let signed = match (&delivery.message_id[..], &delivery.signature[..]) {
