@@ -85,6 +85,16 @@ fn open_new(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Options to open or create a file that its owner alone may read.
+#[cfg(any(feature = "journal", feature = "state"))]
+pub(crate) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
 /// Makes what was created, renamed or removed in `dir` durable, where a directory can be synced.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]

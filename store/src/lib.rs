@@ -6,3 +6,7 @@ mod durable;
 #[cfg(feature = "journal")]
 pub mod journal;
 pub mod keystore;
+#[cfg(feature = "state")]
+pub mod state;
+#[cfg(any(feature = "journal", feature = "state"))]
+mod transaction;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Error};
 
 use super::apply::{Applied, Applier};
 use super::message;
-use super::transaction::{in_savepoint, in_transaction};
+use crate::transaction::{in_savepoint, in_transaction};
 
 /// A batch of records and its number.
 pub(super) struct Batch {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::error::OpenError;
-use crate::durable;
+use crate::durable::{self, private_file};
 
 const LOCK: &str = "conclave.lock";
 
@@ -205,16 +205,7 @@ pub(super) fn random_id() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Options to open or create a file that its owner alone may read.
-pub(super) fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
-/// The same, and a symbolic link is not followed.
+/// [`private_file`], and a symbolic link is not followed.
 pub(super) fn private_file_itself() -> OpenOptions {
     let mut options = private_file();
     #[cfg(unix)]

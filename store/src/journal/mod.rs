@@ -26,7 +26,6 @@ mod queue;
 mod reader;
 mod readers;
 mod schema;
-mod transaction;
 mod writer;
 
 pub use crate::backend::{CommitStats, Event, Request, StoreError};

@@ -6,8 +6,8 @@ use conclave_core::record::ChannelId;
 use conclave_core::time::UnixMillis;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
-use super::transaction::in_transaction;
 use super::{Options, int, locate, schema};
+use crate::transaction::in_transaction;
 
 /// What one step may remove and look at, so that it takes about a millisecond. Rows of one
 /// channel lie far from each other, each on a page of its own.

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use super::Options;
 use super::error::OpenError;
-use super::home::{private_file, random_id};
+use super::home::random_id;
+use crate::durable::private_file;
 
 /// In the file's header: `conc`.
 const APPLICATION_ID: i64 = 0x636f_6e63;

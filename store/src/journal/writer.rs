@@ -16,9 +16,9 @@ use super::error::OpenError;
 use super::group::{self, Batch, Done, Outcome};
 use super::purge::{Purge, Step};
 use super::queue::Queue;
-use super::transaction::in_transaction;
 use super::{Options, schema};
 use crate::backend::{CommitStats, Event, EventSink, StoreError};
+use crate::transaction::in_transaction;
 
 /// Past so many records a transaction is committed even if more wait: nobody waits for ever.
 const GROUP: usize = 4096;

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Error};
 
 /// Runs `work` in a transaction that is gone without a trace if it fails.
-pub(super) fn in_transaction<T, E: From<Error>>(
+pub(crate) fn in_transaction<T, E: From<Error>>(
     connection: &Connection,
     work: impl FnOnce(&Connection) -> Result<T, E>,
 ) -> Result<T, E> {
@@ -17,7 +17,8 @@ pub(super) fn in_transaction<T, E: From<Error>>(
 }
 
 /// Runs `work` inside a transaction so that, if it fails, what it did is undone and the transaction goes on.
-pub(super) fn in_savepoint<T, E: From<Error>>(
+#[cfg(feature = "journal")]
+pub(crate) fn in_savepoint<T, E: From<Error>>(
     connection: &Connection,
     work: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
