@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::record::UserId;
+
 /// What a body says, borrowed from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum View<'a> {
@@ -59,6 +61,62 @@ pub fn view(body: &[u8]) -> Result<View<'_>, NotABody> {
     Ok(View::Sealed { ciphertext, key_id: key_id.filter(|id| !id.is_empty()) })
 }
 
+/// What a readable message says beside its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Context {
+    /// The message of the same stream that this one answers.
+    pub reply_to: Option<u64>,
+    /// Who is meant.
+    pub mentions: Vec<UserId>,
+}
+
+/// Users that are read from one body.
+const MAX_MENTIONS: usize = 64;
+
+/// Reads what a body says beside its text. Nothing, for a ciphertext and for what is no body.
+pub fn context(body: &[u8]) -> Context {
+    let mut context = Context::default();
+    let content = fields(body).filter_map(Result::ok).fold(None, |found, field| match field {
+        (1, Value::Bytes(content)) => Some(content),
+        (2, Value::Bytes(_)) => None,
+        _ => found,
+    });
+    for field in fields(content.unwrap_or_default()).map_while(Result::ok) {
+        match field {
+            (3, Value::Number(seq)) => context.reply_to = Some(seq).filter(|seq| *seq != 0),
+            (4, Value::Number(user)) => mention(&mut context, user),
+            (4, Value::Bytes(mut packed)) => {
+                while let Ok(user) = varint(&mut packed) {
+                    mention(&mut context, user);
+                }
+            }
+            _ => {}
+        }
+    }
+    context
+}
+
+fn mention(context: &mut Context, user: u64) {
+    if let Some(user) = user.checked_sub(1)
+        && context.mentions.len() < MAX_MENTIONS
+    {
+        context.mentions.push(UserId(user));
+    }
+}
+
+/// The body of a text and what is said beside it.
+pub fn of_content(text: &str, context: &Context) -> Bytes {
+    let mut content = Vec::with_capacity(text.len() + 32);
+    put_bytes(&mut content, 2, text.as_bytes());
+    put_number(&mut content, 3, context.reply_to.unwrap_or_default());
+    let mut mentions = Vec::new();
+    context.mentions.iter().for_each(|user| put_varint(&mut mentions, user.0.saturating_add(1)));
+    put_bytes(&mut content, 4, &mentions);
+    let mut body = Vec::with_capacity(content.len() + 8);
+    put_message(&mut body, 1, &content);
+    body.into()
+}
+
 /// The body of a plain text.
 pub fn of_text(text: &str) -> Bytes {
     let mut content = Vec::with_capacity(text.len() + 8);
@@ -80,6 +138,7 @@ pub fn of_ciphertext(ciphertext: &[u8], key_id: Option<&str>) -> Bytes {
 
 enum Value<'a> {
     Bytes(&'a [u8]),
+    Number(u64),
     Other,
 }
 
@@ -108,10 +167,7 @@ fn field<'a>(rest: &mut &'a [u8]) -> Result<(u64, Value<'a>), NotABody> {
         Ok(skipped)
     };
     let value = match tag & 7 {
-        0 => {
-            varint(rest)?;
-            Value::Other
-        }
+        0 => Value::Number(varint(rest)?),
         1 => skip(8).map(|_| Value::Other)?,
         5 => skip(4).map(|_| Value::Other)?,
         2 => {
@@ -191,10 +247,23 @@ mod tests {
             text in any::<String>(),
             media_type in any::<String>(),
             mentions in proptest::collection::vec(any::<u64>(), 0..5),
+            reply_to in any::<u64>(),
         ) {
-            let content = Content { media_type, text: text.clone(), mentions, ..Content::default() };
+            let content = Content {
+                media_type,
+                text: text.clone(),
+                mentions: mentions.clone(),
+                reply_to,
+                ..Content::default()
+            };
             let bytes = Body { kind: Some(body::Kind::Content(content)) }.encode_to_vec();
             prop_assert!(view(&bytes) == Ok(View::Text(&text)));
+            let read = context(&bytes);
+            let expected: Vec<UserId> =
+                mentions.iter().filter_map(|user| user.checked_sub(1)).map(UserId).collect();
+            prop_assert_eq!(&read.mentions, &expected);
+            prop_assert_eq!(read.reply_to, Some(reply_to).filter(|seq| *seq != 0));
+            prop_assert_eq!(context(&of_content(&text, &read)), read);
             let plain = Content { text: text.clone(), ..Content::default() };
             let expected = Body { kind: Some(body::Kind::Content(plain)) }.encode_to_vec();
             prop_assert_eq!(&of_text(&text)[..], &expected[..]);

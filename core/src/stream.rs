@@ -244,6 +244,18 @@ pub enum ReceiptState {
     Acknowledged,
 }
 
+impl ReceiptState {
+    /// Its word, as it is shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Delivered => "delivered",
+            Self::Seen => "seen",
+            Self::Acknowledged => "acknowledged",
+        }
+    }
+}
+
 /// A machine's key, for those who check signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MachineKey {

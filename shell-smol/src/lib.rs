@@ -26,11 +26,11 @@ pub use snippet::{Client, UnknownClient, print_config};
 /// What a bridge is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The directory of `key` and `config.toml`.
+    /// The directory of `key`, `config.toml` and `state.db`.
     pub dir: PathBuf,
     /// The servers; none: all that are configured.
     pub servers: Vec<ServerUrl>,
-    /// The session's handle; none: made of the working directory's name, and changed when it is in use.
+    /// The session's handle; none: the working directory's, made of its name at first, and changed when it is in use.
     pub handle: Option<Handle>,
     /// Who may answer permission prompts; none: those configured.
     pub approvers: Vec<Approver>,

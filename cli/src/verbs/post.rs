@@ -256,7 +256,7 @@ pub(super) fn receipts(receipts: Receipts, context: &Context) -> Result<(), Fail
         for receipt in &readers {
             let news = (receipt.state, receipt.word.clone());
             if shown.insert(receipt.reader.clone(), news.clone()) != Some(news) {
-                let said = format!("{} {}", receipt.reader, name(receipt.state));
+                let said = format!("{} {}", receipt.reader, receipt.state.as_str());
                 context.output.result(line(&said), item(receipt))?;
             }
         }
@@ -269,19 +269,10 @@ pub(super) fn receipts(receipts: Receipts, context: &Context) -> Result<(), Fail
 fn item(receipt: &Receipt) -> Value {
     json!({
         "reader": receipt.reader.to_string(),
-        "state": name(receipt.state),
+        "state": receipt.state.as_str(),
         "at": receipt.at.map(UnixMillis::rfc3339),
         "word": receipt.word.as_ref().map(|word| word.0.as_str()),
     })
-}
-
-fn name(state: ReceiptState) -> &'static str {
-    match state {
-        ReceiptState::Stored => "stored",
-        ReceiptState::Delivered => "delivered",
-        ReceiptState::Seen => "seen",
-        ReceiptState::Acknowledged => "acknowledged",
-    }
 }
 
 #[cfg(test)]

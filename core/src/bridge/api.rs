@@ -10,11 +10,12 @@ use super::guard::Budget;
 use super::levels::Permissions;
 use super::server::Server;
 use super::tool_call::{CallId, Outcome, ToolCall};
-use crate::link::{RequestError, RequestId};
+use crate::link::{Place, Proof, RequestError, RequestId};
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Command, Reply};
+use crate::protocol::{Command, Reply, Stamped};
+use crate::record::ChannelId;
 use crate::time::UnixMillis;
 
 /// Names a question to the human.
@@ -107,6 +108,22 @@ pub enum Action {
         /// What.
         command: Command,
     },
+    /// Everything in this stream up to here was put before the agent.
+    Seen {
+        /// On which server.
+        server: Server,
+        /// The stream.
+        stream: ChannelId,
+        /// The last message.
+        seq: u64,
+    },
+    /// Hand in kept messages that the agent has not seen: [`LinkEvent::Unread`].
+    LoadUnread {
+        /// On which server.
+        server: Server,
+        /// Of which stream.
+        stream: ChannelId,
+    },
     /// Answer a tool call.
     Answer {
         /// The call.
@@ -197,6 +214,40 @@ pub enum LinkEvent {
         at: Option<UnixMillis>,
         /// What it says.
         payload: Payload,
+        /// Where it lies, by version 2.
+        place: Option<Place>,
+    },
+    /// A channel is followed, from now on or since an earlier run.
+    Followed {
+        /// Its name.
+        channel: ChannelName,
+        /// Its stream.
+        stream: ChannelId,
+        /// Whether unread messages of it are kept.
+        unread: bool,
+    },
+    /// Kept messages, as [`Action::LoadUnread`] asked for them: oldest first, with what their signatures prove.
+    Unread {
+        /// Their stream.
+        stream: ChannelId,
+        /// The messages.
+        messages: Vec<(Stamped, Proof)>,
+        /// Whether more of them are kept.
+        more: bool,
+    },
+    /// A followed channel has another name.
+    ChannelRenamed {
+        /// Its stream.
+        stream: ChannelId,
+        /// What it was called.
+        from: ChannelName,
+        /// What it is called now.
+        to: ChannelName,
+    },
+    /// Readers of a watched stream came further.
+    ReceiptsMoved {
+        /// The stream.
+        stream: ChannelId,
     },
     /// The answer to a request.
     Reply {

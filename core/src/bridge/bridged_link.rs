@@ -78,16 +78,14 @@ impl BridgedLink {
             // The link's driver carries these out.
             Action::Dial(_) | Action::Send(_) | Action::Hangup => return,
             // The bridge has no use for it.
-            Action::CaughtUp { .. }
-            | Action::Passed { .. }
-            | Action::ReceiptsMoved { .. }
-            | Action::SenderKey { .. } => return,
-            Action::Deliver { channel, from, payload, ts, .. } => {
-                LinkEvent::Message { channel: Some(channel), from, at: ts, payload }
+            Action::CaughtUp { .. } | Action::Passed { .. } | Action::SenderKey { .. } => return,
+            Action::Deliver { channel, from, payload, ts, place } => {
+                LinkEvent::Message { channel: Some(channel), from, at: ts, payload, place }
             }
             Action::Whispered { from, payload } => {
-                LinkEvent::Message { channel: None, from, at: None, payload }
+                LinkEvent::Message { channel: None, from, at: None, payload, place: None }
             }
+            Action::ReceiptsMoved { stream, .. } => LinkEvent::ReceiptsMoved { stream },
             Action::Replied { id, result } => LinkEvent::Reply { id, result },
             Action::Up { path, admin, .. } => LinkEvent::Up { path, admin },
             Action::Down(why) => {
@@ -103,7 +101,11 @@ impl BridgedLink {
                 LinkEvent::Disabled { why }
             }
             Action::Role { admin } => LinkEvent::Role { admin },
-            Action::Joined { channel, .. } => {
+            Action::Joined { channel, position } => {
+                if let Some((stream, _)) = position {
+                    let channel = channel.clone();
+                    steps.push(Step::Event(LinkEvent::Followed { channel, stream, unread: false }));
+                }
                 return self.answer_joins(&channel, &Ok(Reply::Joined(channel.clone())), steps);
             }
             Action::Deferred { channel, reason } => return self.deferred(link, channel, reason, steps),
@@ -116,9 +118,7 @@ impl BridgedLink {
                 };
                 return self.answer_joins(&channel, &result, steps);
             }
-            Action::ChannelRenamed { from, to, .. } => LinkEvent::Trouble {
-                text: format!("#{from} is called #{to} from now on; it is the same channel."),
-            },
+            Action::ChannelRenamed { stream, from, to } => LinkEvent::ChannelRenamed { stream, from, to },
             Action::Stray { channel } => LinkEvent::Trouble {
                 text: format!(
                     "Messages come for #{channel}, which was not joined under that name: it may have been renamed. Join it \

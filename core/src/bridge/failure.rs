@@ -99,6 +99,12 @@ pub enum Failure {
     /// The channel is not joined.
     #[error("This session is not on #{0}. Use join_channel first")]
     NotJoined(ChannelName),
+    /// Nothing was seen in the channel yet, so there is nothing to go on from.
+    #[error("This session has not seen anything on #{0} yet: say since when, for example since=1d")]
+    SinceWhen(ChannelName),
+    /// The server does not tell who has a message.
+    #[error("{0} does not tell who has read what: it speaks version 1. Leave `wait_for` out")]
+    NoReceipts(Server),
     /// The user is no admin there.
     #[error("Your user is no admin of {0}; this takes one")]
     NotAdmin(Server),

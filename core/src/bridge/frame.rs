@@ -4,10 +4,12 @@
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
+use core::fmt::Write as _;
 
 use super::levels::{Level, advice};
 use super::server::Server;
-use crate::body::View;
+use crate::body::{self, View};
+use crate::link::{self, Proof};
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::text::visible;
@@ -57,6 +59,48 @@ pub enum Place<'a> {
     Whisper,
 }
 
+/// What version 2 tells of a message beside its sender and text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Its number in its channel; 0 where it is not known.
+    pub seq: u64,
+    /// What its signature proves, where that is known.
+    pub proof: Option<Proof>,
+    /// The message there that it answers.
+    pub reply_to: Option<u64>,
+    /// Whether its sender asks for an acknowledgement.
+    pub acknowledge: bool,
+}
+
+impl About {
+    /// What is known of a message that lies there.
+    pub fn of(place: &link::Place, payload: &Payload) -> Self {
+        let reply_to = match payload {
+            Payload::Body(body) => body::context(body).reply_to,
+            _ => None,
+        };
+        let acknowledge = place.origin.signed.as_ref().is_some_and(|signed| signed.acknowledge);
+        Self { seq: place.seq, proof: Some(place.proof), reply_to, acknowledge }
+    }
+
+    fn attributes(self) -> String {
+        let mut text = String::new();
+        if self.seq != 0 {
+            let _ = write!(text, " seq=\"{}\"", self.seq);
+        }
+        if let Some(proof) = self.proof {
+            let _ = write!(text, " signature=\"{}\"", proof.as_str());
+        }
+        if let Some(seq) = self.reply_to {
+            let _ = write!(text, " reply_to=\"{seq}\"");
+        }
+        if self.acknowledge {
+            text.push_str(" acknowledge=\"please\"");
+        }
+        text
+    }
+}
+
 /// One message as the agent reads it.
 pub struct Framed<'a> {
     /// Where it came from.
@@ -67,6 +111,8 @@ pub struct Framed<'a> {
     pub from: &'a SessionPath,
     /// When the server took it, where that is known.
     pub at: Option<UnixMillis>,
+    /// What else is known of it.
+    pub about: About,
     /// Its text, or a part of it, as it came.
     pub text: &'a str,
     /// What stands before and after the part, in bytes.
@@ -89,9 +135,10 @@ impl Framed<'_> {
             }
         };
         format!(
-            "<message from=\"{}\" {place} server=\"{}\"{at}{part}>\n{}\n</message>",
+            "<message from=\"{}\" {place} server=\"{}\"{at}{}{part}>\n{}\n</message>",
             escape(&format!("{}", self.from)),
             escape(self.server.as_str()),
+            self.about.attributes(),
             escape(self.text),
         )
     }
@@ -119,7 +166,16 @@ mod tests {
     fn framed(text: &str) -> String {
         let from = SessionPath::new("eve", "m\"<x>", "s").unwrap();
         let place = Place::Channel("o\">ps");
-        Framed { server: &Server::new("wss://a"), place, from: &from, at: None, text, around: (0, 0) }.tag()
+        Framed {
+            server: &Server::new("wss://a"),
+            place,
+            from: &from,
+            at: None,
+            about: About::default(),
+            text,
+            around: (0, 0),
+        }
+        .tag()
     }
 
     #[test]

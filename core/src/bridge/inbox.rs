@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use super::frame;
 use super::server::Server;
+use crate::link::Place;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::payload::Payload;
 use crate::time::UnixMillis;
@@ -36,6 +37,8 @@ pub struct Message {
     pub at: Option<UnixMillis>,
     /// What it says.
     pub payload: Payload,
+    /// Where it lies, by version 2.
+    pub place: Option<Place>,
 }
 
 /// Something that the bridge tells its agent.
@@ -59,7 +62,7 @@ pub enum Source {
 }
 
 impl Entry {
-    fn source(&self) -> Source {
+    pub(super) fn source(&self) -> Source {
         match self {
             Self::Notice(_) => Source::Notices,
             Self::Message(message) => match &message.channel {
@@ -165,6 +168,18 @@ impl Inbox {
     /// The bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many entries of a source are unread.
+    pub(super) fn count_of(&self, source: &Source) -> usize {
+        self.sources.get(source).map_or(0, |(_, queue)| queue.len())
+    }
+
+    /// Whether an entry fits without another one being given up, and without its source taking more than a quarter. One
+    /// entry of a source always fits.
+    pub(super) fn has_room(&self, entry: &Entry) -> bool {
+        let (size, held) = (entry.size(), self.sources.get(&entry.source()).map_or(0, |(bytes, _)| *bytes));
+        held == 0 || (self.bytes + size <= self.limit && held + size <= self.limit / 4)
     }
 
     /// The unread entries, oldest first.
@@ -292,6 +307,7 @@ mod tests {
             from: SessionPath::new(user, "m", "s").unwrap(),
             at: None,
             payload: Payload::Plain(String::from(text)),
+            place: None,
         })
     }
 

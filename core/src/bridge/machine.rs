@@ -4,8 +4,10 @@ mod approvals;
 mod calls;
 mod links;
 mod pushes;
+mod receipts;
 mod replies;
 mod state;
+mod streams;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -13,7 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use self::state::{HeldCall, LinkState, Pending, Question, Waiter};
+use self::state::{HeldCall, LinkState, Pending, Question, Shown, Waiter, Watch};
 use super::api::{Action, Config, Input, QuestionId, Settings};
 use super::card::{Approver, Cards};
 use super::failure::Failure;
@@ -43,6 +45,8 @@ pub struct Bridge {
     guard: Guard,
     cards: Cards,
     waiters: Vec<Waiter>,
+    shown: Vec<Shown>,
+    watches: Vec<Watch>,
     held: Vec<HeldCall>,
     questions: BTreeMap<QuestionId, Question>,
     /// What the human declined, and until when it is not asked again.
@@ -86,6 +90,8 @@ impl Bridge {
             guard: Guard::new(config.budget),
             cards: Cards::default(),
             waiters: Vec::new(),
+            shown: Vec::new(),
+            watches: Vec::new(),
             held: Vec::new(),
             questions: BTreeMap::new(),
             declined: BTreeMap::new(),
@@ -129,6 +135,7 @@ impl Bridge {
             }
             Input::Tick => {}
         }
+        self.load_unread(actions);
         self.serve_waiters(now, actions);
         if self.ready && self.offered() != offered {
             actions.push(Action::ToolsChanged);
@@ -140,7 +147,10 @@ impl Bridge {
         let waiters = self.waiters.iter().map(|waiter| waiter.until.min(waiter.progress));
         let questions = self.questions.values().map(|question| question.until);
         let held = self.held.iter().map(|held| held.until);
-        waiters.chain(questions).chain(held).chain(self.cards.next_expiry()).min()
+        let shown = self.shown.iter().map(|shown| shown.until);
+        let watches = self.watches.iter().map(|watch| watch.until);
+        let calls = waiters.chain(questions).chain(held).chain(shown).chain(watches);
+        calls.chain(self.cards.next_expiry()).min()
     }
 
     /// The tools that are offered now, in the order of [`TOOLS`].
@@ -194,13 +204,15 @@ impl Bridge {
             actions.push(Action::Withdraw { question });
             self.answered(now, question, false, actions);
         }
+        self.confirm_shown(now, actions);
+        self.end_watches(now, actions);
         self.release(now, None, actions);
     }
 
     fn serve_waiters(&mut self, now: Now, actions: &mut Vec<Action>) {
         while !self.waiters.is_empty() && !self.inbox.is_empty() {
             let call = self.waiters.remove(0).call;
-            self.read(call, PAGE_ENTRIES, actions);
+            self.read(now, call, PAGE_ENTRIES, actions);
         }
         let mut waiters = core::mem::take(&mut self.waiters);
         waiters.retain_mut(|waiter| {
@@ -223,7 +235,9 @@ impl Bridge {
         if self.ready {
             actions.push(Action::Push(self.push(&entry)));
         }
-        self.inbox.push(entry);
+        if self.takes(&entry) {
+            self.inbox.push(entry);
+        }
     }
 
     fn notify(&mut self, server: &Server, text: String, actions: &mut Vec<Action>) {

@@ -2,12 +2,15 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use super::frame::{Framed, Place, beginning, body, escape, preamble};
+use super::frame::{About, Framed, Place, beginning, body, escape, preamble};
 use super::inbox::{Entry, Message, Page, Source};
 use super::levels::{Level, advice};
 use super::tool_call::{Outcome, Status};
+use crate::stream::{Receipt, ReceiptState};
+use crate::text::one_line;
 
 impl Outcome {
     /// The outcome as text: what others wrote stands framed and escaped in it.
@@ -28,7 +31,26 @@ impl Outcome {
             Self::Left { server, channel } => {
                 format!("This session has left #{} on {}.", escape(channel.as_str()), escape(server.as_str()))
             }
-            Self::Sent { to, .. } => format!("Sent to {}.", escape(to)),
+            Self::Sent { to, stored: None, .. } => format!("Sent to {}.", escape(to)),
+            Self::Sent { to, stored: Some(stored), waited, .. } => {
+                let mut text = format!("Sent to {} as message {}.", escape(to), stored.seq);
+                if let Some((wanted, readers)) = waited {
+                    text.push_str(&waited_for(*wanted, readers));
+                }
+                text
+            }
+            Self::Receipts { readers, .. } if readers.is_empty() => {
+                String::from("Nobody else on this channel tells how far they have read.")
+            }
+            Self::Receipts { readers, .. } => lines(readers, |reader| {
+                let word = reader.word.as_ref().filter(|word| !word.is_empty());
+                let word = word.map(|word| format!(", says: {}", escape(&one_line(word, 256))));
+                let (path, state) = (reader.reader.to_string(), reader.state.as_str());
+                format!("{}: {state}{}", escape(&path), word.unwrap_or_default())
+            }),
+            Self::Acknowledged { channel, seq, .. } => {
+                format!("Message {seq} on #{} is acknowledged.", escape(channel.as_str()))
+            }
             Self::Channels { server, channels } if channels.is_empty() => {
                 format!("There are no channels to be seen on {}.", escape(server.as_str()))
             }
@@ -55,6 +77,7 @@ impl Outcome {
                         place: Place::Channel(channel.as_str()),
                         from: &message.from,
                         at: Some(message.ts),
+                        about: About { seq: message.seq, ..About::default() },
                         text: shown,
                         around: (0, whole.len() - shown.len()),
                     };
@@ -81,7 +104,7 @@ impl Outcome {
                 format!("{} was told to {word} {id}.", escape(&to.to_string()))
             }
             Self::Status(status) => status_text(status),
-            Self::Done { what, .. } => format!("Done: {}.", escape(&crate::text::one_line(what, 500))),
+            Self::Done { what, .. } => format!("Done: {}.", escape(&one_line(what, 500))),
             Self::Users { users, .. } if users.is_empty() => String::from("Nobody."),
             Self::Users { users, .. } => lines(users, |user| escape(user.as_str()).into_owned()),
             Self::Invites { invites, .. } if invites.is_empty() => String::from("There are no invites."),
@@ -98,6 +121,30 @@ impl Outcome {
             }
         }
     }
+}
+
+/// Who has a message that was waited for, and who has not.
+fn waited_for(wanted: ReceiptState, readers: &[Receipt]) -> String {
+    if readers.is_empty() {
+        return String::from(" Nobody else on this channel tells how far they have read.");
+    }
+    let named = |has: bool| {
+        let paths: Vec<_> = readers
+            .iter()
+            .filter(|reader| (reader.state >= wanted) == has)
+            .map(|reader| String::from(escape(&reader.reader.to_string())))
+            .collect();
+        paths.join(", ")
+    };
+    let (has, missing, state) = (named(true), named(false), wanted.as_str());
+    let mut text = String::new();
+    if !has.is_empty() {
+        let _ = write!(text, " It is {state} by {has}.");
+    }
+    if !missing.is_empty() {
+        let _ = write!(text, " It is not {state} yet by {missing}; receipts tells when it is.");
+    }
+    text
 }
 
 impl Source {
@@ -126,7 +173,8 @@ fn read(page: &Page, levels: &[Option<Level>]) -> String {
     }
     let mut said = None;
     for (unread, level) in page.entries.iter().zip(levels) {
-        let Entry::Message(Message { server, channel, from, at, .. }) = &unread.entry else {
+        let Entry::Message(Message { server, channel, from, at, payload, place: lies }) = &unread.entry
+        else {
             let _ = writeln!(text, "Notice of the bridge: {}", escape(&unread.text()));
             continue;
         };
@@ -136,7 +184,9 @@ fn read(page: &Page, levels: &[Option<Level>]) -> String {
             said = Some(level);
         }
         let place = channel.as_ref().map_or(Place::Whisper, |channel| Place::Channel(channel.as_str()));
-        let framed = Framed { server, place, from, at: *at, text: &unread.text(), around: unread.around() };
+        let about = lies.as_ref().map(|lies| About::of(lies, payload)).unwrap_or_default();
+        let (text_of, around) = (&*unread.text(), unread.around());
+        let framed = Framed { server, place, from, at: *at, about, text: text_of, around };
         let _ = writeln!(text, "{}", framed.tag());
     }
     let _ = match page.remaining {

@@ -13,6 +13,8 @@ use super::server::Server;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::protocol::{Admin, ChannelInfo, InviteInfo, Stamped, Token};
+use crate::record::ChannelId;
+use crate::stream::{Receipt, ReceiptState};
 use crate::time::{Since, UnixMillis};
 
 /// Names one tool call, as the shell numbers them.
@@ -48,6 +50,30 @@ pub enum ToolCall {
         channel: ChannelName,
         /// What to post.
         text: Opaque<String>,
+        /// The message there that it answers.
+        reply_to: Option<u64>,
+        /// What to wait for, and how long.
+        wait: Option<(ReceiptState, Duration)>,
+    },
+    /// `receipts`.
+    Receipts {
+        /// On which server.
+        server: Option<String>,
+        /// The channel.
+        channel: ChannelName,
+        /// The message.
+        seq: u64,
+    },
+    /// `acknowledge`.
+    Acknowledge {
+        /// On which server.
+        server: Option<String>,
+        /// The channel.
+        channel: ChannelName,
+        /// The message.
+        seq: u64,
+        /// A word to its sender.
+        word: Opaque<String>,
     },
     /// `whisper`.
     Whisper {
@@ -118,6 +144,17 @@ pub enum ToolCall {
     },
 }
 
+/// Where a message that was sent lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its stream.
+    pub stream: ChannelId,
+    /// Its number there.
+    pub seq: u64,
+    /// When the server took it.
+    pub at: UnixMillis,
+}
+
 /// What a tool call came to. Names in it are exact; bodies are as they came, to be escaped where they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -145,6 +182,30 @@ pub enum Outcome {
         server: Server,
         /// Where to, as it is shown.
         to: String,
+        /// Where it lies, by version 2.
+        stored: Option<Stored>,
+        /// What was waited for, and how each reader stands to it.
+        waited: Option<(ReceiptState, Vec<Receipt>)>,
+    },
+    /// Who has a message.
+    Receipts {
+        /// On which server.
+        server: Server,
+        /// The channel.
+        channel: ChannelName,
+        /// The message.
+        seq: u64,
+        /// The readers that tell.
+        readers: Vec<Receipt>,
+    },
+    /// A message is acknowledged.
+    Acknowledged {
+        /// On which server.
+        server: Server,
+        /// The channel.
+        channel: ChannelName,
+        /// The message.
+        seq: u64,
     },
     /// The channels that the user may see.
     Channels {

@@ -89,6 +89,7 @@ const LEVELS: Kind = Kind::OneOf(&[
     Level::Converse.as_str(),
     Level::Act.as_str(),
 ]);
+const WAITS: Kind = Kind::OneOf(&["delivered", "seen", "acknowledged"]);
 const VISIBILITIES: Kind =
     Kind::OneOf(&[Visibility::Public.as_str(), Visibility::Unlisted.as_str(), Visibility::Private.as_str()]);
 
@@ -125,7 +126,7 @@ use Effect::{Adds, Decides, Destroys, Reads, Session};
 use Offered::{Admin, Always, Channel, Prompt, Whisper};
 
 /// All tools, in the order in which they are listed.
-pub static TOOLS: [Tool; 26] = [
+pub static TOOLS: [Tool; 28] = [
     eager(tool(
         "join_channel",
         "Join a channel",
@@ -153,9 +154,20 @@ pub static TOOLS: [Tool; 26] = [
         "Post to a channel",
         Adds,
         Channel,
-        &[SERVER, CHANNEL, need("text", Kind::Text, "what to post; at most 1 MB")],
+        &[
+            SERVER,
+            CHANNEL,
+            need("text", Kind::Text, "what to post; at most 1 MB"),
+            may(
+                "reply_to",
+                Kind::Number(1, u64::MAX >> 11),
+                "the `seq` of the message there that this answers",
+            ),
+            may("wait_for", WAITS, "wait until everyone who tells has it so far, and say who has"),
+            may("timeout_secs", Kind::Number(1, 3600), "how long to wait for that (30)"),
+        ],
         "Post a message to a joined channel whose level is converse or act. Everyone on it reads it. Success means \
-         that the server has stored it.",
+         that the server has stored it, for those who are away, too.",
     )),
     eager(tool(
         "whisper",
@@ -169,6 +181,27 @@ pub static TOOLS: [Tool; 26] = [
         ],
         "Send a message to exactly one live session. It is not stored, and fails when that session is not online.",
     )),
+    tool(
+        "receipts",
+        "Who has a message",
+        Reads,
+        Always,
+        &[SERVER, CHANNEL, need("seq", Kind::Number(1, u64::MAX >> 11), "the message's `seq`")],
+        "Show for each reader of a joined channel whether a message was delivered to it, seen, or acknowledged.",
+    ),
+    tool(
+        "acknowledge",
+        "Acknowledge a message",
+        Adds,
+        Channel,
+        &[
+            SERVER,
+            CHANNEL,
+            need("seq", Kind::Number(1, u64::MAX >> 11), "the message's `seq`"),
+            may("word", Kind::Text, "a word to its sender; at most 256 bytes"),
+        ],
+        "Tell the sender of a message that you took it on: for messages that ask for it, instead of a reply.",
+    ),
     tool(
         "list_channels",
         "List channels",

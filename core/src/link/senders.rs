@@ -10,8 +10,9 @@ use alloc::vec::Vec;
 use super::{Action, Proof};
 use crate::key::PublicKey;
 use crate::name::UserName;
-use crate::record::{MachineId, UserId};
-use crate::stream::MachineKey;
+use crate::payload::Payload;
+use crate::record::{ChannelId, MachineId, UserId};
+use crate::stream::{MachineKey, Signed};
 use crate::wire::v2::signature;
 
 /// Messages that wait for a key, at most. Those that would be more are handed on unchecked.
@@ -36,6 +37,25 @@ enum Judged {
     Known(Proof),
     /// Its sender's key must be asked for.
     Needs(UserName),
+}
+
+impl Proof {
+    /// What the signature of a message proves that lies in this server's stream, with its sender's key.
+    pub fn of(
+        signed: Option<&Signed>,
+        payload: &Payload,
+        (server, stream): (&PublicKey, ChannelId),
+        key: Option<&PublicKey>,
+    ) -> Self {
+        let Some(signed) = signed else { return Self::Unsigned };
+        let Some(key) = key else { return Self::Unchecked };
+        let body = payload.to_body();
+        if signature::verify(key, server, stream, &signed.id, &body, &signed.signature.0) {
+            Self::Verified
+        } else {
+            Self::Forged
+        }
+    }
 }
 
 impl Senders {
@@ -131,10 +151,7 @@ impl Senders {
         };
         match (self.keys.get(&sender), server) {
             (Some(key), Some(server)) => {
-                let body = payload.to_body();
-                let holds =
-                    signature::verify(key, server, place.stream, &signed.id, &body, &signed.signature.0);
-                Judged::Known(if holds { Proof::Verified } else { Proof::Forged })
+                Judged::Known(Proof::of(Some(signed), payload, (server, place.stream), Some(key)))
             }
             (Some(_), None) => Judged::Known(Proof::Unchecked),
             (None, _) if self.unknown.contains(&sender) => Judged::Known(Proof::Unchecked),

@@ -1,58 +1,111 @@
-//! The task of one link: requests of the bridge in, events for it out.
+//! The task of one link: words of the bridge in, events for it out. What arrives is kept before it is handed on.
 
 use conclave_core::bridge::{BridgedLink, LinkEvent, Server, Step};
-use conclave_core::link::{Action, DownReason, RequestId};
+use conclave_core::key::PublicKey;
+use conclave_core::link::{Action, DownReason, Input};
 use conclave_core::protocol::Command;
+use conclave_store::config::{Change, ConfigFile, Pin, ServerUrl};
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
 
+use super::kept::{Kept, Resumed};
 use crate::event::Event;
 use crate::link::LinkDriver;
+use crate::log;
+use crate::mcp::ToLink;
+
+/// Actions that are taken together: their messages are kept by one write.
+const BATCH: usize = 256;
+
+/// One link's task.
+pub(super) struct Task {
+    pub(super) server: Server,
+    pub(super) url: ServerUrl,
+    pub(super) kept: Kept,
+    /// Where the server's key is written down.
+    pub(super) pins: ConfigFile,
+    pub(super) events: Sender<Event>,
+}
 
 enum Next {
     Action(Action),
-    Request(RequestId, Command),
+    Word(ToLink),
     Over,
 }
 
-/// Runs a link until the bridge drops the sender of `requests`.
-pub(super) async fn run(
-    server: Server,
-    mut driver: LinkDriver,
-    requests: Receiver<(RequestId, Command)>,
-    events: Sender<Event>,
-) {
-    let mut bridged = BridgedLink::default();
-    let mut steps = Vec::new();
-    loop {
-        // Actions that are there already come first: requests depend on them.
-        let next = match driver.pending() {
-            Some(action) => Next::Action(action),
-            None => {
-                let request = async {
-                    requests.recv().await.map_or(Next::Over, |(id, command)| Next::Request(id, command))
-                };
-                let action = async { Next::Action(driver.next().await) };
-                request.or(action).await
-            }
-        };
-        match next {
-            Next::Action(action) => {
-                let action = with_advice(action, &mut driver);
-                bridged.action(driver.link(), action, &mut steps);
-            }
-            Next::Request(id, command) => {
-                let now = driver.now().mono;
-                bridged.request(now, driver.link(), driver.queued(), id, command, &mut steps);
-            }
-            Next::Over => return,
+impl Task {
+    /// Runs a link until the bridge drops the sender of `words`.
+    pub(super) async fn run(mut self, mut driver: LinkDriver, words: Receiver<ToLink>) {
+        let mut bridged = BridgedLink::default();
+        let (mut steps, mut inputs) = (Vec::new(), Vec::new());
+        for Resumed { channel, stream, unread } in self.kept.resume(&mut inputs) {
+            self.send(LinkEvent::Followed { channel, stream, unread }).await;
         }
-        for step in steps.drain(..) {
-            match step {
-                Step::Input(input) => driver.input(input),
-                Step::Event(event) => send(&events, &server, event).await,
+        inputs.drain(..).for_each(|input| driver.input(input));
+        loop {
+            // Actions that are there already come first: requests depend on them.
+            let next = match driver.pending() {
+                Some(action) => Next::Action(action),
+                None => {
+                    let word = async { words.recv().await.map_or(Next::Over, Next::Word) };
+                    let action = async { Next::Action(driver.next().await) };
+                    word.or(action).await
+                }
+            };
+            match next {
+                Next::Action(first) => {
+                    let mut actions = vec![with_advice(first, &mut driver)];
+                    while actions.len() < BATCH
+                        && let Some(action) = driver.pending()
+                    {
+                        actions.push(with_advice(action, &mut driver));
+                    }
+                    for action in self.kept.take(actions, driver.now().wall, &mut inputs) {
+                        if let Action::Up { server_key: Some(key), .. } = &action {
+                            self.pin(*key);
+                        }
+                        bridged.action(driver.link(), action, &mut steps);
+                    }
+                }
+                Next::Word(ToLink::Request(id, command)) => {
+                    if let Command::Leave { channel } = &command {
+                        self.kept.forget(channel);
+                    }
+                    let now = driver.now().mono;
+                    bridged.request(now, driver.link(), driver.queued(), id, command, &mut steps);
+                }
+                Next::Word(ToLink::Seen { stream, seq }) => self.kept.seen(stream, seq, &mut inputs),
+                Next::Word(ToLink::LoadUnread { stream }) => {
+                    let (messages, more) = self.kept.unread(stream);
+                    self.send(LinkEvent::Unread { stream, messages, more }).await;
+                }
+                Next::Over => return,
+            }
+            inputs.drain(..).for_each(|input: Input<'static>| driver.input(input));
+            for step in steps.drain(..) {
+                match step {
+                    Step::Input(input) => driver.input(input),
+                    Step::Event(event) => self.send(event).await,
+                }
             }
         }
+    }
+
+    /// Writes the server's key down at first contact.
+    fn pin(&self, server_key: PublicKey) {
+        let Ok(config) = self.pins.load() else { return };
+        if config.server(&self.url).is_none() || config.pin(&self.url).is_some() {
+            return;
+        }
+        let pin = Change::SetPin(self.url.clone(), Pin { server_key, derived: false });
+        if let Err(error) = self.pins.change(&[pin]) {
+            log(&format!("the key of {} is not written down: {error}", self.url));
+        }
+    }
+
+    async fn send(&self, event: LinkEvent) {
+        // The receiver is gone when the bridge ends.
+        let _ = self.events.send(Event::Link(self.server.clone(), event)).await;
     }
 }
 
@@ -64,9 +117,4 @@ fn with_advice(action: Action, driver: &mut LinkDriver) -> Action {
         }
         (action, _) => action,
     }
-}
-
-async fn send(events: &Sender<Event>, server: &Server, event: LinkEvent) {
-    // The receiver is gone when the bridge ends.
-    let _ = events.send(Event::Link(server.clone(), event)).await;
 }

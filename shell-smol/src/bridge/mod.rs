@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conclave_core::bridge::{Bridge, Server};
-use conclave_core::link::{Config, RequestId, ServerRegistry};
-use conclave_core::name::{Handle, sanitize};
-use conclave_core::protocol::Command;
+use conclave_core::link::{Config, Newest, ServerRegistry};
 use conclave_core::time::Monotonic;
+use conclave_core::wire::client::KeyUse;
 use conclave_shell::client::trust;
 use conclave_shell::clock::Clock;
 use conclave_store::config::{ConfigFile, Pin, ServerUrl};
 use conclave_store::keystore;
+use conclave_store::state::{HandleLease, State};
 use smol::channel::{Receiver, Sender, bounded, unbounded};
 use smol::future::FutureExt as _;
 use smol::{LocalExecutor, Timer};
@@ -23,11 +23,13 @@ use smol::{LocalExecutor, Timer};
 use crate::dial::Dialer;
 use crate::event::Event;
 use crate::link::{LinkDriver, Smol};
-use crate::mcp::{McpServer, Output};
+use crate::mcp::{McpServer, Output, ToLink};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
 use crate::{Error, Options, log, stdio};
 
+mod handle;
+mod kept;
 mod link;
 
 /// How long calls under way may still take when the input has ended.
@@ -36,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Events that wait to be handled. Few: a line or a message may have megabytes.
 const QUEUE: usize = 4;
 
-type Links = BTreeMap<Server, Sender<(RequestId, Command)>>;
+type Links = BTreeMap<Server, Sender<ToLink>>;
 
 pub(crate) fn run(
     options: &Options,
@@ -53,7 +55,8 @@ pub(crate) fn run(
     let relays = !settings.approvers.is_empty();
     let (events, happened) = bounded(QUEUE);
     let executor = LocalExecutor::new();
-    let links = start_links(options, &config, clock, &servers, &executor, &events)?;
+    // The handle is this session's until it ends.
+    let (links, _lease) = start_links(options, &config, clock, &servers, &executor, &events)?;
     if links.is_empty() {
         log("no server is configured: conclave register --server URL --username NAME");
     }
@@ -74,12 +77,18 @@ fn start_links<'a>(
     servers: &[(Server, ServerUrl)],
     executor: &LocalExecutor<'a>,
     events: &Sender<Event>,
-) -> Result<Links, Error> {
+) -> Result<(Links, Option<HandleLease>), Error> {
     let mut links = Links::new();
     if servers.is_empty() {
-        return Ok(links);
+        return Ok((links, None));
     }
     let key = keystore::load(&options.dir)?;
+    let state = State::open(&options.dir).map(Rc::new);
+    let state = state.inspect_err(|error| log(&format!("nothing is kept: {error}; {}", error.advice()))).ok();
+    let (handle, lease) = match &options.handle {
+        Some(chosen) => (chosen.clone(), None),
+        None => handle::claim(state.as_deref())?,
+    };
     // Most servers have their certificates from the same place.
     let mut trusted = BTreeMap::new();
     let registry = Rc::new(RefCell::new(ServerRegistry::default()));
@@ -88,11 +97,11 @@ fn start_links<'a>(
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
         let config = Config {
-            handle: options.handle.clone().map_or_else(default_handle, Ok)?,
+            handle: handle.clone(),
             defaulted: options.handle.is_none(),
-            key: Pin::key(known.pin(url), key.clone()),
+            key: key.clone(),
             seed,
-            newest: None,
+            newest: Some(newest(known.pin(url))),
         };
         let (requests, asked) = unbounded();
         let ca = options.ca.as_deref().or_else(|| known.ca(url));
@@ -111,23 +120,30 @@ fn start_links<'a>(
             })
         });
         let driver = LinkDriver::new(Smol { dialer, admit }, config, clock);
-        executor.spawn(link::run(server.clone(), driver, asked, events.clone())).detach();
+        let pinned = known.pin(url).map(|pin| pin.server_key);
+        let task = link::Task {
+            server: server.clone(),
+            kept: kept::Kept::new(state.clone(), handle.clone(), pinned),
+            pins: ConfigFile::in_dir(&options.dir),
+            url: url.clone(),
+            events: events.clone(),
+        };
+        executor.spawn(task.run(driver, asked)).detach();
         links.insert(server.clone(), requests);
     }
-    Ok(links)
+    Ok((links, lease))
+}
+
+/// How links speak version 2: as the machine is known to the server, under a handle that is kept.
+fn newest(pin: Option<Pin>) -> Newest {
+    let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
+    Newest { pinned: pin.map(|pin| pin.server_key), key, keep: true }
 }
 
 /// Why a second link to a server ends.
 fn same_server(first: Option<&Server>) -> String {
     let first = first.map_or(String::new(), Server::to_string);
     format!("it is the same server as {first}; remove one of the two (conclave server remove)")
-}
-
-/// The working directory's name, as far as it can be one.
-fn default_handle() -> Result<Handle, Error> {
-    let dir = std::env::current_dir().unwrap_or_default();
-    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Handle::new(&sanitize(&name, "agent")).map_err(|error| Error::Io(std::io::Error::other(error)))
 }
 
 async fn drive(mut mcp: McpServer, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {
@@ -159,10 +175,10 @@ async fn drive(mut mcp: McpServer, clock: Clock, happened: &Receiver<Event>, lin
                 Output::Line(line) => out.line(line.0),
                 Output::Hint(line) => out.hint(line.0),
                 Output::Log(text) => log(&text),
-                Output::Request { server, id, command } => {
+                Output::Link(server, word) => {
                     if let Some(link) = links.get(&server) {
                         // A link's task lasts as long as this one.
-                        let _ = link.try_send((id, command));
+                        let _ = link.try_send(word);
                     }
                 }
             }

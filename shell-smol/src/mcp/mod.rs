@@ -16,6 +16,7 @@ use conclave_core::bridge::{
 use conclave_core::link::RequestId;
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::Command;
+use conclave_core::record::ChannelId;
 use conclave_core::time::{Monotonic, Now};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -34,17 +35,29 @@ pub enum Output {
     Line(Opaque<String>),
     /// Write this line to the client, unless it reads too slowly: what it tells is in the inbox, too.
     Hint(Opaque<String>),
-    /// Ask the server.
-    Request {
-        /// On which link.
-        server: Server,
-        /// Under which name.
-        id: RequestId,
-        /// What.
-        command: Command,
-    },
+    /// Hand this to the server's link.
+    Link(Server, ToLink),
     /// Write this to the log.
     Log(String),
+}
+
+/// What a link is to do.
+#[derive(Debug, PartialEq)]
+pub enum ToLink {
+    /// Ask the server.
+    Request(RequestId, Command),
+    /// The agent has seen a stream up to here.
+    Seen {
+        /// The stream.
+        stream: ChannelId,
+        /// The last message.
+        seq: u64,
+    },
+    /// Hand in messages that are kept and not seen.
+    LoadUnread {
+        /// Their stream.
+        stream: ChannelId,
+    },
 }
 
 struct InFlight {
@@ -352,7 +365,15 @@ impl McpServer {
 
     fn carry_out(&mut self, action: Action, out: &mut Vec<Output>) {
         match action {
-            Action::Request { server, id, command } => out.push(Output::Request { server, id, command }),
+            Action::Request { server, id, command } => {
+                out.push(Output::Link(server, ToLink::Request(id, command)));
+            }
+            Action::Seen { server, stream, seq } => {
+                out.push(Output::Link(server, ToLink::Seen { stream, seq }));
+            }
+            Action::LoadUnread { server, stream } => {
+                out.push(Output::Link(server, ToLink::LoadUnread { stream }));
+            }
             Action::Answer { call, result } => {
                 if let Some(InFlight { id, .. }) = self.calls.remove(&call) {
                     out.push(result_line(&id, &self.result(&result)));

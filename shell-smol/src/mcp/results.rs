@@ -1,8 +1,10 @@
 //! Outcomes as structured content. Names stand in it exactly, so that they can be used in the next call; bodies
 //! stand escaped, as they do in the text.
 
-use conclave_core::bridge::{Entry, Outcome, Status, Unread, beginning, body, escape};
+use conclave_core::bridge::{About, Entry, Outcome, Status, Unread, beginning, body, escape};
+use conclave_core::link::Proof;
 use conclave_core::protocol::Stamped;
+use conclave_core::stream::Receipt;
 use serde_json::{Value, json};
 
 /// The structured form of an outcome.
@@ -15,7 +17,24 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
         Outcome::Left { server, channel } => {
             json!({ "server": server.as_str(), "channel": channel.as_str() })
         }
-        Outcome::Sent { server, to } => json!({ "server": server.as_str(), "sent_to": to }),
+        Outcome::Sent { server, to, stored, waited } => {
+            let mut value = json!({ "server": server.as_str(), "sent_to": to });
+            if let Some(stored) = stored {
+                value["seq"] = json!(stored.seq);
+                value["at"] = json!(stored.at.rfc3339());
+            }
+            if let Some((wanted, readers)) = waited {
+                value["waited_for"] = json!(wanted.as_str());
+                value["readers"] = receipts(readers);
+            }
+            value
+        }
+        Outcome::Receipts { server, channel, seq, readers } => json!({
+            "server": server.as_str(), "channel": channel.as_str(), "seq": seq, "readers": receipts(readers),
+        }),
+        Outcome::Acknowledged { server, channel, seq } => {
+            json!({ "server": server.as_str(), "channel": channel.as_str(), "seq": seq })
+        }
         Outcome::Channels { server, channels } => json!({
             "server": server.as_str(),
             "channels": channels.iter().map(|(info, level)| json!({
@@ -71,6 +90,18 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
     }
 }
 
+fn receipts(readers: &[Receipt]) -> Value {
+    let reader = |receipt: &Receipt| {
+        json!({
+            "reader": receipt.reader.to_string(),
+            "state": receipt.state.as_str(),
+            "at": receipt.at.map(|at| at.rfc3339()),
+            "word": receipt.word.as_ref().map(|word| escape(word)),
+        })
+    };
+    Value::Array(readers.iter().map(reader).collect())
+}
+
 fn stamped(message: &Stamped) -> Value {
     let whole = body(&message.payload);
     let text = beginning(&whole);
@@ -100,6 +131,13 @@ fn unread(unread: &Unread, level: Option<&str>) -> Value {
         "level": level,
         "text": escape(&text),
     });
+    if let Some(place) = &message.place {
+        let about = About::of(place, &message.payload);
+        value["seq"] = json!(about.seq);
+        value["signature"] = json!(about.proof.map(Proof::as_str));
+        value["reply_to"] = json!(about.reply_to);
+        value["acknowledge"] = json!(about.acknowledge);
+    }
     let (before, after) = unread.around();
     if (before, after) != (0, 0) {
         value["part"] = part(before, before + text.len(), before + text.len() + after);

@@ -72,7 +72,7 @@ impl Client {
     fn served(&mut self, id: u64, name: &str, arguments: Value, reply: Reply) -> Vec<Value> {
         let out = self.call(id, name, arguments);
         let request = out.iter().find_map(|output| match output {
-            Output::Request { id, .. } => Some(*id),
+            Output::Link(_, ToLink::Request(id, _)) => Some(*id),
             _ => None,
         });
         let id = request.unwrap_or_else(|| panic!("no request in {out:?}"));
@@ -86,7 +86,7 @@ impl Client {
 
     fn whispered(&mut self, from: &str, text: &str) -> Vec<Value> {
         let payload = Payload::Plain(text.to_owned());
-        self.link(LinkEvent::Message { channel: None, from: path(from), at: None, payload })
+        self.link(LinkEvent::Message { channel: None, from: path(from), at: None, payload, place: None })
     }
 
     fn still_works(&mut self) {
@@ -122,7 +122,7 @@ fn debug_shows_no_bodies() {
     let mut client = Client::ready();
     client.join();
     let out = client.call(1, "send_channel", json!({ "channel": "ops", "text": "a secret" }));
-    assert!(out.iter().any(|output| matches!(output, Output::Request { .. })), "{out:?}");
+    assert!(out.iter().any(|output| matches!(output, Output::Link(_, ToLink::Request(..)))), "{out:?}");
     let read = client.bytes(b"{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"a secret\"}\n");
     let shown = format!("{out:?}{read:?}");
     assert!(!shown.contains("secret"), "{shown}");
@@ -252,7 +252,7 @@ fn a_prompt_is_relayed_and_its_verdict_comes_back() {
     let mut client = Client::ready();
     let prompt = r#"{"jsonrpc":"2.0","method":"notifications/claude/channel/permission_request","params":{"request_id":"abcde","tool_name":"Bash","description":"d","input_preview":"rm"}}"#;
     let out = client.bytes(format!("{prompt}\n").as_bytes());
-    assert!(matches!(out[..], [Output::Request { command: Command::Who { channel: None }, .. }]));
+    assert!(matches!(out[..], [Output::Link(_, ToLink::Request(_, Command::Who { channel: None }))]));
     let verdict = client.whispered("boss/m/s", "yes abcde");
     assert_eq!(
         verdict,

@@ -6,6 +6,7 @@ use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, Too
 use conclave_core::name::{ChannelName, InvalidName, SessionPath, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
+use conclave_core::stream::ReceiptState;
 use conclave_core::time::Since;
 use serde_json::{Map, Value, json};
 
@@ -83,9 +84,27 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             level: args.text("perm").and_then(|level| level.parse().ok()),
         },
         "leave_channel" => ToolCall::Leave { server, channel: args.channel("channel")? },
-        "send_channel" => {
-            ToolCall::Send { server, channel: args.channel("channel")?, text: Opaque(args.need("text")?) }
-        }
+        "send_channel" => ToolCall::Send {
+            server,
+            channel: args.channel("channel")?,
+            text: Opaque(args.need("text")?),
+            reply_to: args.number("reply_to"),
+            wait: args
+                .text("wait_for")
+                .and_then(|word| state(&word))
+                .map(|state| (state, args.number("timeout_secs").map_or(RECEIPT_WAIT, Duration::from_secs))),
+        },
+        "receipts" => ToolCall::Receipts {
+            server,
+            channel: args.channel("channel")?,
+            seq: args.number("seq").unwrap_or_default(),
+        },
+        "acknowledge" => ToolCall::Acknowledge {
+            server,
+            channel: args.channel("channel")?,
+            seq: args.number("seq").unwrap_or_default(),
+            word: Opaque(args.text("word").unwrap_or_default()),
+        },
         "whisper" => {
             ToolCall::Whisper { server, target: args.path("target")?, text: Opaque(args.need("text")?) }
         }
@@ -117,6 +136,14 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
         "status" => ToolCall::Status,
         _ => ToolCall::Admin { server, what: args.admin()? },
     })
+}
+
+/// How long `wait_for` waits where no time is given.
+const RECEIPT_WAIT: Duration = Duration::from_secs(30);
+
+fn state(word: &str) -> Option<ReceiptState> {
+    let states = [ReceiptState::Delivered, ReceiptState::Seen, ReceiptState::Acknowledged];
+    states.into_iter().find(|state| state.as_str() == word)
 }
 
 /// A channel's name, given as it is or as it is shown: one `#` before it does not belong to it.

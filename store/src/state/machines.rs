@@ -84,6 +84,24 @@ impl State {
         })
     }
 
+    /// All machines of `server` whose keys are remembered.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn machines(&self, server: &PublicKey) -> Result<Vec<(UserId, MachineId, PublicKey)>, StateError> {
+        self.read(|connection| {
+            let mut statement = connection
+                .prepare_cached("SELECT key, user, machine FROM machines WHERE server = ?1 LIMIT ?2")?;
+            let mut rows = statement.query(params![server.as_bytes(), MAX_MACHINES as i64])?;
+            let mut machines = Vec::new();
+            while let Some(row) = rows.next()? {
+                let user = UserId(row.get::<_, i64>(1)?.cast_unsigned());
+                machines.push((user, MachineId(row.get::<_, i64>(2)?.cast_unsigned()), key(row)?));
+            }
+            Ok(machines)
+        })
+    }
+
     /// The machines of a user on `server` whose keys are remembered, in the order of their numbers.
     ///
     /// # Errors

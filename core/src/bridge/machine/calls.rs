@@ -10,6 +10,7 @@ use super::{
     Bridge, DECLINED_FOR, FIRST_CONNECT, MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_WAITERS, PAGE_ENTRIES,
     PROGRESS, QUESTION_LIFETIME, perm_command,
 };
+use crate::body;
 use crate::bridge::api::{Action, QuestionId};
 use crate::bridge::card::verdict;
 use crate::bridge::failure::{Failure, MAX_TEXT};
@@ -21,7 +22,8 @@ use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{Admin, Command};
-use crate::time::{Now, UnixMillis};
+use crate::stream::ReceiptState;
+use crate::time::{Monotonic, Now, UnixMillis};
 
 /// How long `wait_for_message` waits by default, and at most.
 const WAIT: Duration = Duration::from_secs(45);
@@ -46,6 +48,8 @@ impl Bridge {
             ToolCall::Join { server, .. }
             | ToolCall::Leave { server, .. }
             | ToolCall::Send { server, .. }
+            | ToolCall::Receipts { server, .. }
+            | ToolCall::Acknowledge { server, .. }
             | ToolCall::Whisper { server, .. }
             | ToolCall::ListChannels { server }
             | ToolCall::Who { server, .. }
@@ -88,9 +92,18 @@ impl Bridge {
                 let command = Command::Leave { channel: channel.clone() };
                 self.ask(&server, id, command, Awaited::Leave { channel }, actions)
             }
-            ToolCall::Send { server, channel, text } => {
+            ToolCall::Send { server, channel, text, reply_to, wait } => {
                 let server = self.resolve(server.as_deref())?;
-                self.send(now, id, server, channel, text.0, actions)
+                let wait = wait.map(|(state, time)| (state, now.mono + time.min(MAX_WAIT)));
+                self.send(now, (id, server, channel), text.0, (reply_to, wait), actions)
+            }
+            ToolCall::Receipts { server, channel, seq } => {
+                let server = self.resolve(server.as_deref())?;
+                self.ask_receipts(id, server, channel, seq, actions)
+            }
+            ToolCall::Acknowledge { server, channel, seq, word } => {
+                let server = self.resolve(server.as_deref())?;
+                self.acknowledge(id, server, channel, (seq, word), actions)
             }
             ToolCall::Whisper { server, target, text } => {
                 let server = self.resolve(server.as_deref())?;
@@ -102,7 +115,8 @@ impl Bridge {
             }
             ToolCall::Who { server, channel } => {
                 let server = self.resolve(server.as_deref())?;
-                self.ask(&server, id, Command::Who { channel }, Awaited::Who, actions)
+                let answer = Awaited::Who { channel: channel.clone() };
+                self.ask(&server, id, Command::Who { channel }, answer, actions)
             }
             ToolCall::CatchUp { server, channel, since } => {
                 let server = self.resolve(server.as_deref())?;
@@ -110,17 +124,20 @@ impl Bridge {
                 if self.levels.level(&server, &scope) == Level::Mute {
                     return Err(self.too_low(&server, scope, Level::Notify));
                 }
-                let link = self.followed(&server, &channel)?;
+                let link = self.on_channel(&server, &channel)?;
                 let seen = link.seen.get(&channel).copied();
                 let since = match since {
                     Some(since) => since.moment(now.wall),
+                    None if seen.is_none() && link.has_stream(&channel) => {
+                        return Err(Failure::SinceWhen(channel));
+                    }
                     None => seen.unwrap_or(UnixMillis(0)),
                 };
                 let reading = CatchUp::new(channel, since);
                 self.ask(&server, id, reading.command(), Awaited::CatchUp(reading), actions)
             }
             ToolCall::Inbox { limit } => {
-                self.read(id, limit.unwrap_or(PAGE_ENTRIES), actions);
+                self.read(now, id, limit.unwrap_or(PAGE_ENTRIES), actions);
                 Ok(None)
             }
             ToolCall::Wait { timeout } => {
@@ -152,7 +169,7 @@ impl Bridge {
                     Admin::RenameChannel { name, .. } | Admin::DeleteChannel { name } => {
                         Awaited::Gone { channel: name.clone() }
                     }
-                    _ => Awaited::Admin,
+                    _ => Awaited::Admin { what: String::from(what.kind()) },
                 };
                 self.ask(&server, id, Command::Admin(what), answer, actions)
             }
@@ -172,7 +189,7 @@ impl Bridge {
 
     /// The link on which this session has joined the channel. What was joined under another name, and got this one
     /// from somebody else, is not trusted as this one is.
-    fn followed(&self, server: &Server, channel: &ChannelName) -> Result<&LinkState, Failure> {
+    pub(super) fn on_channel(&self, server: &Server, channel: &ChannelName) -> Result<&LinkState, Failure> {
         let link = self.links.get(server).filter(|link| link.joined.contains(channel));
         link.ok_or_else(|| Failure::NotJoined(channel.clone()))
     }
@@ -180,22 +197,31 @@ impl Bridge {
     fn send(
         &mut self,
         now: Now,
-        call: CallId,
-        server: Server,
-        channel: ChannelName,
+        (call, server, channel): (CallId, Server, ChannelName),
         text: String,
+        (reply_to, wait): (Option<u64>, Option<(ReceiptState, Monotonic)>),
         actions: &mut Vec<Action>,
     ) -> Answer {
         let scope = Scope::Channel(channel.clone());
-        self.followed(&server, &channel)?;
+        self.on_channel(&server, &channel)?;
         if !self.levels.level(&server, &scope).may_emit() {
             return Err(self.too_low(&server, scope, Level::Converse));
         }
         check_text(&text)?;
         let venue = Venue::Channel(server.clone(), channel.clone());
         self.check_loop(now, &venue, &server, &scope)?;
-        let command = Command::Post { channel, payload: Payload::Plain(text) };
-        let answer = self.ask(&server, call, command, Awaited::Sent { to: scope.to_string() }, actions)?;
+        if wait.is_some() {
+            self.stream_of(&server, &channel)?;
+        }
+        let payload = match reply_to {
+            None => Payload::Plain(text),
+            Some(_) => {
+                Payload::Body(body::of_content(&text, &body::Context { reply_to, ..Default::default() }))
+            }
+        };
+        let command = Command::Post { channel, payload };
+        let answer = Awaited::Sent { to: scope.to_string(), wait };
+        let answer = self.ask(&server, call, command, answer, actions)?;
         self.guard.sent(now.mono, venue);
         Ok(answer)
     }
@@ -223,7 +249,7 @@ impl Bridge {
         self.check_loop(now, &venue, &server, &Scope::Whispers)?;
         let to = target.to_string();
         let command = Command::Whisper { target, payload: Payload::Plain(text) };
-        let answer = self.ask(&server, call, command, Awaited::Sent { to }, actions)?;
+        let answer = self.ask(&server, call, command, Awaited::Sent { to, wait: None }, actions)?;
         self.guard.sent(now.mono, venue);
         Ok(answer)
     }
@@ -253,8 +279,9 @@ impl Bridge {
     }
 
     /// Reads the inbox for a call.
-    pub(super) fn read(&mut self, call: CallId, limit: usize, actions: &mut Vec<Action>) {
+    pub(super) fn read(&mut self, now: Now, call: CallId, limit: usize, actions: &mut Vec<Action>) {
         let page = self.inbox.read(limit.clamp(1, 4 * PAGE_ENTRIES), PAGE_BYTES);
+        self.show(now, call, &page);
         let levels = page.entries.iter().map(|unread| self.entry_level(&unread.entry)).collect();
         self.last_read = Some((call, page.clone()));
         actions.push(Action::Answer { call, result: Ok(Outcome::Read { page, levels }) });
@@ -266,6 +293,8 @@ impl Bridge {
         if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
             self.inbox.unread(page);
         }
+        self.shown.retain(|shown| shown.call != id);
+        self.watches.retain(|watch| watch.call != id);
         // A cancelled catch-up does not advance the read position.
         for pending in self.pending.values_mut() {
             if matches!(pending, Pending::Call { call, answer: Awaited::CatchUp(_) } if *call == id) {

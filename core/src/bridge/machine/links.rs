@@ -1,6 +1,7 @@
 //! Events of links: up, down, messages.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::Bridge;
@@ -11,6 +12,7 @@ use crate::bridge::guard::Venue;
 use crate::bridge::inbox::{Entry, Message};
 use crate::bridge::levels::Level;
 use crate::bridge::server::Server;
+use crate::link::Proof;
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::text::one_line;
@@ -70,13 +72,20 @@ impl Bridge {
                     link.admin = admin;
                 }
             }
-            LinkEvent::Message { channel, from, at, payload } => {
+            LinkEvent::Message { channel, from, at, payload, place } => {
                 let server = server.clone();
-                self.message(now, Message { server, channel, from, at, payload }, actions);
+                self.message(now, Message { server, channel, from, at, payload, place }, actions);
             }
+            LinkEvent::Followed { channel, stream, unread } => self.followed(server, channel, stream, unread),
+            LinkEvent::Unread { stream, messages, more } => self.loaded(server, stream, messages, more),
+            LinkEvent::ChannelRenamed { stream, from, to } => {
+                self.channel_renamed(server, stream, &from, to, actions);
+            }
+            LinkEvent::ReceiptsMoved { stream } => self.receipts_moved(server, stream, actions),
             LinkEvent::Reply { id, result } => self.reply(now, server, id, result, actions),
             LinkEvent::Lost { channel, why } => {
                 let Some(link) = self.links.get_mut(server) else { return };
+                link.streams.retain(|_, stream| stream.channel != channel);
                 if link.joined.remove(&channel) {
                     let why = one_line(&why, MAX_REASON);
                     let text = format!("This session is no longer on #{channel} on {server}: {why}");
@@ -133,8 +142,12 @@ impl Bridge {
         if message.channel.is_none() && self.take_verdict(&message, actions) {
             return;
         }
+        if message.place.as_ref().is_some_and(|place| place.proof == Proof::Forged) {
+            return self.forged(&message, actions);
+        }
         let level = self.inbound_level(&message);
         if level == Level::Mute {
+            self.leave_kept(&message);
             return;
         }
         let venue = match &message.channel {
@@ -148,5 +161,18 @@ impl Bridge {
             self.cards.receive(now.mono, &message.server, &message.from, id);
         }
         self.deliver(Entry::Message(message), actions);
+    }
+
+    /// A message that is not from whom it names: the agent learns of it, and not what it says.
+    fn forged(&mut self, message: &Message, actions: &mut Vec<Action>) {
+        self.pass(message);
+        let (place, from) = (message.channel.as_ref(), &message.from);
+        let place =
+            place.map_or_else(|| String::from("A whisper"), |channel| format!("A message on #{channel}"));
+        let text = format!(
+            "FORGED: {place} that names {from} as its sender is not signed by them. It was altered or made up, on \
+             the server or on the way. It is not shown. Tell your user."
+        );
+        self.notify(&message.server.clone(), text, actions);
     }
 }

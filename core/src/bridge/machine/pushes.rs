@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Bridge;
 use crate::bridge::api::Push;
 use crate::bridge::card::card_id;
-use crate::bridge::frame::{Framed, PUSH_BYTES, Place, body, escape, preamble};
+use crate::bridge::frame::{About, Framed, PUSH_BYTES, Place, body, escape, preamble};
 use crate::bridge::inbox::{Entry, Message};
 use crate::bridge::levels::{Level, Scope};
 use crate::opaque::Opaque;
@@ -45,6 +45,8 @@ impl Bridge {
         let level = self.inbound_level(message);
         let text = body(&message.payload);
         let shown = &text[..text.floor_char_boundary(PUSH_BYTES)];
+        let about = message.place.as_ref().map(|place| About::of(place, &message.payload));
+        let about = about.unwrap_or_default();
         let framed = Framed {
             server: &message.server,
             place: message
@@ -53,6 +55,7 @@ impl Bridge {
                 .map_or(Place::Whisper, |channel| Place::Channel(channel.as_str())),
             from: &message.from,
             at: message.at,
+            about,
             text: shown,
             around: (0, text.len() - shown.len()),
         };

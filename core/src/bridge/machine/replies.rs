@@ -12,10 +12,12 @@ use crate::bridge::frame::{PAGE_BYTES, body};
 use crate::bridge::inbox::{Entry, Message};
 use crate::bridge::levels::Scope;
 use crate::bridge::server::Server;
-use crate::bridge::tool_call::{CallId, Outcome};
+use crate::bridge::tool_call::{CallId, Outcome, Stored};
 use crate::link::{RequestError, RequestId};
 use crate::name::ChannelName;
+use crate::opaque::Opaque;
 use crate::protocol::{Command, Reply, Stamped};
+use crate::stream::StreamReply;
 use crate::time::Now;
 
 /// Rows of history in one answer.
@@ -37,6 +39,7 @@ impl Bridge {
                     self.whisper_card(server, id, sessions.iter().map(Arc::as_ref), actions);
                 }
             }
+            Some(Pending::Watched { call }) => self.watched(call, result, actions),
             Some(Pending::Call { call, answer }) => {
                 let result = match result {
                     Ok(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
@@ -75,9 +78,30 @@ impl Bridge {
             }
             (Awaited::Leave { channel }, Reply::Done(_)) => {
                 link.joined.remove(&channel);
+                link.streams.retain(|_, stream| stream.channel != channel);
                 Outcome::Left { server, channel }
             }
-            (Awaited::Sent { to }, Reply::Sent) => Outcome::Sent { server, to },
+            (Awaited::Sent { to, wait: None }, Reply::Sent) => {
+                Outcome::Sent { server, to, stored: None, waited: None }
+            }
+            (Awaited::Sent { .. }, Reply::Sent) => return Some(Err(Failure::NoReceipts(server))),
+            (Awaited::Sent { to, wait }, Reply::Stream(StreamReply::Stored { stream, stamp })) => {
+                let stored = Stored { stream, seq: stamp.seq, at: stamp.ts };
+                match wait {
+                    None => Outcome::Sent { server, to, stored: Some(stored), waited: None },
+                    Some(wait) => {
+                        self.watch(call, (server, to), stored, wait, actions);
+                        return None;
+                    }
+                }
+            }
+            (Awaited::Receipts { channel, seq }, Reply::Stream(StreamReply::Receipts { readers, .. })) => {
+                let readers = self.others(&server, readers);
+                Outcome::Receipts { server, channel, seq, readers }
+            }
+            (Awaited::Acknowledged { channel, seq }, Reply::Stream(StreamReply::Done)) => {
+                Outcome::Acknowledged { server, channel, seq }
+            }
             (Awaited::Verdict { to, id, allow }, Reply::Sent) => {
                 self.cards.foreign.retain(|card| (&card.server, &card.from, card.id) != (&server, &to, id));
                 Outcome::Answered { to, id, allow }
@@ -90,7 +114,7 @@ impl Bridge {
                 let channels = channels.into_iter().map(|info| (level(&info.name), info));
                 Outcome::Channels { channels: channels.map(|(level, info)| (info, level)).collect(), server }
             }
-            (Awaited::Who, Reply::Presence { channel, sessions }) => {
+            (Awaited::Who { channel }, Reply::Presence { sessions, .. }) => {
                 Outcome::Presence { own: link.path.clone(), server, channel, sessions }
             }
             (Awaited::CatchUp(reading), Reply::History { messages, .. }) => {
@@ -103,10 +127,13 @@ impl Bridge {
                 }
                 Outcome::Done { server, what }
             }
-            (Awaited::Admin, Reply::Done(what)) => Outcome::Done { server, what },
-            (Awaited::Admin, Reply::Users(users)) => Outcome::Users { server, users },
-            (Awaited::Admin, Reply::Invites(invites)) => Outcome::Invites { server, invites },
-            (Awaited::Admin, Reply::Invite(token)) => Outcome::Invite { server, token },
+            (Awaited::Admin { what }, Reply::Done(done)) => {
+                // Version 2 does not repeat what was asked.
+                Outcome::Done { server, what: if done.is_empty() { Opaque(what) } else { done } }
+            }
+            (Awaited::Admin { .. }, Reply::Users(users)) => Outcome::Users { server, users },
+            (Awaited::Admin { .. }, Reply::Invites(invites)) => Outcome::Invites { server, invites },
+            (Awaited::Admin { .. }, Reply::Invite(token)) => Outcome::Invite { server, token },
             _ => return Some(Err(Failure::Confused)),
         }))
     }
@@ -154,10 +181,12 @@ impl Bridge {
             let large = messages.iter().filter(|message| body(&message.payload).len() > PAGE_BYTES);
             for Stamped { from, ts, payload, .. } in large.cloned() {
                 let (server, channel) = (server.clone(), Some(channel.clone()));
-                let message = Message { server, channel, from, at: Some(ts), payload };
+                let message = Message { server, channel, from, at: Some(ts), payload, place: None };
                 // It may be there as it came, then without its stamp.
                 let held = |entry: &Entry| match entry {
-                    Entry::Message(held) => Message { at: held.at, ..message.clone() } == *held,
+                    Entry::Message(held) => {
+                        Message { at: held.at, place: held.place.clone(), ..message.clone() } == *held
+                    }
                     Entry::Notice(_) => false,
                 };
                 if !self.inbox.entries().into_iter().any(held) {

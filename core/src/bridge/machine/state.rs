@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 use crate::bridge::card::CardId;
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
-use crate::bridge::tool_call::{CallId, ToolCall};
+use crate::bridge::tool_call::{CallId, Stored, ToolCall};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Command, Stamped};
+use crate::record::ChannelId;
+use crate::stream::{Receipt, ReceiptState};
 use crate::time::{Monotonic, UnixMillis};
 
 /// What the bridge knows of a link.
@@ -29,6 +31,47 @@ pub(super) struct LinkState {
     pub(super) admin: bool,
     pub(super) joined: BTreeSet<ChannelName>,
     pub(super) seen: BTreeMap<ChannelName, UnixMillis>,
+    /// The streams of joined channels, by version 2.
+    pub(super) streams: BTreeMap<ChannelId, Stream>,
+}
+
+/// What the bridge knows of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stream {
+    pub(super) channel: ChannelName,
+    /// The last message that is or was in the inbox.
+    pub(super) held: u64,
+    /// The last message that was put before the agent.
+    pub(super) seen: u64,
+    /// Messages behind `held` are kept, but not in the inbox.
+    pub(super) behind: bool,
+    /// They are being loaded.
+    pub(super) loading: bool,
+}
+
+/// What an answer put before the agent, unless the client turns out not to have wanted it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) call: CallId,
+    pub(super) until: Monotonic,
+    pub(super) upto: Vec<(Server, ChannelId, u64)>,
+}
+
+/// A call that waits until readers have a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Watch {
+    pub(super) call: CallId,
+    pub(super) server: Server,
+    pub(super) to: String,
+    pub(super) stored: Stored,
+    pub(super) wanted: ReceiptState,
+    pub(super) until: Monotonic,
+    /// As last told.
+    pub(super) readers: Vec<Receipt>,
+    /// The server is being asked.
+    pub(super) asking: bool,
+    /// Something moved since it was asked.
+    pub(super) again: bool,
 }
 
 /// A call that waits for a message.
@@ -62,6 +105,11 @@ pub(super) struct Question {
 }
 
 impl LinkState {
+    /// Whether positions are known in a channel.
+    pub(super) fn has_stream(&self, channel: &ChannelName) -> bool {
+        self.streams.values().any(|stream| stream.channel == *channel)
+    }
+
     pub(super) fn new() -> Self {
         Self {
             trouble: Some(String::from("connecting")),
@@ -73,6 +121,7 @@ impl LinkState {
             admin: false,
             joined: BTreeSet::new(),
             seen: BTreeMap::new(),
+            streams: BTreeMap::new(),
         }
     }
 }
@@ -84,6 +133,8 @@ pub(super) enum Pending {
     Silent,
     /// The sessions among which approvers are looked for.
     Approvers { id: CardId },
+    /// Who has the message of a call that waits for its readers.
+    Watched { call: CallId },
     /// The reply becomes the call's answer.
     Call { call: CallId, answer: Awaited },
 }
@@ -100,9 +151,20 @@ pub(super) enum Awaited {
     },
     Sent {
         to: String,
+        wait: Option<(ReceiptState, Monotonic)>,
+    },
+    Receipts {
+        channel: ChannelName,
+        seq: u64,
+    },
+    Acknowledged {
+        channel: ChannelName,
+        seq: u64,
     },
     Channels,
-    Who,
+    Who {
+        channel: Option<ChannelName>,
+    },
     CatchUp(CatchUp),
     Verdict {
         to: SessionPath,
@@ -113,7 +175,10 @@ pub(super) enum Awaited {
     Gone {
         channel: ChannelName,
     },
-    Admin,
+    /// What it is about, where the server's answer does not say it.
+    Admin {
+        what: String,
+    },
 }
 
 /// A reading of a channel's history, page by page.

@@ -97,7 +97,10 @@ impl Scene {
 
     fn hear(&mut self, server: &str, name: Option<&str>, from: &str, text: &str) -> Vec<Action> {
         let channel = name.map(channel);
-        self.link(server, LinkEvent::Message { channel, from: path(from), at: None, payload: plain(text) })
+        self.link(
+            server,
+            LinkEvent::Message { channel, from: path(from), at: None, payload: plain(text), place: None },
+        )
     }
 
     fn pass(&mut self, time: Duration) -> Vec<Action> {
@@ -143,7 +146,13 @@ fn question(actions: &[Action]) -> Option<QuestionId> {
 }
 
 fn send(text: &str) -> ToolCall {
-    ToolCall::Send { server: None, channel: channel("ops"), text: Opaque(text.into()) }
+    ToolCall::Send {
+        server: None,
+        channel: channel("ops"),
+        text: Opaque(text.into()),
+        reply_to: None,
+        wait: None,
+    }
 }
 
 fn set(level: Level) -> ToolCall {
@@ -173,7 +182,7 @@ fn sending_takes_a_joined_channel_and_its_level() {
     assert!(scene.offers("send_channel") && !scene.offers("whisper"));
     assert_eq!(
         scene.served(send("x"), Reply::Sent),
-        Ok(Outcome::Sent { server: Server::new(A), to: "#ops".into() })
+        Ok(Outcome::Sent { server: Server::new(A), to: "#ops".into(), stored: None, waited: None })
     );
     let (_, actions) = scene.call(set(Level::Notify));
     assert!(actions.contains(&Action::ToolsChanged));
@@ -282,7 +291,13 @@ fn what_came_before_the_client_is_shown_when_it_is_ready() {
     let mut actions = Vec::new();
     let up = LinkEvent::Up { path: path("me/m/s"), admin: false };
     bridge.handle(Now::default(), Input::Link { server: Server::new(A), event: up }, &mut actions);
-    let event = LinkEvent::Message { channel: None, from: path("you/m/s"), at: None, payload: plain("hi") };
+    let event = LinkEvent::Message {
+        channel: None,
+        from: path("you/m/s"),
+        at: None,
+        payload: plain("hi"),
+        place: None,
+    };
     bridge.handle(Now::default(), Input::Link { server: Server::new(A), event }, &mut actions);
     assert_eq!(actions, []);
     bridge.handle(Now::default(), Input::Ready { asks: false }, &mut actions);

@@ -21,7 +21,13 @@ fn any_event() -> impl Strategy<Value = LinkEvent> {
         Just(LinkEvent::Down { why: "gone".into() }),
         (prop_oneof![Just(None), Just(Some(channel("ops")))], from, text).prop_map(
             |(channel, from, text)| {
-                LinkEvent::Message { channel, from: path(from), at: None, payload: Payload::Plain(text) }
+                LinkEvent::Message {
+                    channel,
+                    from: path(from),
+                    at: None,
+                    payload: Payload::Plain(text),
+                    place: None,
+                }
             }
         ),
         (1..30_u64, 0..4_u8).prop_map(|(id, reply)| LinkEvent::Reply {
