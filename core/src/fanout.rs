@@ -67,6 +67,7 @@ impl Item {
                     page_size(messages)
                 }
                 Reply::Stream(StreamReply::Receipts { readers, .. }) => readers.len() * PATH + PATH,
+                Reply::Stream(StreamReply::Contacts(contacts)) => contacts.len() * 48 + PATH,
                 Reply::Presence { sessions, .. } => sessions.len() * PATH + PATH,
                 Reply::Users(users) => users.len() * 32 + PATH,
                 Reply::Channels(channels) => channels.len() * 40 + PATH,

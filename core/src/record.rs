@@ -4,12 +4,13 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use crate::directory::Waiting;
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Token, Visibility};
-use crate::stream::Origin;
+use crate::stream::{Origin, Standing};
 use crate::time::UnixMillis;
 
 macro_rules! ids {
@@ -28,7 +29,7 @@ ids! {
     UserId;
     /// A machine's identity.
     MachineId;
-    /// A channel's identity.
+    /// A stream's identity: a channel's or a mailbox's.
     ChannelId;
     /// A reader's identity.
     ReaderId;
@@ -241,6 +242,36 @@ pub enum Record {
         /// What it confirmed.
         ack: Ack,
     },
+    /// A mailbox exists. Its number is a channel's: all streams are counted together.
+    MailboxCreated {
+        /// Its identity, the next one free.
+        mailbox: ChannelId,
+        /// Whose it is.
+        user: UserId,
+        /// The kept session that it belongs to; `None` for the user's own.
+        reader: Option<ReaderId>,
+        /// When.
+        at: UnixMillis,
+        /// Its newest message; all zero for a new mailbox.
+        last: Stamp,
+    },
+    /// A message that was posted to a mailbox waits there for its reader, until a position moves past it. What ended
+    /// before this one's stamp waits no more.
+    MessageWaits {
+        /// Where.
+        mailbox: ChannelId,
+        /// Which message.
+        waiting: Waiting,
+    },
+    /// A user allowed or blocked another, or took that back.
+    ContactSet {
+        /// Who.
+        user: UserId,
+        /// Whom.
+        other: UserId,
+        /// How the other stands to the user's mailboxes from now on.
+        standing: Option<Standing>,
+    },
     /// The identities below these were given before: the next ones of a directory read from a store, where
     /// the newest may have been removed since.
     Counted {
@@ -248,7 +279,7 @@ pub enum Record {
         users: u64,
         /// The next machine.
         machines: u64,
-        /// The next channel.
+        /// The next channel or mailbox.
         channels: u64,
         /// The next reader.
         readers: u64,

@@ -1,9 +1,11 @@
-//! Streams: what version 2 adds to channels. Every message has a sequence number in its stream; a session subscribes from
+//! Streams: what version 2 adds to channels, and mailboxes. Every message has a sequence number in its stream; a session subscribes from
 //! a position; readers report how far they have come.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::key::PublicKey;
 use crate::name::{ChannelName, MachineName, SessionPath, UserName};
@@ -48,6 +50,15 @@ pub struct Origin {
     pub sender: Option<(UserId, MachineId)>,
     /// None for messages that were posted by version 1.
     pub signed: Option<Arc<Signed>>,
+    /// From when on the message is not delivered any more; `None`: never.
+    pub expires: Option<UnixMillis>,
+}
+
+impl Origin {
+    /// Whether the message is not delivered any more.
+    pub fn has_expired(&self, wall: UnixMillis) -> bool {
+        self.expires.is_some_and(|at| at <= wall)
+    }
 }
 
 /// Names a stream in a request.
@@ -57,6 +68,54 @@ pub enum StreamRef {
     Number(ChannelId),
     /// A channel, by its name.
     Channel(ChannelName),
+    /// A mailbox, by whose it is.
+    Mailbox(MailboxRef),
+}
+
+/// Says whose mailbox is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MailboxRef {
+    /// The caller's user's.
+    Mine,
+    /// That of the caller's session, which must be kept.
+    MySession,
+    /// A user's.
+    User(UserName),
+    /// That of a session if it is kept. If it is online and not kept: its user's.
+    Session(Box<SessionPath>),
+}
+
+/// How a user stands to another's mailboxes, as that one said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// It may write, even if the two share no channel.
+    Allowed,
+    /// It may not write, nor whisper.
+    Blocked,
+}
+
+/// A change of one's contacts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ContactChange {
+    /// Let somebody write; lifts a block.
+    Allow,
+    /// Take an allowance back.
+    Disallow,
+    /// Let somebody not write; takes an allowance back.
+    Block,
+    /// Lift a block.
+    Unblock,
+}
+
+/// A contact, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Contact {
+    /// The user's name now.
+    pub name: UserName,
+    /// The user.
+    pub user: UserId,
+    /// How it stands.
+    pub standing: Standing,
 }
 
 /// Where a subscription starts.
@@ -113,6 +172,8 @@ pub enum StreamCommand {
         payload: Payload,
         /// Its id and signature.
         signed: Arc<Signed>,
+        /// How long it may be delivered; `None`: for as long as it is kept.
+        lifetime: Option<Duration>,
     },
     /// Report how far the session's reader has come. Positions only move forward.
     Report {
@@ -151,6 +212,20 @@ pub enum StreamCommand {
         /// The user.
         user: UserName,
     },
+    /// Ask for a stream's number.
+    Locate {
+        /// The stream.
+        stream: StreamRef,
+    },
+    /// Say who may write to one's mailboxes.
+    SetContact {
+        /// Whom it is about.
+        user: UserName,
+        /// What to change.
+        change: ContactChange,
+    },
+    /// List whom one allowed and blocked.
+    ListContacts,
 }
 
 impl StreamCommand {
@@ -166,6 +241,12 @@ impl StreamCommand {
             Self::Receipts { .. } => "receipts",
             Self::WatchReceipts { .. } => "watch receipts",
             Self::Keys { .. } => "keys",
+            Self::SetContact { change: ContactChange::Allow, .. } => "allow",
+            Self::SetContact { change: ContactChange::Disallow, .. } => "disallow",
+            Self::SetContact { change: ContactChange::Block, .. } => "block",
+            Self::SetContact { change: ContactChange::Unblock, .. } => "unblock",
+            Self::ListContacts => "contacts",
+            Self::Locate { .. } => "locate",
         }
     }
 }
@@ -199,6 +280,8 @@ pub enum StreamReply {
         stream: ChannelId,
         /// The message's place.
         stamp: Stamp,
+        /// For a mailbox: whether a session that reads it is subscribed to it now, or was handed a whisper.
+        present: bool,
     },
     /// Who has a message.
     Receipts {
@@ -216,6 +299,15 @@ pub enum StreamReply {
         /// The machines.
         machines: Vec<MachineKey>,
     },
+    /// Where a stream is.
+    Located {
+        /// The stream.
+        stream: ChannelId,
+        /// For a mailbox: as in [`StreamReply::Stored`].
+        present: bool,
+    },
+    /// One's contacts, in the order of their names.
+    Contacts(Vec<Contact>),
 }
 
 /// How a reader stands to one message.
@@ -286,7 +378,7 @@ pub enum Notice {
         /// The last sequence number that was delivered or skipped.
         seq: u64,
     },
-    /// The server does not keep these messages any more.
+    /// The server does not keep these messages any more, or they have expired.
     Gap {
         /// The stream.
         stream: ChannelId,

@@ -46,8 +46,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "a post is acknowledged before it is durable",
         "hub/decide.rs",
-        "signed: None },\n        });\n        Ok(None)",
-        "signed: None },\n        });\n        Ok(Some(Reply::Sent))",
+        "to: Destination::Channel,\n        });\n        Ok(None)",
+        "to: Destination::Channel,\n        });\n        Ok(Some(Reply::Sent))",
     ),
     mutation(
         "a post is delivered to its sender",

@@ -253,6 +253,7 @@ fn origin(ids: Ids, number: u64, scattered: u64) -> Origin {
     Origin {
         sender: Some((UserId(scattered % 50), MachineId(scattered % 50))),
         signed: (!matches!(ids, Ids::None)).then(|| Arc::new(signed)),
+        expires: None,
     }
 }
 

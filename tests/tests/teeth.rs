@@ -36,8 +36,8 @@ const BITES: &[Bite] = &[
     (
         "a post is acknowledged before it is durable",
         "hub/decide.rs",
-        "signed: None },\n        });\n        Ok(None)",
-        "signed: None },\n        });\n        Ok(Some(Reply::Sent))",
+        "to: Destination::Channel,\n        });\n        Ok(None)",
+        "to: Destination::Channel,\n        });\n        Ok(Some(Reply::Sent))",
     ),
     (
         "a post is delivered to its sender",

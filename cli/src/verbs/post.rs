@@ -90,7 +90,8 @@ fn post(
     let signature = Opaque(sign(context, connection, stream, id, &body)?);
     let signed = Signed { id: *id, signature, acknowledge: wait == Some(Wait::Acknowledged) };
     let payload = Payload::Body(body);
-    let post = Command::Stream(StreamCommand::Post { stream: of, payload, signed: signed.into() });
+    let post =
+        Command::Stream(StreamCommand::Post { stream: of, payload, signed: signed.into(), lifetime: None });
     match connection.ask(&post) {
         Ok(Reply::Stream(StreamReply::Stored { stamp, .. })) => Ok(Ok((stream, stamp))),
         Ok(_) => Err(unexpected(&connection.url)),

@@ -65,6 +65,8 @@ impl Directory {
             }
         }
         hold!(invites == self.invites.len(), "tokens and invites differ in number");
-        Ok(())
+        self.check_readers()?;
+        self.check_mailboxes()?;
+        self.check_contacts()
     }
 }

@@ -1,5 +1,5 @@
-//! The durable state but for messages: users, machines, channels, members, bans, invites, as a fold over
-//! [`Record`]s.
+//! The durable state but for messages: users, machines, channels, members, bans, invites, readers, mailboxes, contacts,
+//! as a fold over [`Record`]s.
 //!
 //! [`Directory::apply`] trusts its records: they were decided by the hub against this very state, or come
 //! from the store that kept them. A record about what is not there changes nothing.
@@ -11,15 +11,20 @@ use alloc::vec::Vec;
 use crate::key::PublicKey;
 use crate::name::{ChannelName, MachineName, UserName};
 use crate::protocol::{Token, Visibility};
-use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use crate::record::{ChannelId, MachineId, ReaderId, Record, Stamp, UserId};
 use crate::time::UnixMillis;
 
 mod check;
+mod contacts;
+mod mailboxes;
 mod readers;
 
 pub(crate) use check::hold;
+pub use mailboxes::{Mailbox, Waiting};
 pub use readers::Reader;
 
+use contacts::Contacts;
+use mailboxes::Mailboxes;
 use readers::Readers;
 
 /// Users, machines and channels, and the ways to find them.
@@ -32,6 +37,8 @@ pub struct Directory {
     channels_by_name: BTreeMap<ChannelName, ChannelId>,
     invites: BTreeMap<Token, ChannelId>,
     readers: Readers,
+    mailboxes: Mailboxes,
+    contacts: Contacts,
     next_user: u64,
     next_machine: u64,
     next_channel: u64,
@@ -131,7 +138,8 @@ impl Directory {
                         self.owners.remove(&machine.key);
                     }
                 }
-                self.readers.forget(*user, Some(*machine));
+                let readers = self.readers.forget(*user, Some(*machine));
+                self.forget_mailboxes(None, &readers);
             }
             Record::ChannelCreated { channel, name, visibility, creator, last, .. } => {
                 self.next_channel = self.next_channel.max(channel.0 + 1);
@@ -204,13 +212,30 @@ impl Directory {
                 self.readers.add(*reader, *user, *machine, handle.clone());
             }
             Record::CursorMoved { reader, channel, cursor } => {
-                if self.channels.contains_key(channel) {
-                    self.readers.place(*reader, *channel, *cursor);
+                if self.is_stream(*channel)
+                    && self.readers.place(*reader, *channel, *cursor)
+                    && let Some(mailbox) = self.mailboxes.all.get_mut(channel)
+                {
+                    mailbox.delivered(cursor.delivered);
                 }
             }
             Record::Acknowledged { reader, channel, ack } => {
-                if self.channels.contains_key(channel) {
+                if self.is_stream(*channel) {
                     self.readers.acknowledge(*reader, *channel, ack.clone());
+                }
+            }
+            Record::MailboxCreated { mailbox, user, reader, last, .. } => {
+                self.next_channel = self.next_channel.max(mailbox.0 + 1);
+                self.mailboxes.create(*mailbox, *user, *reader, *last);
+            }
+            Record::MessageWaits { mailbox, waiting } => {
+                if let Some(mailbox) = self.mailboxes.all.get_mut(mailbox) {
+                    mailbox.add(*waiting);
+                }
+            }
+            Record::ContactSet { user, other, standing } => {
+                if self.users.contains_key(user) && self.users.contains_key(other) {
+                    self.contacts.set(*user, *other, *standing);
                 }
             }
             Record::Counted { users, machines, channels, readers } => {
@@ -226,6 +251,18 @@ impl Directory {
     pub(crate) fn apply_stamp(&mut self, channel: ChannelId, stamp: Stamp) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.last = stamp;
+        } else if let Some(mailbox) = self.mailboxes.all.get_mut(&channel) {
+            mailbox.last = stamp;
+        }
+    }
+
+    fn is_stream(&self, id: ChannelId) -> bool {
+        self.channels.contains_key(&id) || self.mailboxes.all.contains_key(&id)
+    }
+
+    fn forget_mailboxes(&mut self, user: Option<UserId>, readers: &[ReaderId]) {
+        for mailbox in self.mailboxes.forget(user, readers) {
+            self.readers.forget_channel(mailbox);
         }
     }
 
@@ -260,7 +297,9 @@ impl Directory {
 
     fn remove_user(&mut self, id: UserId) {
         let Some(user) = self.users.remove(&id) else { return };
-        self.readers.forget(id, None);
+        let readers = self.readers.forget(id, None);
+        self.forget_mailboxes(Some(id), &readers);
+        self.contacts.forget(id);
         self.users_by_name.remove(&user.name);
         for machine in &user.machines {
             self.owners.remove(&machine.key);

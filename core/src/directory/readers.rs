@@ -1,9 +1,10 @@
 //! Kept sessions: the handles whose positions outlive their connections.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Directory;
+use super::{Directory, hold};
 use crate::name::Handle;
 use crate::record::{Ack, ChannelId, Cursor, MachineId, ReaderId, UserId};
 
@@ -32,6 +33,8 @@ pub(super) struct Readers {
     by_handle: BTreeMap<(MachineId, Handle), ReaderId>,
     by_user: BTreeMap<UserId, BTreeSet<ReaderId>>,
     by_channel: BTreeMap<ChannelId, BTreeSet<ReaderId>>,
+    /// The streams in which a user's readers have positions, and how many of them do.
+    placed: BTreeMap<UserId, BTreeMap<ChannelId, u32>>,
     pub(super) next: u64,
 }
 
@@ -44,10 +47,26 @@ impl Readers {
         self.all.insert(id, reader);
     }
 
-    pub(super) fn place(&mut self, id: ReaderId, channel: ChannelId, cursor: Cursor) {
-        if let Some(reader) = self.all.get_mut(&id) {
-            reader.cursors.insert(channel, cursor);
+    /// Moves a reader's position; false if there is no such reader.
+    pub(super) fn place(&mut self, id: ReaderId, channel: ChannelId, cursor: Cursor) -> bool {
+        let Some(reader) = self.all.get_mut(&id) else { return false };
+        if reader.cursors.insert(channel, cursor).is_none() {
+            *self.placed.entry(reader.user).or_default().entry(channel).or_default() += 1;
             self.by_channel.entry(channel).or_default().insert(id);
+        }
+        true
+    }
+
+    fn displace(&mut self, user: UserId, channel: ChannelId) {
+        let Some(streams) = self.placed.get_mut(&user) else { return };
+        if let Some(count) = streams.get_mut(&channel) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&channel);
+            }
+        }
+        if streams.is_empty() {
+            self.placed.remove(&user);
         }
     }
 
@@ -64,37 +83,47 @@ impl Readers {
 
     pub(super) fn forget_channel(&mut self, channel: ChannelId) {
         for id in self.by_channel.remove(&channel).into_iter().flatten() {
-            if let Some(reader) = self.all.get_mut(&id) {
-                reader.cursors.remove(&channel);
-                reader.acks.remove(&channel);
+            let Some(reader) = self.all.get_mut(&id) else { continue };
+            reader.acks.remove(&channel);
+            if reader.cursors.remove(&channel).is_some() {
+                let user = reader.user;
+                self.displace(user, channel);
             }
         }
     }
 
-    /// Removes the readers of a user, or of one machine.
-    pub(super) fn forget(&mut self, user: UserId, machine: Option<MachineId>) {
-        let Some(of_user) = self.by_user.get_mut(&user) else { return };
-        let gone: Vec<ReaderId> = of_user
-            .iter()
-            .copied()
-            .filter(|id| machine.is_none_or(|one| self.all.get(id).is_some_and(|it| it.machine == one)))
-            .collect();
-        for id in gone {
-            of_user.remove(&id);
-            let Some(reader) = self.all.remove(&id) else { continue };
+    /// The readers of a user, or of one machine.
+    pub(super) fn of(&self, user: UserId, machine: Option<MachineId>) -> impl Iterator<Item = ReaderId> {
+        let of_user = self.by_user.get(&user).into_iter().flatten().copied();
+        of_user
+            .filter(move |id| machine.is_none_or(|one| self.all.get(id).is_some_and(|it| it.machine == one)))
+    }
+
+    /// Removes the readers of a user, or of one machine, and says which they were.
+    pub(super) fn forget(&mut self, user: UserId, machine: Option<MachineId>) -> Vec<ReaderId> {
+        let gone: Vec<ReaderId> = self.of(user, machine).collect();
+        for id in &gone {
+            let Some(reader) = self.all.remove(id) else { continue };
+            if let Some(of_user) = self.by_user.get_mut(&user) {
+                of_user.remove(id);
+                if of_user.is_empty() {
+                    self.by_user.remove(&user);
+                }
+            }
             self.by_handle.remove(&(reader.machine, reader.handle));
+            for channel in reader.cursors.keys() {
+                self.displace(user, *channel);
+            }
             for channel in reader.cursors.keys().chain(reader.acks.keys()) {
                 if let Some(readers) = self.by_channel.get_mut(channel) {
-                    readers.remove(&id);
+                    readers.remove(id);
                     if readers.is_empty() {
                         self.by_channel.remove(channel);
                     }
                 }
             }
         }
-        if of_user.is_empty() {
-            self.by_user.remove(&user);
-        }
+        gone
     }
 }
 
@@ -118,6 +147,28 @@ impl Directory {
     /// The readers that have a position in a channel.
     pub fn readers_of(&self, channel: ChannelId) -> impl Iterator<Item = ReaderId> {
         self.readers.by_channel.get(&channel).into_iter().flatten().copied()
+    }
+
+    /// The streams in which a user's readers have positions.
+    pub fn streams_read_by(&self, user: UserId) -> impl ExactSizeIterator<Item = ChannelId> {
+        const NONE: &BTreeMap<ChannelId, u32> = &BTreeMap::new();
+        self.readers.placed.get(&user).unwrap_or(NONE).keys().copied()
+    }
+
+    /// Whether a reader of the user's has a position in a stream.
+    pub fn reads(&self, user: UserId, stream: ChannelId) -> bool {
+        self.readers.placed.get(&user).is_some_and(|streams| streams.contains_key(&stream))
+    }
+
+    pub(super) fn check_readers(&self) -> Result<(), String> {
+        let mut placed: BTreeMap<UserId, BTreeMap<ChannelId, u32>> = BTreeMap::new();
+        for reader in self.readers.all.values() {
+            for channel in reader.cursors.keys() {
+                *placed.entry(reader.user).or_default().entry(*channel).or_default() += 1;
+            }
+        }
+        hold!(placed == self.readers.placed, "users and the streams that they read differ");
+        Ok(())
     }
 
     /// All readers.

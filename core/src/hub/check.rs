@@ -1,11 +1,13 @@
 //! The hub's consistency, for tests and simulations.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::Hub;
 use super::pager::Subscription;
 use crate::directory::hold;
 use crate::handshake::Format;
+use crate::record::ChannelId;
 
 impl Hub {
     /// Checks that the directory is consistent and that sessions, paths, users and subscriptions agree.
@@ -34,6 +36,10 @@ impl Hub {
                 });
                 hold!(found, "{path} is not found among the subscribers of {channel:?}");
             }
+            for mailbox in session.own_messages.keys() {
+                let found = self.receipts.watchers_of(*mailbox).contains(conn);
+                hold!(found && self.directory.mailbox(*mailbox).is_some(), "{path} watches no mailbox");
+            }
             hold!(
                 session.terms.keep == session.reader.is_some(),
                 "{path} has not the reader that it should have"
@@ -41,10 +47,24 @@ impl Hub {
         }
         let conns = self.users.values().map(|live| live.conns.len()).sum::<usize>();
         hold!(conns == sessions, "users hold connections that are no sessions");
+        for (user, live) in &self.users {
+            let mut channels: BTreeMap<ChannelId, u32> = BTreeMap::new();
+            let sessions = live.conns.iter().filter_map(|conn| self.sessions.get(conn));
+            for channel in sessions.flat_map(|session| session.subscriptions.keys()) {
+                *channels.entry(*channel).or_default() += 1;
+            }
+            hold!(channels == live.channels, "{user:?} and its sessions know of different channels");
+        }
+        let mut coming: BTreeMap<ChannelId, (usize, usize)> = BTreeMap::new();
+        for post in self.posts_to_mailboxes() {
+            let (count, bytes) = coming.entry(post.channel).or_default();
+            (*count, *bytes) = (*count + 1, *bytes + post.payload.size());
+        }
+        hold!(coming == self.coming, "what is on its way to mailboxes is miscounted");
         hold!(self.liveness.len() == sessions, "liveness is kept of what does not live");
         for (channel, list) in &self.subscribers {
-            let known = self.directory.channel(*channel);
-            hold!(known.is_some(), "{channel:?} has subscribers and does not exist");
+            let (known, mailbox) = (self.directory.channel(*channel), self.directory.mailbox(*channel));
+            hold!(known.is_some() || mailbox.is_some(), "{channel:?} has subscribers and does not exist");
             let ordered = Format::ALL.iter().all(|format| list.live.of(*format).is_sorted_by(|a, b| a < b));
             hold!(ordered && !list.is_empty(), "the subscribers of {channel:?} are not in order");
             for conn in list.iter() {
@@ -54,6 +74,10 @@ impl Hub {
                 let path = &session.path;
                 let knows = session.subscriptions.contains_key(channel);
                 hold!(knows, "{path} does not know of its subscription to {channel:?}");
+                let reads = mailbox.is_none_or(|it| {
+                    it.user == session.user && (it.reader.is_none() || it.reader == session.reader)
+                });
+                hold!(reads, "{path} reads the mailbox {channel:?}, which is not its own");
                 // Who became an admin of the server after a ban sees everything again, and may have ceased to be one.
                 let banned = known.is_some_and(|known| known.banned.contains(&session.user));
                 hold!(

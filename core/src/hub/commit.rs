@@ -11,7 +11,7 @@ use crate::name::{Handle, MachineName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply, Token};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
-use crate::stream::{EndReason, MessageId, Origin, Start, StreamReply};
+use crate::stream::{EndReason, MessageId, Origin, Standing, Start, StreamReply};
 use crate::time::{Now, UnixMillis};
 
 /// What is decided and not yet sealed: posts, then at most one change of the directory.
@@ -48,10 +48,21 @@ pub(super) struct Post {
     pub(super) from: Arc<SessionPath>,
     pub(super) payload: Arc<Payload>,
     pub(super) origin: Origin,
+    pub(super) to: Destination,
+}
+
+/// What kind of stream a post is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Destination {
+    Channel,
+    Mailbox {
+        /// The session that is meant, if one is.
+        target: Option<Arc<SessionPath>>,
+    },
 }
 
 impl Post {
-    fn key(&self) -> Option<PostKey> {
+    pub(super) fn key(&self) -> Option<PostKey> {
         let (user, _) = self.origin.sender?;
         Some((self.channel, user, self.origin.signed.as_ref()?.id))
     }
@@ -73,6 +84,8 @@ pub(super) enum FollowUp {
     Join { conn: ConnId, request: RequestId, channel: ChannelId },
     /// Subscribe the new member from a position on, and answer.
     Subscribe { conn: ConnId, request: RequestId, channel: ChannelId, from: Start },
+    /// Decide a request that needed the change.
+    Decide { conn: ConnId, request: RequestId, command: Command },
     /// Nobody waits any more.
     Nothing,
     /// Start the session that waited for its user or its reader.
@@ -103,6 +116,13 @@ impl Hub {
         self.gathering.change.is_some() || self.in_flight.as_ref().is_some_and(|batch| batch.change.is_some())
     }
 
+    /// The posts to mailboxes that are not yet durable.
+    pub(super) fn posts_to_mailboxes(&self) -> impl Iterator<Item = &Post> {
+        let in_flight = self.in_flight.iter().flat_map(|batch| &batch.posts).map(|(post, _)| post);
+        let all = self.gathering.posts.iter().chain(in_flight);
+        all.filter(|post| matches!(post.to, Destination::Mailbox { .. }))
+    }
+
     pub(super) fn change(&mut self, change: Change) {
         debug_assert!(!self.change_pending(), "one change at a time");
         self.gathering.change = Some(change);
@@ -125,9 +145,7 @@ impl Hub {
                 break;
             }
             let Some(post) = self.gathering.posts.pop_front() else { break };
-            let last = last.entry(post.channel).or_insert_with(|| {
-                self.directory.channel(post.channel).map(|channel| channel.last).unwrap_or_default()
-            });
+            let last = last.entry(post.channel).or_insert_with(|| self.directory.last(post.channel));
             *last = Stamp {
                 seq: last.seq + 1,
                 ts: UnixMillis(now.wall.min(UnixMillis::MAX).0.max(last.ts.0.saturating_add(1))),
@@ -141,6 +159,8 @@ impl Hub {
             });
             posts.push((post, *last));
         }
+        // Behind all posts: the store names those that it knows by their position.
+        records.extend(posts.iter().filter_map(|(post, stamp)| self.waits(post, *stamp)));
         let facts = self
             .gathering
             .facts
@@ -187,6 +207,7 @@ impl Hub {
             Err(why) => {
                 let refusal = Refusal::NotStored { why };
                 for (post, _) in in_flight.posts {
+                    self.arrived(&post);
                     for (conn, request) in self.take_waiting(&post) {
                         reply(actions, conn, request, refusal.clone());
                     }
@@ -219,6 +240,7 @@ impl Hub {
             match known.next_if(|(position, _)| *position == at) {
                 Some((_, stamp)) => {
                     let (conn, request) = (post.conn, post.request);
+                    self.arrived(&post);
                     self.answer_stored(&post, (conn, request), *stamp, actions);
                 }
                 None => again.push(post),
@@ -264,9 +286,22 @@ impl Hub {
 
     fn publish(&mut self, post: Post, stamp: Stamp, actions: &mut Vec<Action>) {
         self.directory.apply_stamp(post.channel, stamp);
+        if let Some(record) = self.waits(&post, stamp) {
+            self.directory.apply(&record);
+            self.arrived(&post);
+        }
         self.answer_stored(&post, (post.conn, post.request), stamp, actions);
-        let Post { conn, channel: stream, from, payload, origin, .. } = post;
-        let name = self.directory.channel(stream).map(|channel| channel.name.clone());
+        let Post { conn, channel: stream, from, payload, origin, to, .. } = post;
+        let name = match &to {
+            Destination::Channel => self.directory.channel(stream).map(|channel| channel.name.clone()),
+            Destination::Mailbox { target } => {
+                if let Some((conn, target)) = self.whispered(target) {
+                    let (from, target, payload) = (from.clone(), target.clone(), (*payload).clone());
+                    actions.push(Action::Whisper { conn, from, target, payload });
+                }
+                self.mailbox_label(stream)
+            }
+        };
         if let (Some(channel), Some(subscribers)) = (name, self.subscribers.get(&stream))
             && !subscribers.live.is_empty()
         {
@@ -286,10 +321,13 @@ impl Hub {
         if post.origin.signed.is_none() {
             return reply(actions, conn, request, Reply::Sent);
         }
-        let stored = || Reply::Stream(StreamReply::Stored { stream: post.channel, stamp });
-        reply(actions, conn, request, stored());
-        for (conn, request) in self.take_waiting(post) {
-            reply(actions, conn, request, stored());
+        let stream = post.channel;
+        let present = self.is_present(stream, &post.to);
+        for (conn, request) in core::iter::once((conn, request)).chain(self.take_waiting(post)) {
+            reply(actions, conn, request, Reply::Stream(StreamReply::Stored { stream, stamp, present }));
+            if let Destination::Mailbox { .. } = post.to {
+                self.note_own(conn, stream, stamp.seq);
+            }
         }
     }
 
@@ -338,6 +376,9 @@ impl Hub {
                     reply(actions, conn, request, refusal);
                 }
             }
+            FollowUp::Decide { conn, request, command } => {
+                self.decide(now, conn, request, command, None, actions);
+            }
             FollowUp::Nothing => actions.append(&mut effects),
             FollowUp::Establish { conn, user, machine, session, terms } => {
                 self.establish(now, conn, user, machine, (session, terms), actions);
@@ -349,12 +390,18 @@ impl Hub {
     fn effect(&mut self, now: Now, record: &Record, asker: Option<ConnId>, actions: &mut Vec<Action>) {
         match record {
             Record::UserRemoved { user } => {
+                for mailbox in self.directory.mailboxes_of(*user, None) {
+                    self.forget_mailbox(mailbox);
+                }
                 for conn in self.conns_of(*user) {
                     let own = asker == Some(conn);
                     self.close(now, conn, CloseReason::UserRemoved { own }, actions);
                 }
             }
             Record::MachineRemoved { user, machine } => {
+                for mailbox in self.directory.mailboxes_of(*user, Some(*machine)) {
+                    self.forget_mailbox(mailbox);
+                }
                 for conn in self.conns_of(*user) {
                     if self.sessions.get(&conn).is_some_and(|session| session.machine == *machine) {
                         let own = asker == Some(conn);
@@ -372,6 +419,9 @@ impl Hub {
             Record::Banned { channel, user } => {
                 self.unsubscribe_user(*user, *channel, EndReason::Banned, actions);
             }
+            Record::ContactSet { user, other, standing: Some(Standing::Blocked) } => {
+                self.end_watches(*user, *other);
+            }
             Record::ChannelRenamed { channel, name } => self.announce_name(*channel, name, actions),
             _ => {}
         }
@@ -382,7 +432,8 @@ fn refuse_change(follow_up: FollowUp, refusal: Refusal, actions: &mut Vec<Action
     match follow_up {
         FollowUp::Reply { conn, request, .. }
         | FollowUp::Join { conn, request, .. }
-        | FollowUp::Subscribe { conn, request, .. } => {
+        | FollowUp::Subscribe { conn, request, .. }
+        | FollowUp::Decide { conn, request, .. } => {
             reply(actions, conn, request, refusal);
         }
         FollowUp::Nothing => {}

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::audience::Subscribers;
-use super::commit::{Change, FollowUp, Post, Waiting};
+use super::commit::{Change, Destination, FollowUp, Post, Waiting};
 use super::limit::{Cost, longer_wait};
 use super::{Action, ConnId, Hub, Lifecycle, Purpose, Range, Read, RequestId, reply};
 use crate::directory::Channel;
@@ -17,7 +17,7 @@ use crate::protocol::{
     Admin, ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
 };
 use crate::record::{ChannelId, Record, UserId};
-use crate::stream::{Origin, StreamCommand};
+use crate::stream::{Origin, StreamCommand, StreamRef};
 use crate::time::{Now, UnixMillis};
 
 /// Who asks.
@@ -108,9 +108,9 @@ impl Hub {
             }
             Command::Who { channel } => self.who(&asker, channel).map(Some),
             Command::Post { channel, payload } => self.post(&asker, &channel, payload),
-            Command::Whisper { target, payload } => match self.paths.get(&target) {
+            Command::Whisper { target, payload } => match self.whisper_to(user, &target) {
                 Some(to) => {
-                    let (to, target) = (*to, Arc::new(target));
+                    let target = Arc::new(target);
                     actions.push(Action::Whisper { conn: to, from: asker.path.clone(), target, payload });
                     Ok(Some(Reply::Sent))
                 }
@@ -230,9 +230,16 @@ impl Hub {
             channel,
             from: asker.path.clone(),
             payload: Arc::new(payload),
-            origin: Origin { sender: machine.map(|machine| (asker.user, machine)), signed: None },
+            origin: Origin { sender: machine.map(|machine| (asker.user, machine)), ..Origin::default() },
+            to: Destination::Channel,
         });
         Ok(None)
+    }
+
+    /// The session of this path, if it is live and its user did not block the sender.
+    fn whisper_to(&self, sender: UserId, target: &SessionPath) -> Option<ConnId> {
+        let conn = *self.paths.get(target)?;
+        (!self.blocks(self.sessions.get(&conn)?.user, sender)).then_some(conn)
     }
 
     fn list_channels(&self, asker: &Asker) -> Vec<ChannelInfo> {
@@ -339,12 +346,18 @@ pub(super) fn done(what: impl core::fmt::Display) -> Reply {
 }
 
 /// Whether deciding this may lead to a record. An administrator's listing does not, nor does a join without a
-/// token.
+/// token. A mailbox that is named may have to be made.
 fn may_need_record(command: &Command) -> bool {
     match command {
         Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,
         Command::Join { token, .. } => token.is_some(),
-        Command::Stream(StreamCommand::Subscribe { invite, .. }) => invite.is_some(),
+        Command::Stream(StreamCommand::SetContact { .. }) => true,
+        Command::Stream(StreamCommand::Subscribe { stream, invite, .. }) => {
+            invite.is_some() || matches!(stream, StreamRef::Mailbox(_))
+        }
+        Command::Stream(StreamCommand::WatchReceipts { stream, .. } | StreamCommand::Locate { stream }) => {
+            matches!(stream, StreamRef::Mailbox(_))
+        }
         Command::Admin(admin) => !matches!(
             admin,
             Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. }

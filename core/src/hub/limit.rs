@@ -155,8 +155,14 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Rows of a page for a subscription that is behind.
     pub catch_up_rows: usize,
-    /// Kept sessions of a user: those whose positions outlive their connections.
+    /// Kept sessions of a user: those whose positions outlive their connections, and that have mailboxes.
     pub readers_per_user: usize,
+    /// Users that a user allowed or blocked.
+    pub contacts_per_user: usize,
+    /// Messages that wait in a mailbox.
+    pub mailbox_messages: usize,
+    /// Bytes of messages that wait in a mailbox; one message always fits.
+    pub mailbox_bytes: usize,
     /// A session that was not heard for this long has ended.
     pub idle: Duration,
     /// A session that takes nothing of what it is sent for this long is dropped.
@@ -192,6 +198,9 @@ impl Default for Limits {
             batch_bytes: 8 << 20,
             catch_up_rows: 4_096,
             readers_per_user: 1_000,
+            contacts_per_user: 1_000,
+            mailbox_messages: 1_000,
+            mailbox_bytes: 8 << 20,
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(30),
         }

@@ -8,6 +8,7 @@ use core::time::Duration;
 use super::audience::Subscribers;
 use super::commit::{Change, FollowUp, Waiting};
 use super::limit::Buckets;
+use super::mail::OwnMessages;
 use super::pager::{Pager, Subscription};
 use super::{Action, ConnId, Hub, Lifecycle, Registration, SessionInfo};
 use crate::handshake::{Proven, Terms};
@@ -31,6 +32,8 @@ pub(super) struct Session {
     /// Set if its positions outlive the connection.
     pub(super) reader: Option<ReaderId>,
     pub(super) subscriptions: BTreeMap<ChannelId, Subscription>,
+    /// The mailboxes in which it watches its own messages.
+    pub(super) own_messages: BTreeMap<ChannelId, OwnMessages>,
     pub(super) pager: Pager,
     pub(super) buckets: Buckets,
     pub(super) heard: Monotonic,
@@ -42,7 +45,20 @@ pub(super) struct Session {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LiveUser {
     pub(super) conns: Vec<ConnId>,
+    /// The streams to which its sessions are subscribed, and how many of them are.
+    pub(super) channels: BTreeMap<ChannelId, u32>,
     pub(super) buckets: Buckets,
+}
+
+impl LiveUser {
+    fn leaves(&mut self, channel: ChannelId) {
+        if let Some(count) = self.channels.get_mut(&channel) {
+            *count -= 1;
+            if *count == 0 {
+                self.channels.remove(&channel);
+            }
+        }
+    }
 }
 
 impl Hub {
@@ -163,6 +179,7 @@ impl Hub {
                 terms,
                 reader,
                 subscriptions: BTreeMap::new(),
+                own_messages: BTreeMap::new(),
                 pager: Pager::default(),
                 buckets: Buckets::default(),
                 heard: now.mono,
@@ -227,9 +244,13 @@ impl Hub {
         for channel in session.subscriptions.keys() {
             self.drop_subscriber(*channel, conn);
         }
+        for mailbox in session.own_messages.keys() {
+            self.receipts.unwatch(conn, *mailbox);
+        }
         self.paths.remove(&session.path);
         self.liveness.remove(&(session.next_check, conn));
         if let Some(live) = self.users.get_mut(&session.user) {
+            session.subscriptions.keys().for_each(|channel| live.leaves(*channel));
             live.conns.retain(|other| *other != conn);
             if live.conns.is_empty() {
                 self.cooling.insert((now.mono + COOLING, session.user));
@@ -249,19 +270,23 @@ impl Hub {
         }
         session.subscriptions.insert(channel, Subscription::Live);
         let format = session.terms.format;
+        if let Some(live) = self.users.get_mut(&session.user) {
+            *live.channels.entry(channel).or_default() += 1;
+        }
         self.subscribers.entry(channel).or_default().go_live(format, conn);
         Ok(())
     }
 
     pub(super) fn unsubscribe(&mut self, conn: ConnId, channel: ChannelId) -> bool {
-        let there = self
-            .sessions
-            .get_mut(&conn)
-            .is_some_and(|session| session.subscriptions.remove(&channel).is_some());
-        if there {
-            self.drop_subscriber(channel, conn);
+        let Some(session) = self.sessions.get_mut(&conn) else { return false };
+        if session.subscriptions.remove(&channel).is_none() {
+            return false;
         }
-        there
+        if let Some(live) = self.users.get_mut(&session.user) {
+            live.leaves(channel);
+        }
+        self.drop_subscriber(channel, conn);
+        true
     }
 
     fn drop_subscriber(&mut self, channel: ChannelId, conn: ConnId) {

@@ -19,6 +19,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::directory::Directory;
 use crate::handshake::Proven;
@@ -37,6 +38,7 @@ mod commit;
 mod decide;
 mod limit;
 mod live;
+mod mail;
 mod pager;
 mod receipts;
 mod stream;
@@ -189,9 +191,9 @@ pub enum Action {
     },
     /// Hand a post to everyone in `to`.
     Deliver {
-        /// The channel's name.
+        /// The channel's name. For a mailbox, which version 1 does not read, the name of its user.
         channel: ChannelName,
-        /// The channel.
+        /// The channel or mailbox.
         stream: ChannelId,
         /// The post's place there.
         stamp: Stamp,
@@ -309,6 +311,11 @@ pub enum Purpose {
         /// The request.
         request: RequestId,
     },
+    /// To see whether a message of a mailbox is the asker's own, and then to say who has it.
+    Receipts {
+        /// The request.
+        request: RequestId,
+    },
     /// For a subscription that is behind.
     CatchUp {
         /// The next message that it needs.
@@ -327,6 +334,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may become a user.
     pub registration: Registration,
+    /// How long messages are kept; `None`: for ever. What a mailbox holds no longer counts then.
+    pub retention: Option<Duration>,
 }
 
 /// Who may become a user.
@@ -351,6 +360,8 @@ pub struct Hub {
     receipts: Receipts,
     /// When a session must have taken something of what it was sent.
     stalls: BTreeSet<(Monotonic, ConnId)>,
+    /// Posts to mailboxes that are not yet durable: how many, and their bytes.
+    coming: BTreeMap<ChannelId, (usize, usize)>,
     /// Posts that are not yet durable, by the ids of their senders, and who else waits for them.
     pending: BTreeMap<PostKey, Vec<(ConnId, RequestId)>>,
     /// When to check whether a session is idle: no earlier than it can be.
@@ -400,6 +411,7 @@ impl Hub {
             subscribers: BTreeMap::new(),
             receipts: Receipts::default(),
             stalls: BTreeSet::new(),
+            coming: BTreeMap::new(),
             pending: BTreeMap::new(),
             liveness: BTreeSet::new(),
             cooling: BTreeSet::new(),

@@ -39,6 +39,8 @@ enum Job {
     CatchUp(ChannelId),
     /// A page that was asked for.
     Page { request: RequestId, channel: ChannelId, from: PageFrom, limit: usize },
+    /// A message of a mailbox whose sender asks who has it.
+    Receipts { request: RequestId, channel: ChannelId, seq: u64 },
 }
 
 /// How a session stands to a channel that it is subscribed to.
@@ -96,6 +98,21 @@ impl Hub {
         self.read_on(now, conn, actions);
     }
 
+    /// Queues a look at a message whose sender asks who has it.
+    pub(super) fn queue_receipts(
+        &mut self,
+        now: Now,
+        (conn, request): (ConnId, RequestId),
+        channel: ChannelId,
+        seq: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.pager.queue.push_back(Job::Receipts { request, channel, seq });
+        }
+        self.read_on(now, conn, actions);
+    }
+
     /// A delivery to a live subscription did not fit the session's queue.
     pub(super) fn lagged(
         &mut self,
@@ -143,7 +160,7 @@ impl Hub {
             let limits = &self.config.limits;
             let (channel, range, max_rows, purpose) = match job {
                 Job::CatchUp(channel) => {
-                    let last = self.directory.channel(channel).map_or(0, |channel| channel.last.seq);
+                    let last = self.directory.last(channel).seq;
                     let Some(Subscription::Behind { next }) = session.subscriptions.get(&channel) else {
                         continue;
                     };
@@ -160,6 +177,9 @@ impl Hub {
                         PageFrom::Before(seq) => Range::Before(seq),
                     };
                     (channel, range, limit.clamp(1, limits.page_rows), Purpose::Page { request })
+                }
+                Job::Receipts { request, channel, seq } => {
+                    (channel, Range::After(seq - 1), 1, Purpose::Receipts { request })
                 }
             };
             session.pager.reading = true;
@@ -180,16 +200,40 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         session.pager.reading = false;
         match read.purpose {
-            Purpose::Page { request } => self.answer_page(read, request, page, actions),
-            Purpose::CatchUp { next, last } => self.deliver_page(read, next, last, page, actions),
+            Purpose::Page { request } => self.answer_page(now, read, request, page, actions),
+            Purpose::CatchUp { next, last } => self.deliver_page(now, read, (next, last), page, actions),
+            Purpose::Receipts { request } => self.answer_receipts(read, request, page, actions),
             Purpose::History { .. } => {}
         }
         self.mark(now, conn, actions);
         self.read_on(now, conn, actions);
     }
 
+    /// Says who has a message of a mailbox, to nobody but its sender.
+    fn answer_receipts(
+        &mut self,
+        read: &Read,
+        request: RequestId,
+        page: Result<Vec<Stamped>, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let (conn, stream) = (read.conn, read.channel);
+        let Range::After(before) = read.range else { return };
+        let (seq, user) = (before + 1, self.sessions.get(&conn).map(|session| session.user));
+        let own = |message: &Stamped| {
+            message.seq == seq && message.origin.sender.is_some_and(|(sender, _)| Some(sender) == user)
+        };
+        let answer = match page {
+            Err(why) => Err(Refusal::HistoryUnreadable { why }),
+            Ok(page) if page.first().is_some_and(own) => Ok(self.receipts_of(stream, seq)),
+            Ok(_) => Err(Refusal::NoMessage(seq)),
+        };
+        reply(actions, conn, request, answer.map_or_else(Reply::Refused, Reply::Stream));
+    }
+
     fn answer_page(
         &mut self,
+        now: Now,
         read: &Read,
         request: RequestId,
         page: Result<Vec<Stamped>, String>,
@@ -200,13 +244,29 @@ impl Hub {
             Err(Refusal::SubscriptionEnded)
         } else {
             page.map_err(|why| Refusal::HistoryUnreadable { why }).map(|messages| {
-                let more = match (read.range, messages.first(), messages.last()) {
-                    (Range::Before(_), Some(first), _) => first.seq > 1,
-                    (_, _, Some(last)) => self.last_seq(stream) > last.seq,
-                    _ => false,
+                let (first, last) = (messages.first().map(|it| it.seq), messages.last().map(|it| it.seq));
+                let (more, rest) = match (read.range, first, last) {
+                    (Range::Before(_), Some(first), _) => (first > 1, PageFrom::Before(first)),
+                    (_, _, Some(last)) => (self.last_seq(stream) > last, PageFrom::After(last)),
+                    _ => (false, PageFrom::After(0)),
                 };
-                StreamReply::Page { stream, messages, more }
+                (messages, more, rest)
             })
+        };
+        let answer = answer.map(|(mut messages, more, rest)| {
+            messages.retain(|message| !message.origin.has_expired(now.wall));
+            (messages, more, rest)
+        });
+        let answer = match answer {
+            // A page of nothing would not say where to go on.
+            Ok((messages, true, from)) if messages.is_empty() => {
+                if let Some(session) = self.sessions.get_mut(&read.conn) {
+                    let (channel, limit) = (stream, read.max_rows);
+                    session.pager.queue.push_front(Job::Page { request, channel, from, limit });
+                }
+                return;
+            }
+            other => other.map(|(messages, more, _)| StreamReply::Page { stream, messages, more }),
         };
         match answer {
             Ok(answer) => reply(actions, read.conn, request, Reply::Stream(answer)),
@@ -217,9 +277,9 @@ impl Hub {
     /// Delivers a page to a subscription that is behind, names what is missing, and goes live at the end.
     fn deliver_page(
         &mut self,
+        now: Now,
         read: &Read,
-        next: u64,
-        last: u64,
+        (next, last): (u64, u64),
         page: Result<Vec<Stamped>, String>,
         actions: &mut Vec<Action>,
     ) {
@@ -240,10 +300,15 @@ impl Hub {
         };
         let mut notify = |notice| actions.push(Action::Notify { conn, notice });
         let mut expected = next;
-        let nothing_left = messages.is_empty();
+        // What was durable when the page was read and is not in the store was purged.
+        let mut read_up_to = if messages.is_empty() { last } else { 0 };
         let mut run: Vec<Stamped> = Vec::new();
         for message in messages {
             if message.seq < expected {
+                continue;
+            }
+            read_up_to = message.seq;
+            if message.origin.has_expired(now.wall) {
                 continue;
             }
             if message.seq > expected {
@@ -258,10 +323,9 @@ impl Hub {
         if !run.is_empty() {
             notify(Notice::Deliveries { stream, messages: run });
         }
-        // What was durable when the page was read is not in the store: it was purged.
-        if nothing_left && expected <= last {
-            notify(Notice::Gap { stream, from: expected, to: last });
-            expected = last + 1;
+        if expected <= read_up_to {
+            notify(Notice::Gap { stream, from: expected, to: read_up_to });
+            expected = read_up_to + 1;
         }
         if expected > newest {
             notify(Notice::Live { stream, seq: newest });
@@ -298,7 +362,7 @@ impl Hub {
     }
 
     pub(super) fn last_seq(&self, channel: ChannelId) -> u64 {
-        self.directory.channel(channel).map_or(0, |channel| channel.last.seq)
+        self.directory.last(channel).seq
     }
 
     /// When a mark must have come back, for the session's end.

@@ -14,7 +14,7 @@ use crate::directory::Reader;
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::protocol::{Refusal, Reply};
-use crate::record::{Ack, ChannelId, Cursor, ReaderId, Record};
+use crate::record::{Ack, ChannelId, Cursor, ReaderId, Record, UserId};
 use crate::stream::{Notice, Position, Receipt, ReceiptState, StreamReply};
 use crate::time::{Monotonic, Now};
 
@@ -32,6 +32,8 @@ const MAX_WORD: usize = 256;
 pub(super) struct Receipts {
     /// Positions that moved since they were written.
     moved: BTreeMap<(ChannelId, ReaderId), Cursor>,
+    /// Those of them that are a reader's first in their stream, and whose readers they are.
+    first: BTreeMap<(ChannelId, ReaderId), UserId>,
     /// When to write them.
     write_at: Option<Monotonic>,
     /// The time has come.
@@ -72,6 +74,7 @@ impl Receipts {
         if self.moved.get(&(channel, reader)) == Some(&cursor) {
             self.moved.remove(&(channel, reader));
         }
+        self.first.remove(&(channel, reader));
         self.schedule(now);
     }
 
@@ -100,8 +103,26 @@ impl Receipts {
     /// Forgets a channel that is gone.
     pub(super) fn forget_channel(&mut self, channel: ChannelId) {
         self.moved.retain(|(other, _), _| *other != channel);
+        self.first.retain(|(other, _), _| *other != channel);
         self.watchers.remove(&channel);
         self.untold.remove(&channel);
+    }
+
+    /// The streams in which a reader of the user's has just got its first position.
+    pub(super) fn begun_by(&self, user: UserId) -> impl Iterator<Item = ChannelId> {
+        let of_user = self.first.iter().filter(move |(_, reader)| **reader == user);
+        of_user.map(|((channel, _), _)| *channel)
+    }
+
+    /// Whether a reader of the user's has just got its first position in a stream.
+    pub(super) fn begins(&self, user: UserId, channel: ChannelId) -> bool {
+        let first =
+            self.first.range((channel, ReaderId(0))..).take_while(|((other, _), _)| *other == channel);
+        first.map(|(_, reader)| *reader).any(|reader| reader == user)
+    }
+
+    pub(super) fn watchers_of(&self, channel: ChannelId) -> Vec<ConnId> {
+        self.watchers.get(&channel).into_iter().flatten().copied().collect()
     }
 
     pub(super) fn unwatch(&mut self, conn: ConnId, channel: ChannelId) {
@@ -150,7 +171,8 @@ impl Hub {
             // A reader without a position would start at the latest message, and never get what it missed: the first
             // position does not wait.
             let is_first = |it: &Reader| !it.cursors.contains_key(&channel);
-            if self.directory.reader(reader).is_some_and(is_first) {
+            if let Some(found) = self.directory.reader(reader).filter(|it| is_first(it)) {
+                self.receipts.first.insert((channel, reader), found.user);
                 self.receipts.write_again();
             }
         }
@@ -257,11 +279,19 @@ impl Hub {
         }
         self.receipts.tell_at = None;
         for (stream, readers) in core::mem::take(&mut self.receipts.untold) {
-            let positions = readers.into_iter().filter_map(|id| self.position(stream, id)).collect();
-            let readers: Arc<Vec<Position>> = Arc::new(positions);
+            let positions = readers.into_iter().filter_map(|id| Some((id, self.position(stream, id)?)));
+            let positions: Vec<(ReaderId, Position)> = positions.collect();
+            if self.directory.mailbox(stream).is_some() {
+                for conn in self.receipts.watchers_of(stream) {
+                    self.tell_own(conn, stream, &positions, actions);
+                }
+            }
+            let readers: Arc<Vec<Position>> = Arc::new(positions.into_iter().map(|(_, it)| it).collect());
             for conn in self.receipts.watchers.get(&stream).into_iter().flatten() {
-                let notice = Notice::ReceiptsMoved { stream, readers: readers.clone() };
-                actions.push(Action::Notify { conn: *conn, notice });
+                if self.is_subscribed(*conn, stream) {
+                    let notice = Notice::ReceiptsMoved { stream, readers: readers.clone() };
+                    actions.push(Action::Notify { conn: *conn, notice });
+                }
             }
         }
     }
@@ -279,7 +309,7 @@ impl Hub {
         })
     }
 
-    fn path_of(&self, reader: &Reader) -> Option<Arc<SessionPath>> {
+    pub(super) fn path_of(&self, reader: &Reader) -> Option<Arc<SessionPath>> {
         let user = self.directory.user(reader.user)?;
         let machine = user.machines.iter().find(|machine| machine.id == reader.machine)?;
         Some(Arc::new(SessionPath {

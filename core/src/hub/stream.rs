@@ -1,11 +1,12 @@
 //! What a session of version 2 asks about streams.
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::commit::{Change, FollowUp, Post};
+use super::commit::{Change, Destination, FollowUp, Post};
 use super::decide::Asker;
+use super::mail::Mail;
 use super::pager::Subscription;
 use super::{Action, ConnId, Hub, RequestId};
 use crate::name::UserName;
@@ -13,9 +14,26 @@ use crate::payload::Payload;
 use crate::protocol::{Refusal, Reply, Token, Visibility};
 use crate::record::{ChannelId, UserId};
 use crate::stream::{
-    EndReason, MachineKey, Notice, Origin, Signed, Start, StreamCommand, StreamRef, StreamReply,
+    EndReason, MachineKey, Notice, Origin, Signed, Standing, Start, StreamCommand, StreamRef, StreamReply,
 };
-use crate::time::Now;
+use crate::time::{Now, UnixMillis};
+
+/// What a request names.
+#[derive(Clone, Debug)]
+enum Place {
+    Channel(ChannelId),
+    Mailbox(Mail),
+}
+
+impl Place {
+    /// Its stream. A mailbox in which nobody wrote or read yet has none.
+    fn stream(self) -> Result<ChannelId, Refusal> {
+        match self {
+            Self::Channel(channel) => Ok(channel),
+            Self::Mailbox(mail) => mail.stream.ok_or(Refusal::NoMailbox),
+        }
+    }
+}
 
 impl Hub {
     /// Decides a request about a stream: an answer, or none if it comes later.
@@ -26,69 +44,120 @@ impl Hub {
         command: StreamCommand,
         actions: &mut Vec<Action>,
     ) -> Result<Option<Reply>, Refusal> {
+        if self.make_mailbox(now, asker, &command) {
+            return Ok(None);
+        }
         match command {
             StreamCommand::Subscribe { stream, from, invite } => {
                 self.subscribe_from(now, asker, &stream, from, invite, actions)
             }
             StreamCommand::Unsubscribe { stream } => {
-                if let Ok(channel) = self.resolve(asker, &stream) {
-                    self.unsubscribe(asker.conn, channel);
+                if let Ok(stream) = self.resolve(asker, &stream).and_then(Place::stream) {
+                    self.unsubscribe(asker.conn, stream);
                 }
                 Ok(Some(Reply::Stream(StreamReply::Done)))
             }
             StreamCommand::Read { stream, from, limit } => {
-                let channel = self.resolve_subscribed(asker, &stream)?;
+                let stream = self.resolve_subscribed(asker, &stream)?;
                 let limit = if limit == 0 { usize::MAX } else { limit };
-                self.queue_page(now, (asker.conn, asker.request), channel, (from, limit), actions);
+                self.queue_page(now, (asker.conn, asker.request), stream, (from, limit), actions);
                 Ok(None)
             }
-            StreamCommand::Post { stream, payload, signed } => {
-                let channel = self.resolve_subscribed(asker, &stream)?;
-                self.post_signed(asker, channel, payload, signed);
-                Ok(None)
+            StreamCommand::Post { stream, payload, signed, lifetime } => {
+                let place = self.resolve(asker, &stream)?;
+                let expires = lifetime.and_then(|lifetime| expiry(now.wall, lifetime));
+                let (stream, to) = match place {
+                    Place::Channel(_) => (self.subscribed_at(asker, place)?, Destination::Channel),
+                    Place::Mailbox(mail) => {
+                        (mail.stream.ok_or(Refusal::NoMailbox)?, Destination::Mailbox { target: mail.target })
+                    }
+                };
+                self.post_signed(now, asker, (stream, to), payload, signed, expires)
             }
             StreamCommand::Report { stream, delivered, seen } => {
-                let channel = self.resolve_subscribed(asker, &stream)?;
-                self.report(now, asker, channel, delivered, seen)
+                let stream = self.resolve_subscribed(asker, &stream)?;
+                self.report(now, asker, stream, delivered, seen)
             }
             StreamCommand::Acknowledge { stream, seq, word } => {
-                let channel = self.resolve_subscribed(asker, &stream)?;
-                self.acknowledge(now, asker, channel, seq, word)
+                let stream = self.resolve_subscribed(asker, &stream)?;
+                self.acknowledge(now, asker, stream, seq, word)
             }
             StreamCommand::Receipts { stream, seq } => {
-                let channel = self.resolve_subscribed(asker, &stream)?;
-                if seq == 0 || seq > self.last_seq(channel) {
+                let place = self.resolve(asker, &stream)?;
+                let own = matches!(&place, Place::Mailbox(mail) if !mail.own);
+                let stream = match own {
+                    true => place.stream().map_err(|_| Refusal::NoMessage(seq))?,
+                    false => self.subscribed_at(asker, place)?,
+                };
+                if seq == 0 || seq > self.last_seq(stream) {
                     return Err(Refusal::NoMessage(seq));
                 }
-                Ok(Some(Reply::Stream(self.receipts_of(channel, seq))))
+                if own {
+                    self.queue_receipts(now, (asker.conn, asker.request), stream, seq, actions);
+                    return Ok(None);
+                }
+                Ok(Some(Reply::Stream(self.receipts_of(stream, seq))))
             }
             StreamCommand::WatchReceipts { stream, on } => {
-                let channel = self.resolve_subscribed(asker, &stream)?;
-                self.watch(asker.conn, channel, on);
+                match self.resolve(asker, &stream)? {
+                    Place::Mailbox(mail) if !mail.own => {
+                        let stream = Place::Mailbox(mail).stream()?;
+                        self.watch_own(asker.conn, stream, on)?;
+                    }
+                    place => {
+                        let stream = self.subscribed_at(asker, place)?;
+                        self.watch(asker.conn, stream, on);
+                    }
+                }
                 Ok(Some(Reply::Stream(StreamReply::Done)))
             }
+            StreamCommand::Locate { stream } => {
+                let place = self.resolve(asker, &stream)?;
+                let to = match &place {
+                    Place::Channel(_) => Destination::Channel,
+                    Place::Mailbox(mail) => Destination::Mailbox { target: mail.target.clone() },
+                };
+                let stream = place.stream()?;
+                let present = self.is_present(stream, &to);
+                Ok(Some(Reply::Stream(StreamReply::Located { stream, present })))
+            }
             StreamCommand::Keys { user } => self.keys_of(asker, &user).map(|keys| Some(Reply::Stream(keys))),
+            StreamCommand::SetContact { user, change } => self.set_contact(asker, &user, change),
+            StreamCommand::ListContacts => Ok(Some(Reply::Stream(self.contacts(asker)))),
         }
     }
 
-    /// The channel of a stream, if the asker may know of it.
-    fn resolve(&self, asker: &Asker, stream: &StreamRef) -> Result<ChannelId, Refusal> {
+    /// The stream that a request names, if the asker may know of it.
+    fn resolve(&self, asker: &Asker, stream: &StreamRef) -> Result<Place, Refusal> {
         match stream {
-            StreamRef::Channel(name) => self.visible(asker, name).map(|(id, _)| id),
-            StreamRef::Number(id) => {
-                let found = self.directory.channel(*id).filter(|channel| self.sees(asker, *id, channel));
-                found.map(|_| *id).ok_or(Refusal::NoStream)
-            }
+            StreamRef::Channel(name) => self.visible(asker, name).map(|(id, _)| Place::Channel(id)),
+            StreamRef::Mailbox(name) => self.mailbox_named(asker, name).map(Place::Mailbox),
+            StreamRef::Number(id) => match self.directory.channel(*id) {
+                Some(channel) if self.sees(asker, *id, channel) => Ok(Place::Channel(*id)),
+                Some(_) => Err(Refusal::NoStream),
+                None => self.mailbox_numbered(asker, *id).map(Place::Mailbox),
+            },
         }
     }
 
     fn resolve_subscribed(&self, asker: &Asker, stream: &StreamRef) -> Result<ChannelId, Refusal> {
-        let channel = self.resolve(asker, stream)?;
-        if self.is_subscribed(asker.conn, channel) {
-            return Ok(channel);
+        self.resolve(asker, stream).and_then(|place| self.subscribed_at(asker, place))
+    }
+
+    fn subscribed_at(&self, asker: &Asker, place: Place) -> Result<ChannelId, Refusal> {
+        match place {
+            Place::Channel(channel) if self.is_subscribed(asker.conn, channel) => Ok(channel),
+            Place::Channel(channel) => {
+                let name = self.directory.channel(channel).map(|channel| channel.name.clone());
+                Err(name.map_or(Refusal::NoStream, Refusal::NotSubscribed))
+            }
+            // Who may only write learns nothing from what only its owner may ask.
+            Place::Mailbox(mail) if !mail.own => Err(Refusal::NoMailbox),
+            Place::Mailbox(mail) => {
+                let subscribed = mail.stream.filter(|stream| self.is_subscribed(asker.conn, *stream));
+                subscribed.ok_or(Refusal::MailboxNotSubscribed)
+            }
         }
-        let name = self.directory.channel(channel).map(|channel| channel.name.clone());
-        Err(name.map_or(Refusal::NoStream, Refusal::NotSubscribed))
     }
 
     fn subscribe_from(
@@ -102,12 +171,17 @@ impl Hub {
     ) -> Result<Option<Reply>, Refusal> {
         let name = match stream {
             StreamRef::Channel(name) => name.clone(),
-            StreamRef::Number(id) => {
-                let channel = self.resolve(asker, stream)?;
-                let found = self.directory.channel(channel).map(|channel| channel.name.clone());
-                debug_assert!(found.is_some(), "{id:?} was resolved");
-                found.ok_or(Refusal::NoStream)?
-            }
+            StreamRef::Number(_) | StreamRef::Mailbox(_) => match self.resolve(asker, stream)? {
+                Place::Channel(channel) => {
+                    let found = self.directory.channel(channel).map(|channel| channel.name.clone());
+                    found.ok_or(Refusal::NoStream)?
+                }
+                Place::Mailbox(mail) if !mail.own => return Err(Refusal::NoMailbox),
+                place @ Place::Mailbox(_) => {
+                    self.enter_at(now, (asker.conn, asker.request), place.stream()?, from, actions)?;
+                    return Ok(None);
+                }
+            },
         };
         let (id, channel) = self.visible_or_open(asker, &name, invite.as_ref(), now.wall)?;
         let enters = channel.visibility != Visibility::Private
@@ -141,7 +215,9 @@ impl Hub {
             Start::After(seq) => seq,
             Start::Cursor => {
                 let reader = reader.ok_or(Refusal::NotKept)?;
-                self.cursor(channel, reader).map_or(last, |cursor| cursor.delivered)
+                // What came to a mailbox before it was first read is what its reader wants.
+                let first = if self.directory.mailbox(channel).is_some() { 0 } else { last };
+                self.cursor(channel, reader).map_or(first, |cursor| cursor.delivered)
             }
         };
         self.subscribe(conn, channel)?;
@@ -160,29 +236,46 @@ impl Hub {
         Ok(())
     }
 
-    /// Accepts a post. The same id from the same user in the same channel is the same post.
-    fn post_signed(&mut self, asker: &Asker, channel: ChannelId, payload: Payload, signed: Arc<Signed>) {
-        let key = (channel, asker.user, signed.id);
+    /// Accepts a post. The same id from the same user in the same stream is the same post.
+    fn post_signed(
+        &mut self,
+        now: Now,
+        asker: &Asker,
+        (stream, to): (ChannelId, Destination),
+        payload: Payload,
+        signed: Arc<Signed>,
+        expires: Option<UnixMillis>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let key = (stream, asker.user, signed.id);
         if let Some(waiting) = self.pending.get_mut(&key) {
             waiting.push((asker.conn, asker.request));
-            return;
+            return Ok(None);
         }
-        self.pending.insert(key, Vec::new());
         let machine = self.sessions.get(&asker.conn).map(|session| session.machine);
-        self.gathering.posts.push_back(Post {
+        let sender = machine.map(|machine| (asker.user, machine));
+        let post = Post {
             conn: asker.conn,
             request: asker.request,
-            channel,
+            channel: stream,
             from: asker.path.clone(),
             payload: Arc::new(payload),
-            origin: Origin { sender: machine.map(|machine| (asker.user, machine)), signed: Some(signed) },
-        });
+            origin: Origin { sender, signed: Some(signed), expires },
+            to,
+        };
+        if let Destination::Mailbox { .. } = post.to
+            && let Some(reply) = self.mailbox_room(now.wall, stream, &post)?
+        {
+            return Ok(Some(reply));
+        }
+        self.pending.insert(key, Vec::new());
+        self.gathering.posts.push_back(post);
+        Ok(None)
     }
 
     fn keys_of(&self, asker: &Asker, name: &UserName) -> Result<StreamReply, Refusal> {
         let found = self.directory.user_named(name.as_str());
         let (user, found) = found
-            .filter(|(id, _)| *id == asker.user || asker.admin || self.share_channel(asker.user, *id))
+            .filter(|(id, _)| *id == asker.user || asker.admin || self.knows(asker.user, *id))
             .ok_or_else(|| Refusal::NoUser(name.clone()))?;
         let mut machines: Vec<MachineKey> = found
             .machines
@@ -193,22 +286,13 @@ impl Hub {
         Ok(StreamReply::Keys { user, machines })
     }
 
-    /// Whether two users meet in a channel: as members, or as subscribers now.
-    fn share_channel(&self, one: UserId, other: UserId) -> bool {
-        let channels = |user| {
-            let directory = self.directory.user(user).map(|user| &user.channels).into_iter().flatten();
-            let live = self.conns_of(user).into_iter().filter_map(|conn| self.sessions.get(&conn));
-            let members = directory.copied().filter(move |id| {
-                self.directory.channel(*id).is_some_and(|channel| channel.members.contains(&user))
-            });
-            members
-                .chain(live.flat_map(|session| session.subscriptions.keys().copied()))
-                .collect::<BTreeSet<ChannelId>>()
-        };
-        !channels(one).is_disjoint(&channels(other))
+    /// Whether a user may have another's keys: they share a channel, or one lets the other write.
+    fn knows(&self, one: UserId, other: UserId) -> bool {
+        let allows = |user, other| self.directory.standing(user, other) == Some(Standing::Allowed);
+        allows(one, other) || allows(other, one) || self.share_channel(one, other)
     }
 
-    /// The last message of a channel that a session was sent.
+    /// The last message of a stream that a session was sent.
     pub(super) fn sent_up_to(&self, conn: ConnId, channel: ChannelId) -> u64 {
         match self.sessions.get(&conn).and_then(|session| session.subscriptions.get(&channel)) {
             Some(Subscription::Live) => self.last_seq(channel),
@@ -232,4 +316,10 @@ impl Hub {
         }
         ended
     }
+}
+
+/// When a message that lives so long is not delivered any more; `None` if that is too far away to be told.
+fn expiry(wall: UnixMillis, lifetime: Duration) -> Option<UnixMillis> {
+    let lifetime = i64::try_from(lifetime.as_millis()).ok()?;
+    wall.0.checked_add(lifetime).map(UnixMillis).filter(|at| *at <= UnixMillis::MAX)
 }

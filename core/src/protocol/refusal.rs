@@ -56,11 +56,17 @@ pub enum Limit {
     ChannelInvites,
     /// Sessions of a user whose positions are kept.
     UserReaders,
+    /// Users that a user allowed or blocked.
+    UserContacts,
+    /// Messages that wait in a mailbox.
+    MailboxMessages,
+    /// Bytes of messages that wait in a mailbox.
+    MailboxBytes,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::UserSessions,
         Self::UserMachines,
         Self::UserChannels,
@@ -69,6 +75,9 @@ impl Limit {
         Self::ChannelBans,
         Self::ChannelInvites,
         Self::UserReaders,
+        Self::UserContacts,
+        Self::MailboxMessages,
+        Self::MailboxBytes,
     ];
 
     /// What is counted, as it reads after a number.
@@ -82,6 +91,9 @@ impl Limit {
             Self::ChannelBans => "bans of a channel",
             Self::ChannelInvites => "invites to a channel",
             Self::UserReaders => "kept sessions of a user",
+            Self::UserContacts => "contacts of a user",
+            Self::MailboxMessages => "messages waiting in a mailbox",
+            Self::MailboxBytes => "bytes waiting in a mailbox",
         }
     }
 }
@@ -137,6 +149,9 @@ pub enum Refusal {
     /// There is no stream of the number, or none that the caller may see.
     #[error("no stream of that number that you may see")]
     NoStream,
+    /// There is no such mailbox, or none that the caller may write to.
+    #[error("no mailbox of that name that you may write to: check the name, or ask its owner to allow you")]
+    NoMailbox,
     /// The stream has no message of the number.
     #[error("no message {0} in this stream")]
     NoMessage(u64),
@@ -196,6 +211,14 @@ pub enum Refusal {
         /// How many there may be.
         most: usize,
     },
+    /// As much waits in the mailbox as may.
+    #[error("the mailbox is full, with at most {most} {limit}: try again when its owner has read some")]
+    MailboxFull {
+        /// What is counted.
+        limit: Limit,
+        /// How many there may be.
+        most: usize,
+    },
     /// The server has as many users as it may.
     #[error("no more users can register here: ask this server's operator")]
     UsersFull,
@@ -203,6 +226,9 @@ pub enum Refusal {
     /// The session is not subscribed to the channel.
     #[error("this session is not in '{0}': join it first")]
     NotSubscribed(ChannelName),
+    /// The session is not subscribed to the mailbox.
+    #[error("this session is not subscribed to that mailbox: subscribe to it first")]
+    MailboxNotSubscribed,
     /// The session lost its subscription while a page of history was read.
     #[error("the subscription ended while its history was read")]
     SubscriptionEnded,
@@ -286,6 +312,7 @@ impl Refusal {
             Self::NoChannel(_)
             | Self::NoUser(_)
             | Self::NoStream
+            | Self::NoMailbox
             | Self::NoMessage(_)
             | Self::NoMachine(_)
             | Self::Offline(_)
@@ -296,8 +323,9 @@ impl Refusal {
             | Self::NameReserved => Code::PermissionDenied,
             Self::NameTaken(_) | Self::KeyTaken => Code::AlreadyExists,
             Self::TooFast { .. } => Code::RateLimited,
-            Self::Full { .. } | Self::UsersFull => Code::QuotaExceeded,
+            Self::Full { .. } | Self::MailboxFull { .. } | Self::UsersFull => Code::QuotaExceeded,
             Self::NotSubscribed(_)
+            | Self::MailboxNotSubscribed
             | Self::SubscriptionEnded
             | Self::NotKept
             | Self::NeedsOtherVersion { .. }

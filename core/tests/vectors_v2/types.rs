@@ -20,6 +20,9 @@ pub(super) fn round_trip(message: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeE
         "Error" => Ok(schema::Error::decode(bytes)?.encode_to_vec()),
         "Ping" => Ok(schema::Ping::decode(bytes)?.encode_to_vec()),
         "StreamName" => Ok(schema::StreamName::decode(bytes)?.encode_to_vec()),
+        "MailboxName" => Ok(schema::MailboxName::decode(bytes)?.encode_to_vec()),
+        "Locate" => Ok(schema::Locate::decode(bytes)?.encode_to_vec()),
+        "Located" => Ok(schema::Located::decode(bytes)?.encode_to_vec()),
         "Subscribe" => Ok(schema::Subscribe::decode(bytes)?.encode_to_vec()),
         "Latest" => Ok(schema::Latest::decode(bytes)?.encode_to_vec()),
         "MyCursor" => Ok(schema::MyCursor::decode(bytes)?.encode_to_vec()),
@@ -80,6 +83,13 @@ pub(super) fn round_trip(message: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeE
         "Keys" => Ok(schema::Keys::decode(bytes)?.encode_to_vec()),
         "MachineList" => Ok(schema::MachineList::decode(bytes)?.encode_to_vec()),
         "Machine" => Ok(schema::Machine::decode(bytes)?.encode_to_vec()),
+        "Allow" => Ok(schema::Allow::decode(bytes)?.encode_to_vec()),
+        "Disallow" => Ok(schema::Disallow::decode(bytes)?.encode_to_vec()),
+        "Block" => Ok(schema::Block::decode(bytes)?.encode_to_vec()),
+        "Unblock" => Ok(schema::Unblock::decode(bytes)?.encode_to_vec()),
+        "ListContacts" => Ok(schema::ListContacts::decode(bytes)?.encode_to_vec()),
+        "ContactList" => Ok(schema::ContactList::decode(bytes)?.encode_to_vec()),
+        "Contact" => Ok(schema::Contact::decode(bytes)?.encode_to_vec()),
         other => panic!("the schema has no {other}"),
     }
 }

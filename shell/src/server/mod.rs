@@ -140,7 +140,8 @@ impl Server {
         let start = |sink: EventSink| -> Result<Box<dyn Backend>, OpenError> {
             Ok(Box::new(journal.start(move |event| sink(event))?))
         };
-        let driver = Driver::start(options.hub, directory, metrics, options.clock, start)?;
+        let hub = Config { retention: options.retention, ..options.hub };
+        let driver = Driver::start(hub, directory, metrics, options.clock, start)?;
         let proxied = !options.trusted_proxies.is_empty();
         let bound = listener.local_addr().ok();
         let shared = Arc::new(Shared {

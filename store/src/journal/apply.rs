@@ -5,7 +5,7 @@ use conclave_core::record::{ChannelId, Record};
 use rusqlite::{Connection, Params, Result, params};
 
 use super::message::Inserter;
-use super::{int, readers};
+use super::{int, mailboxes, readers};
 
 /// What a record did.
 pub(super) enum Applied {
@@ -26,7 +26,7 @@ impl<'c> Applier<'c> {
         Ok(Self { connection, messages: Inserter::new(connection)? })
     }
 
-    /// Applies `record`, and notes a deleted channel in `deleted`.
+    /// Applies `record`, and notes deleted channels and mailboxes in `deleted`.
     pub(super) fn apply(&mut self, record: &Record, deleted: &mut Vec<ChannelId>) -> Result<Applied> {
         match record {
             Record::Posted { channel, stamp, from, payload, origin } => {
@@ -44,6 +44,8 @@ impl<'c> Applier<'c> {
                 self.count("next_user", user.0.saturating_add(1))?;
             }
             Record::UserRemoved { user } => {
+                deleted.extend(mailboxes::remove(self.connection, *user, None)?);
+                mailboxes::forget_contacts(self.connection, *user)?;
                 readers::remove(self.connection, *user, None)?;
                 for sql in [
                     "DELETE FROM users WHERE id = ?1",
@@ -62,6 +64,7 @@ impl<'c> Applier<'c> {
                 self.count("next_machine", machine.0.saturating_add(1))?;
             }
             Record::MachineRemoved { user, machine } => {
+                deleted.extend(mailboxes::remove(self.connection, *user, Some(int(machine.0)))?);
                 readers::remove(self.connection, *user, Some(*machine))?;
                 self.run(
                     "DELETE FROM machines WHERE id = ?1 AND user = ?2",
@@ -146,9 +149,20 @@ impl<'c> Applier<'c> {
             }
             Record::CursorMoved { reader, channel, cursor } => {
                 readers::place(self.connection, *reader, *channel, cursor)?;
+                mailboxes::deliver(self.connection, *reader, *channel, cursor.delivered)?;
             }
             Record::Acknowledged { reader, channel, ack } => {
                 readers::acknowledge(self.connection, *reader, *channel, ack)?;
+            }
+            Record::MailboxCreated { mailbox, user, reader, at, last } => {
+                mailboxes::create(self.connection, *mailbox, *user, *reader, *at, *last)?;
+                self.count("next_channel", mailbox.0.saturating_add(1))?;
+            }
+            Record::MessageWaits { mailbox, waiting } => {
+                mailboxes::wait(self.connection, *mailbox, waiting)?;
+            }
+            Record::ContactSet { user, other, standing } => {
+                mailboxes::set_contact(self.connection, *user, *other, *standing)?;
             }
             Record::Counted { users, machines, channels, readers } => {
                 self.count("next_user", *users)?;

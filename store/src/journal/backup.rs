@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::OpenError;
 use super::home::{self, Home};
@@ -145,7 +145,11 @@ fn copy(source: &Connection, from: &Path, to: &Path) -> Result<fs::File, OpenErr
         _ => {}
     }
     let file = home::private_file_itself().create_new(true).open(to).map_err(io)?;
-    let failed = |error| OpenError::sqlite(to, error);
+    // A copy is damaged only if what it was made of is.
+    let failed = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => OpenError::sqlite(from, error),
+        _ => OpenError::sqlite(to, error),
+    };
     let to = &real(to).map_err(io)?;
     let mut target = schema::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW)
         .map_err(failed)?;

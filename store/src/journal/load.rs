@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use conclave_core::directory::Waiting;
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, InvalidName, MachineName, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Token, Visibility};
 use conclave_core::record::{Ack, ChannelId, Cursor, MachineId, ReaderId, Record, Stamp, UserId};
+use conclave_core::stream::{MessageId, Standing};
 use conclave_core::time::UnixMillis;
 use rusqlite::{Connection, Row};
 
@@ -87,6 +89,23 @@ pub(super) fn load(
         })
     })?;
     each(
+        "SELECT b.id, b.user, b.reader, b.created,
+                max(b.last_seq, coalesce(m.seq, 0)), max(b.last_ts, coalesce(m.ts, b.last_ts))
+         FROM mailboxes b LEFT JOIN messages m
+              ON m.channel = b.id AND m.seq = (SELECT max(seq) FROM messages WHERE channel = b.id)
+         ORDER BY b.id",
+        |row| {
+            let reader = row.get::<_, Option<i64>>(2)?.map(|_| id(row, 2)).transpose()?;
+            Ok(Record::MailboxCreated {
+                mailbox: ChannelId(id(row, 0)?),
+                user: UserId(id(row, 1)?),
+                reader: reader.map(ReaderId),
+                at: time(row, 3)?,
+                last: Stamp { seq: id(row, 4)?, ts: time(row, 5)? },
+            })
+        },
+    )?;
+    each(
         "SELECT reader, channel, since, delivered, delivered_at, seen, seen_at FROM cursors
          ORDER BY reader, channel",
         |row| {
@@ -103,6 +122,28 @@ pub(super) fn load(
     each("SELECT reader, channel, seq, word, at FROM acks ORDER BY id", |row| {
         let ack = Ack { seq: id(row, 2)?, word: Opaque(text(row, 3)?.into()), at: time(row, 4)? };
         Ok(Record::Acknowledged { reader: ReaderId(id(row, 0)?), channel: ChannelId(id(row, 1)?), ack })
+    })?;
+    each(
+        "SELECT mailbox, seq, ts, sender, message_id, bytes, until FROM waiting ORDER BY mailbox, seq",
+        |row| {
+            let waiting = Waiting {
+                stamp: Stamp { seq: id(row, 1)?, ts: time(row, 2)? },
+                sender: UserId(id(row, 3)?),
+                id: MessageId(row.get(4)?),
+                bytes: usize::try_from(id(row, 5)?).unwrap_or(usize::MAX),
+                until: UnixMillis(row.get(6)?),
+            };
+            Ok(Record::MessageWaits { mailbox: ChannelId(id(row, 0)?), waiting })
+        },
+    )?;
+    each("SELECT user, other, standing FROM contacts ORDER BY user, other", |row| {
+        let standing = match row.get(2)? {
+            0 => Standing::Allowed,
+            1 => Standing::Blocked,
+            other => return Err(Bad::Row(format!("a contact has the standing {other}"))),
+        };
+        let (user, other) = (UserId(id(row, 0)?), UserId(id(row, 1)?));
+        Ok(Record::ContactSet { user, other, standing: Some(standing) })
     })?;
     each(
         "SELECT max(value) FILTER (WHERE key = 'next_user'), max(value) FILTER (WHERE key = 'next_machine'),

@@ -20,13 +20,14 @@ const INSERT: &str = "INSERT INTO messages (channel, ts, seq, sender, kind, body
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 const INSERT_SIGNED: &str =
-    "INSERT INTO messages (channel, ts, seq, sender, kind, body, key_id, user, machine, message_id, signature, flags)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    "INSERT INTO messages (channel, ts, seq, sender, kind, body, key_id, user, machine, message_id, signature, flags,
+                           expires)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
      ON CONFLICT (message_id, channel, user) WHERE message_id IS NOT NULL DO NOTHING";
 
 /// What [`read`] expects of a row, in this order.
 pub(super) const COLUMNS: &str =
-    "seq, ts, sender, kind, body, key_id, user, machine, message_id, signature, flags";
+    "seq, ts, sender, kind, body, key_id, user, machine, message_id, signature, flags, expires";
 
 const ACKNOWLEDGE: i64 = 1;
 
@@ -35,8 +36,8 @@ const ACKNOWLEDGE: i64 = 1;
 const OVERHEAD: usize = 32;
 
 /// What an id and a signature add to that in version 2, at most: themselves, both sequence number and stamp, the
-/// sender's identities, and the tags.
-const SIGNED_OVERHEAD: usize = 112;
+/// sender's identities, its end, and the tags.
+const SIGNED_OVERHEAD: usize = 124;
 
 /// What makes a post the same as another.
 pub(super) type Identity = (ChannelId, UserId, MessageId);
@@ -95,8 +96,10 @@ impl<'c> Inserter<'c> {
             Some(signed) => {
                 let (id, signature) = (&signed.id.0[..], &signed.signature[..]);
                 let flags = if signed.acknowledge { ACKNOWLEDGE } else { 0 };
+                let expires = origin.expires.map(|at| at.0);
                 self.signed.execute(params![
-                    channel, ts, seq, sender, kind, body, key_id, user, machine, id, signature, flags
+                    channel, ts, seq, sender, kind, body, key_id, user, machine, id, signature, flags,
+                    expires
                 ])?
             }
         };
@@ -166,7 +169,12 @@ fn read_origin(row: &Row<'_>) -> Result<Option<Origin>> {
         }
         _ => return Ok(None),
     };
-    Ok(Some(Origin { sender, signed }))
+    let expires = match row.get_ref(11)? {
+        ValueRef::Null => None,
+        ValueRef::Integer(at) => Some(UnixMillis(at)),
+        _ => return Ok(None),
+    };
+    Ok(Some(Origin { sender, signed, expires }))
 }
 
 /// The paths of senders, by their texts: parsing one costs more than reading the rest of its row.

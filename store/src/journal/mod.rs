@@ -20,6 +20,7 @@ mod group;
 mod home;
 mod load;
 mod locate;
+mod mailboxes;
 mod message;
 mod purge;
 mod queue;
@@ -101,7 +102,7 @@ impl Journal {
     }
 
     /// Hands `sink` the records that make the stored directory, in an order that `Directory::apply` accepts.
-    /// Messages are not among them: each channel's record says which is its newest.
+    /// Messages are not among them: each channel's and mailbox's record says which is its newest.
     ///
     /// # Errors
     /// [`OpenError::Corrupt`] for a row that makes no record; [`OpenError::Store`] if reading fails.

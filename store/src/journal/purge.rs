@@ -118,13 +118,15 @@ fn remove(connection: &Connection, options: &Options, channel: i64, cutoff: Opti
     // A purge that is lost is done again, so it waits for no disk; the next batch's commit does.
     connection.pragma_update(None, "synchronous", if options.ephemeral { "OFF" } else { "NORMAL" })?;
     let result = in_transaction(connection, |connection| {
-        connection
-            .prepare_cached(
-                "UPDATE channels SET (last_seq, last_ts) =
-                     (SELECT seq, ts FROM messages WHERE channel = ?1 ORDER BY seq DESC LIMIT 1)
-                 WHERE id = ?1 AND (SELECT max(seq) FROM messages WHERE channel = ?1) <= ?2",
-            )?
-            .execute([channel, last])?;
+        for table in ["channels", "mailboxes"] {
+            connection
+                .prepare_cached(&format!(
+                    "UPDATE {table} SET (last_seq, last_ts) =
+                         (SELECT seq, ts FROM messages WHERE channel = ?1 ORDER BY seq DESC LIMIT 1)
+                     WHERE id = ?1 AND (SELECT max(seq) FROM messages WHERE channel = ?1) <= ?2"
+                ))?
+                .execute([channel, last])?;
+        }
         connection
             .prepare_cached("DELETE FROM messages WHERE channel = ?1 AND seq <= ?2")?
             .execute([channel, last])

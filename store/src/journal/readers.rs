@@ -24,7 +24,7 @@ pub(super) fn remove(connection: &Connection, user: UserId, machine: Option<Mach
     Ok(())
 }
 
-/// Moves a reader's position, unless the reader or the channel is gone.
+/// Moves a reader's position, unless the reader or the stream is gone.
 pub(super) fn place(
     connection: &Connection,
     reader: ReaderId,
@@ -35,7 +35,8 @@ pub(super) fn place(
         .prepare_cached(
             "INSERT INTO cursors (reader, channel, since, delivered, delivered_at, seen, seen_at)
              SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
-             WHERE EXISTS (SELECT 1 FROM readers WHERE id = ?1) AND EXISTS (SELECT 1 FROM channels WHERE id = ?2)
+             WHERE EXISTS (SELECT 1 FROM readers WHERE id = ?1)
+                 AND (EXISTS (SELECT 1 FROM channels WHERE id = ?2) OR EXISTS (SELECT 1 FROM mailboxes WHERE id = ?2))
              ON CONFLICT (reader, channel) DO UPDATE SET
                  since = excluded.since, delivered = excluded.delivered, delivered_at = excluded.delivered_at,
                  seen = excluded.seen, seen_at = excluded.seen_at",
@@ -53,7 +54,7 @@ pub(super) fn place(
 }
 
 /// Adds an acknowledgement in the place of the reader's earlier one of the same message, and removes the oldest past
-/// [`ACKS`]; does nothing if the reader or the channel is gone.
+/// [`ACKS`]; does nothing if the reader or the stream is gone.
 pub(super) fn acknowledge(
     connection: &Connection,
     reader: ReaderId,
@@ -63,7 +64,8 @@ pub(super) fn acknowledge(
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO acks (reader, channel, seq, word, at) SELECT ?1, ?2, ?3, ?4, ?5
-             WHERE EXISTS (SELECT 1 FROM readers WHERE id = ?1) AND EXISTS (SELECT 1 FROM channels WHERE id = ?2)",
+             WHERE EXISTS (SELECT 1 FROM readers WHERE id = ?1)
+                 AND (EXISTS (SELECT 1 FROM channels WHERE id = ?2) OR EXISTS (SELECT 1 FROM mailboxes WHERE id = ?2))",
         )?
         .execute(params![int(reader.0), int(channel.0), int(ack.seq), ack.word.0, ack.at.0])?;
     connection

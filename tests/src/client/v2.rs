@@ -139,8 +139,13 @@ impl Session {
     /// Subscribes to a channel.
     #[track_caller]
     pub fn subscribe(&mut self, channel: &str, from: subscribe::From) -> pb::Subscribed {
-        let subscribe =
-            pb::Subscribe { stream: named(channel), from: Some(from), ..pb::Subscribe::default() };
+        self.subscribe_to(named(channel), from)
+    }
+
+    /// Subscribes to a stream.
+    #[track_caller]
+    pub fn subscribe_to(&mut self, stream: Option<pb::StreamName>, from: subscribe::From) -> pb::Subscribed {
+        let subscribe = pb::Subscribe { stream, from: Some(from), ..pb::Subscribe::default() };
         match self.ask(request::What::Subscribe(subscribe)) {
             reply::What::Subscribed(subscribed) => subscribed,
             other => panic!("not subscribed: {}", show(&other)),
@@ -150,18 +155,39 @@ impl Session {
     /// Posts a text under an id, signed; gives back where it is stored.
     #[track_caller]
     pub fn post(&mut self, stream: u64, id: u8, text: &str) -> pb::Stored {
+        self.post_to(numbered(stream), stream, id, text)
+    }
+
+    /// Posts a text to a stream under another name than its number.
+    #[track_caller]
+    pub fn post_to(&mut self, name: Option<pb::StreamName>, stream: u64, id: u8, text: &str) -> pb::Stored {
+        let post = self.to_post(name, stream, id, text);
+        match self.ask(post) {
+            reply::What::Stored(stored) => stored,
+            other => panic!("not stored: {}", show(&other)),
+        }
+    }
+
+    /// The request that posts a text, signed for the stream of this number.
+    pub fn to_post(&self, name: Option<pb::StreamName>, stream: u64, id: u8, text: &str) -> request::What {
         let (id, body) = (MessageId([id; 16]), body::of_text(text));
         let signed = signature::to_sign(&self.server_key, ChannelId(stream - 1), &id, &body);
-        let post = pb::Post {
-            stream: numbered(stream),
+        request::What::Post(pb::Post {
+            stream: name,
             message_id: id.0.to_vec().into(),
             body,
             signature: self.key.sign(&signed).to_vec().into(),
             acknowledge: false,
-        };
-        match self.ask(request::What::Post(post)) {
-            reply::What::Stored(stored) => stored,
-            other => panic!("not stored: {}", show(&other)),
+            lifetime_ms: 0,
+        })
+    }
+
+    /// Asks for a stream's number.
+    #[track_caller]
+    pub fn locate(&mut self, stream: Option<pb::StreamName>) -> pb::Located {
+        match self.ask(request::What::Locate(pb::Locate { stream })) {
+            reply::What::Located(located) => located,
+            other => panic!("not located: {}", show(&other)),
         }
     }
 
@@ -237,6 +263,14 @@ impl Session {
 /// A channel as a request names it.
 pub fn named(channel: &str) -> Option<pb::StreamName> {
     Some(pb::StreamName { which: Some(stream_name::Which::Channel(channel.into())) })
+}
+
+/// A mailbox as a request names it: a user's, or a session's by its path.
+pub fn mailbox(name: &str) -> Option<pb::StreamName> {
+    let mut parts = name.split('/').map(String::from);
+    let mut part = || parts.next().unwrap_or_default();
+    let name = pb::MailboxName { user: part(), machine: part(), handle: part() };
+    Some(pb::StreamName { which: Some(stream_name::Which::Mailbox(name)) })
 }
 
 /// A stream as a request names it.

@@ -8,6 +8,7 @@ mod channels;
 mod http;
 mod identity;
 mod links;
+mod mailboxes;
 mod membership;
 mod messages;
 mod operation;
@@ -51,6 +52,7 @@ pub fn server_tests<S: ServerShell>() -> Vec<Test> {
         http::tests::<S>(),
         operation::tests::<S>(),
         streams::tests::<S>(),
+        mailboxes::tests::<S>(),
     ]
     .concat()
 }

@@ -7,6 +7,8 @@ mod durability;
 mod end;
 mod identity;
 mod invites;
+mod mail;
+mod mail_model;
 mod messages;
 mod presence;
 mod streams;

@@ -21,12 +21,12 @@ use crate::stream::{
 
 const C: ChannelId = ChannelId(0);
 
-fn c() -> StreamRef {
+pub(super) fn c() -> StreamRef {
     StreamRef::Channel(ChannelName::new("c").unwrap())
 }
 
 /// A world with the public channel `c`, made by `ann` over version 1.
-fn world() -> (World, ConnId) {
+pub(super) fn world() -> (World, ConnId) {
     let mut world = World::new();
     let ann = world.register("ann");
     world.must(ann, "create public c");
@@ -35,7 +35,7 @@ fn world() -> (World, ConnId) {
 }
 
 /// A session of version 2 of a user who is registered by it.
-fn join_v2(world: &mut World, user: &str, keep: bool) -> ConnId {
+pub(super) fn join_v2(world: &mut World, user: &str, keep: bool) -> ConnId {
     let mut proven = proven(user, "m", "s", true);
     proven.terms = Terms { format: Format::V2, keep };
     let conn = world.connect(proven);
@@ -44,7 +44,7 @@ fn join_v2(world: &mut World, user: &str, keep: bool) -> ConnId {
     conn
 }
 
-fn again_v2(world: &mut World, user: &str) -> ConnId {
+pub(super) fn again_v2(world: &mut World, user: &str) -> ConnId {
     let mut proven = proven(user, "m", "s", false);
     proven.terms = Terms { format: Format::V2, keep: true };
     let conn = world.connect(proven);
@@ -52,13 +52,13 @@ fn again_v2(world: &mut World, user: &str) -> ConnId {
     conn
 }
 
-fn ask(world: &mut World, conn: ConnId, command: StreamCommand) -> Reply {
+pub(super) fn ask(world: &mut World, conn: ConnId, command: StreamCommand) -> Reply {
     let request = start(world, conn, command);
     world.settle();
     world.raw_reply(conn, request).expect("an answer")
 }
 
-fn start(world: &mut World, conn: ConnId, command: StreamCommand) -> RequestId {
+pub(super) fn start(world: &mut World, conn: ConnId, command: StreamCommand) -> RequestId {
     world.submit_command(conn, Command::Stream(command))
 }
 
@@ -71,10 +71,11 @@ fn post(id: u8, text: &str) -> StreamCommand {
         stream: c(),
         payload: Payload::Body(body::of_text(text)),
         signed: Arc::new(Signed { id: MessageId([id; 16]), signature: Opaque([id; 64]), acknowledge: false }),
+        lifetime: None,
     }
 }
 
-fn stored(reply: &Reply) -> Stamp {
+pub(super) fn stored(reply: &Reply) -> Stamp {
     match reply {
         Reply::Stream(StreamReply::Stored { stamp, .. }) => *stamp,
         other => panic!("{other:?}"),
@@ -82,7 +83,7 @@ fn stored(reply: &Reply) -> Stamp {
 }
 
 /// What a session was delivered: sequence numbers, and what else it was told.
-fn told(world: &mut World, conn: ConnId) -> Vec<String> {
+pub(super) fn told(world: &mut World, conn: ConnId) -> Vec<String> {
     let mut told = Vec::new();
     for notice in world.notices.remove(&conn).unwrap_or_default() {
         match notice {
@@ -106,7 +107,7 @@ fn told(world: &mut World, conn: ConnId) -> Vec<String> {
 }
 
 /// Lets every queue drain that the hub waits for.
-fn drain_queues(world: &mut World) {
+pub(super) fn drain_queues(world: &mut World) {
     loop {
         world.settle();
         let Some(conn) = world.marks.pop_front() else { break };

@@ -2,6 +2,7 @@
 //!
 //! Our identities count from 0, and 0 means "none" on the wire: numbers there are one higher.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -20,8 +21,8 @@ use crate::protocol::{
 };
 use crate::record::{ChannelId, MachineId, UserId};
 use crate::stream::{
-    EndReason, MessageId, Notice, PageFrom, Position, Receipt, ReceiptState, Signed, Start, StreamCommand,
-    StreamRef, StreamReply,
+    Contact, ContactChange, EndReason, MailboxRef, MessageId, Notice, PageFrom, Position, Receipt,
+    ReceiptState, Signed, Standing, Start, StreamCommand, StreamRef, StreamReply,
 };
 
 /// The largest message, so that its delivery and its page of history fit a frame, in JSON, too.
@@ -80,6 +81,12 @@ pub(super) fn command(request: pb::Request) -> Result<Command, Refusal> {
             Command::Stream(StreamCommand::WatchReceipts { stream: stream(it.stream)?, on: it.on })
         }
         What::Keys(it) => Command::Stream(StreamCommand::Keys { user: UserName::new(&it.user)? }),
+        What::Allow(it) => contact(&it.user, ContactChange::Allow)?,
+        What::Disallow(it) => contact(&it.user, ContactChange::Disallow)?,
+        What::Block(it) => contact(&it.user, ContactChange::Block)?,
+        What::Unblock(it) => contact(&it.user, ContactChange::Unblock)?,
+        What::Locate(it) => Command::Stream(StreamCommand::Locate { stream: stream(it.stream)? }),
+        What::ListContacts(_) => Command::Stream(StreamCommand::ListContacts),
         What::Presence(it) => {
             let name = Some(it.channel).filter(|name| !name.is_empty());
             Command::Who { channel: name.map(|name| ChannelName::new(&name)).transpose()? }
@@ -129,6 +136,10 @@ fn admin(what: request::What) -> Result<Admin, Refusal> {
     })
 }
 
+fn contact(user: &str, change: ContactChange) -> Result<Command, Refusal> {
+    Ok(Command::Stream(StreamCommand::SetContact { user: UserName::new(user)?, change }))
+}
+
 fn post(it: pb::Post) -> Result<Command, Refusal> {
     let id = <[u8; 16]>::try_from(&it.message_id[..])
         .map_err(|_| Refusal::InvalidField("post: a message id has 16 bytes"))?;
@@ -148,6 +159,7 @@ fn post(it: pb::Post) -> Result<Command, Refusal> {
             signature: Opaque(signature),
             acknowledge: it.acknowledge,
         }),
+        lifetime: Some(it.lifetime_ms).filter(|millis| *millis > 0).map(Duration::from_millis),
     }))
 }
 
@@ -157,7 +169,26 @@ fn stream(name: Option<pb::StreamName>) -> Result<StreamRef, Refusal> {
             id(number).map(|id| StreamRef::Number(ChannelId(id))).ok_or(Refusal::NoStream)
         }
         Some(stream_name::Which::Channel(name)) => Ok(StreamRef::Channel(ChannelName::new(&name)?)),
+        Some(stream_name::Which::Mailbox(name)) => mailbox(&name).map(StreamRef::Mailbox),
+        Some(stream_name::Which::Mine(which)) => match pb::OwnMailbox::try_from(which) {
+            Ok(pb::OwnMailbox::User) => Ok(StreamRef::Mailbox(MailboxRef::Mine)),
+            Ok(pb::OwnMailbox::Session) => Ok(StreamRef::Mailbox(MailboxRef::MySession)),
+            Ok(pb::OwnMailbox::Unspecified) | Err(_) => {
+                Err(Refusal::InvalidField("a mailbox of one's own is the user's or the session's"))
+            }
+        },
         None => Err(Refusal::InvalidField("name the stream")),
+    }
+}
+
+fn mailbox(name: &pb::MailboxName) -> Result<MailboxRef, Refusal> {
+    match (name.machine.is_empty(), name.handle.is_empty()) {
+        (true, true) => Ok(MailboxRef::User(UserName::new(&name.user)?)),
+        (false, false) => {
+            let path = SessionPath::new(&name.user, &name.machine, &name.handle)?;
+            Ok(MailboxRef::Session(Box::new(path)))
+        }
+        _ => Err(Refusal::InvalidField("a session's mailbox has both a machine and a handle")),
     }
 }
 
@@ -216,8 +247,17 @@ fn stream_reply(reply: StreamReply) -> reply::What {
             messages: messages.iter().map(delivery).collect(),
             more,
         }),
-        StreamReply::Stored { stream, stamp } => {
-            What::Stored(pb::Stored { stream: number(stream.0), seq: stamp.seq, stamp_ms: stamp.ts.0 })
+        StreamReply::Stored { stream, stamp, present } => What::Stored(pb::Stored {
+            stream: number(stream.0),
+            seq: stamp.seq,
+            stamp_ms: stamp.ts.0,
+            present,
+        }),
+        StreamReply::Located { stream, present } => {
+            What::Located(pb::Located { stream: number(stream.0), present })
+        }
+        StreamReply::Contacts(contacts) => {
+            What::Contacts(pb::ContactList { contacts: contacts.into_iter().map(listed).collect() })
         }
         StreamReply::Receipts { stream, seq, readers } => What::Receipts(pb::ReceiptList {
             stream: number(stream.0),
@@ -236,6 +276,18 @@ fn stream_reply(reply: StreamReply) -> reply::What {
                 .collect(),
             user_id: number(user.0),
         }),
+    }
+}
+
+fn listed(contact: Contact) -> pb::Contact {
+    let standing = match contact.standing {
+        Standing::Allowed => pb::Standing::Allowed,
+        Standing::Blocked => pb::Standing::Blocked,
+    };
+    pb::Contact {
+        user: contact.name.as_str().into(),
+        user_id: number(contact.user.0),
+        standing: standing as i32,
     }
 }
 
@@ -302,6 +354,7 @@ pub(super) fn delivery(message: &Stamped) -> pb::Delivery {
         body: message.payload.to_body(),
         signature: signed.map_or(Bytes::new(), |signed| signed.signature.to_vec().into()),
         acknowledge: signed.is_some_and(|signed| signed.acknowledge),
+        expires_ms: message.origin.expires.map_or(0, |at| at.0),
     }
 }
 

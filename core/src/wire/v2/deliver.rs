@@ -89,6 +89,9 @@ impl Encoder {
             put_bytes(out, 6, &signed.signature[..]);
             put_number(out, 7, u64::from(signed.acknowledge));
         }
+        if let Some(at) = origin.expires {
+            put_number(out, 8, at.0 as u64);
+        }
         put_message(&mut self.deliveries, 2, &self.delivery);
         if self.deliveries.len() >= FRAME {
             self.end_frame();

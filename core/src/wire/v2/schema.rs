@@ -55,7 +55,7 @@ pub mod server_frame {
         /// The subscription has caught up: what follows arrives as it is posted.
         #[prost(message, tag = "6")]
         Live(super::Live),
-        /// Messages that the server no longer keeps.
+        /// Messages that the server no longer keeps, or that have expired.
         #[prost(message, tag = "7")]
         Gap(super::Gap),
         /// Something happened that concerns the session.
@@ -188,7 +188,7 @@ pub struct Request {
     /// The client's number, unique among its unanswered requests.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32")]
+    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38")]
     pub what: ::core::option::Option<request::What>,
 }
 /// Nested message and enum types in `Request`.
@@ -289,6 +289,24 @@ pub mod request {
         /// Asks for the keys of a user's machines.
         #[prost(message, tag = "32")]
         Keys(super::Keys),
+        /// Lets a user write to one's mailboxes.
+        #[prost(message, tag = "33")]
+        Allow(super::Allow),
+        /// Takes that back.
+        #[prost(message, tag = "34")]
+        Disallow(super::Disallow),
+        /// Lets a user not write to one's mailboxes, nor whisper.
+        #[prost(message, tag = "35")]
+        Block(super::Block),
+        /// Lifts a block.
+        #[prost(message, tag = "36")]
+        Unblock(super::Unblock),
+        /// Lists whom one allowed and blocked.
+        #[prost(message, tag = "37")]
+        ListContacts(super::ListContacts),
+        /// Asks for a stream's number.
+        #[prost(message, tag = "38")]
+        Locate(super::Locate),
     }
 }
 /// The answer to a request.
@@ -298,7 +316,7 @@ pub struct Reply {
     /// The request's number.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14")]
+    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16")]
     pub what: ::core::option::Option<reply::What>,
 }
 /// Nested message and enum types in `Reply`.
@@ -342,6 +360,12 @@ pub mod reply {
         /// Answers `list_machines` and `keys`.
         #[prost(message, tag = "14")]
         Machines(super::MachineList),
+        /// Answers `list_contacts`.
+        #[prost(message, tag = "15")]
+        Contacts(super::ContactList),
+        /// Answers `locate`.
+        #[prost(message, tag = "16")]
+        Located(super::Located),
     }
 }
 /// It was done.
@@ -376,7 +400,7 @@ pub struct Ping {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct StreamName {
-    #[prost(oneof = "stream_name::Which", tags = "1, 2")]
+    #[prost(oneof = "stream_name::Which", tags = "1, 2, 3, 4")]
     pub which: ::core::option::Option<stream_name::Which>,
 }
 /// Nested message and enum types in `StreamName`.
@@ -390,14 +414,55 @@ pub mod stream_name {
         /// A channel, by its name.
         #[prost(string, tag = "2")]
         Channel(::prost::alloc::string::String),
+        /// A mailbox, by whose it is.
+        #[prost(message, tag = "3")]
+        Mailbox(super::MailboxName),
+        /// A mailbox of one's own.
+        #[prost(enumeration = "super::OwnMailbox", tag = "4")]
+        Mine(i32),
     }
+}
+/// Names a mailbox.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct MailboxName {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// The machine of a session. Empty, as the handle, for the user's own mailbox.
+    #[prost(string, tag = "2")]
+    pub machine: ::prost::alloc::string::String,
+    /// The handle of a session. A kept session has a mailbox of its own. A session that is online and not kept has none: its
+    /// user's is meant.
+    #[prost(string, tag = "3")]
+    pub handle: ::prost::alloc::string::String,
+}
+/// Asks for the number of a stream: what posts to it are signed over. For mailboxes that the user may write to, and for
+/// channels that it may see.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Locate {
+    /// The stream.
+    #[prost(message, optional, tag = "1")]
+    pub stream: ::core::option::Option<StreamName>,
+}
+/// Where a stream is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Located {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    /// For a mailbox: as in `Stored`.
+    #[prost(bool, tag = "2")]
+    pub present: bool,
 }
 /// Subscribes the session to a stream: the server sends what is there from the given position on, then what is posted,
 /// each message once and in order. A subscription that exists is moved to the new position.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Subscribe {
-    /// The channel.
+    /// The channel, or a mailbox of one's own.
     #[prost(message, optional, tag = "1")]
     pub stream: ::core::option::Option<StreamName>,
     /// An invite to a private channel. It makes the user a member.
@@ -417,7 +482,8 @@ pub mod subscribe {
         /// Everything behind this sequence number; 0 for everything that is kept.
         #[prost(uint64, tag = "3")]
         After(u64),
-        /// Everything behind the reader's `delivered` position. For sessions with a reader.
+        /// Everything behind the reader's `delivered` position. For sessions with a reader. Without a position yet: as `latest`
+        /// in a channel, everything in a mailbox.
         #[prost(message, tag = "4")]
         MyCursor(super::MyCursor),
     }
@@ -530,6 +596,9 @@ pub struct Delivery {
     /// Whether the sender asks for an acknowledgement.
     #[prost(bool, tag = "7")]
     pub acknowledge: bool,
+    /// From when on it is not delivered any more, in Unix milliseconds; 0 for never.
+    #[prost(int64, tag = "8")]
+    pub expires_ms: i64,
 }
 /// A participant: a session, as its user, machine and handle are called.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -562,7 +631,7 @@ pub struct Live {
     #[prost(uint64, tag = "2")]
     pub seq: u64,
 }
-/// The server does not keep these messages any more.
+/// The server does not keep these messages any more, or they have expired.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Gap {
@@ -580,7 +649,7 @@ pub struct Gap {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Post {
-    /// Where: a channel that the session is subscribed to.
+    /// Where: a channel that the session is subscribed to, or a mailbox that its user may write to.
     #[prost(message, optional, tag = "1")]
     pub stream: ::core::option::Option<StreamName>,
     /// 16 bytes of the sender's, unique for each message. A post that carries the id of an earlier post of the same user
@@ -597,6 +666,10 @@ pub struct Post {
     /// Asks the readers to acknowledge it.
     #[prost(bool, tag = "5")]
     pub acknowledge: bool,
+    /// How long it may be delivered, in milliseconds from when the server takes it; 0 for as long as it is kept. Whoever is
+    /// subscribed then has it.
+    #[prost(uint64, tag = "6")]
+    pub lifetime_ms: u64,
 }
 /// What a message says. The server stores and relays it as it is encoded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -662,6 +735,10 @@ pub struct Stored {
     /// The server's clock when it took the message, in Unix milliseconds.
     #[prost(int64, tag = "3")]
     pub stamp_ms: i64,
+    /// In a mailbox: whether a session that reads it is subscribed to it now, or the named session, which speaks version 1, was
+    /// handed the message as a whisper.
+    #[prost(bool, tag = "4")]
+    pub present: bool,
 }
 // ---------------------------------------------------------------------------------------------------------------------
 // Receipts
@@ -695,7 +772,7 @@ pub struct Acknowledge {
     #[prost(string, tag = "3")]
     pub word: ::prost::alloc::string::String,
 }
-/// Asks who has a message.
+/// Asks who has a message. In a mailbox of somebody else's: of one's own messages only.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Receipts {
@@ -737,7 +814,8 @@ pub struct Receipt {
     #[prost(string, tag = "4")]
     pub word: ::prost::alloc::string::String,
 }
-/// Starts or stops `ReceiptsMoved` events of a stream for this session.
+/// Starts or stops `ReceiptsMoved` events of a stream for this session. In a mailbox of somebody else's they concern the
+/// messages that this session posts while it watches, and no others.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct WatchReceipts {
@@ -1114,7 +1192,8 @@ pub struct RemoveMachine {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
-/// Asks for the keys of a user's machines. For oneself, and for users with whom one shares a channel.
+/// Asks for the keys of a user's machines. For oneself, for users with whom one shares a channel, and for users of whom one
+/// allowed the other to write.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Keys {
@@ -1149,6 +1228,69 @@ pub struct Machine {
     /// When it was enrolled, in Unix milliseconds.
     #[prost(int64, tag = "4")]
     pub added_ms: i64,
+}
+// ---------------------------------------------------------------------------------------------------------------------
+// Contacts
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Lets a user write to one's mailboxes, even without a channel in common. Lifts a block.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Allow {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+}
+/// Takes an `Allow` back. Done if there is none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Disallow {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+}
+/// Lets a user not write to one's mailboxes, nor whisper to one's sessions. Takes an `Allow` back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Block {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+}
+/// Lifts a block. Done if there is none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Unblock {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+}
+/// Lists whom one allowed and blocked.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListContacts {
+}
+/// Contacts, in the order of their names.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ContactList {
+    /// The contacts.
+    #[prost(message, repeated, tag = "1")]
+    pub contacts: ::prost::alloc::vec::Vec<Contact>,
+}
+/// A user that one allowed or blocked.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Contact {
+    /// The user's name.
+    #[prost(string, tag = "1")]
+    pub user: ::prost::alloc::string::String,
+    /// The user's number.
+    #[prost(uint64, tag = "2")]
+    pub user_id: u64,
+    /// How the user stands.
+    #[prost(enumeration = "Standing", tag = "3")]
+    pub standing: i32,
 }
 /// The reasons for refusals. The list is closed: a client treats an unknown code as `ERROR_CODE_INTERNAL`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1211,6 +1353,39 @@ impl ErrorCode {
             "ERROR_CODE_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             "ERROR_CODE_UNAVAILABLE" => Some(Self::Unavailable),
             "ERROR_CODE_INTERNAL" => Some(Self::Internal),
+            _ => None,
+        }
+    }
+}
+/// A mailbox of one's own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OwnMailbox {
+    /// Not to be sent.
+    Unspecified = 0,
+    /// The user's, which all of its sessions read.
+    User = 1,
+    /// That of this session, which must be kept (`Identity.keep`).
+    Session = 2,
+}
+impl OwnMailbox {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OWN_MAILBOX_UNSPECIFIED",
+            Self::User => "OWN_MAILBOX_USER",
+            Self::Session => "OWN_MAILBOX_SESSION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OWN_MAILBOX_UNSPECIFIED" => Some(Self::Unspecified),
+            "OWN_MAILBOX_USER" => Some(Self::User),
+            "OWN_MAILBOX_SESSION" => Some(Self::Session),
             _ => None,
         }
     }
@@ -1399,6 +1574,39 @@ impl Visibility {
             "VISIBILITY_PUBLIC" => Some(Self::Public),
             "VISIBILITY_UNLISTED" => Some(Self::Unlisted),
             "VISIBILITY_PRIVATE" => Some(Self::Private),
+            _ => None,
+        }
+    }
+}
+/// How a user stands to one's mailboxes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Standing {
+    /// Never sent.
+    Unspecified = 0,
+    /// It may write, even without a channel in common.
+    Allowed = 1,
+    /// It may not write, nor whisper.
+    Blocked = 2,
+}
+impl Standing {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "STANDING_UNSPECIFIED",
+            Self::Allowed => "STANDING_ALLOWED",
+            Self::Blocked => "STANDING_BLOCKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "STANDING_ALLOWED" => Some(Self::Allowed),
+            "STANDING_BLOCKED" => Some(Self::Blocked),
             _ => None,
         }
     }

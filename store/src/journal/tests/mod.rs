@@ -142,7 +142,11 @@ fn signed(channel: u64, seq: u64, user: u64, id: u8, body: &str) -> Record {
         stamp,
         from,
         payload: Arc::new(Payload::Body(body.as_bytes().to_vec().into())),
-        origin: Origin { sender: Some((UserId(user), MachineId(user))), signed: Some(Arc::new(signed)) },
+        origin: Origin {
+            sender: Some((UserId(user), MachineId(user))),
+            signed: Some(Arc::new(signed)),
+            expires: (id % 3 == 0).then_some(UnixMillis(77)),
+        },
     }
 }
 

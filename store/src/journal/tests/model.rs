@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use conclave_core::directory::Waiting;
 use conclave_core::key::PublicKey;
 use conclave_core::name::MachineName;
 use conclave_core::payload::Envelope;
 use conclave_core::protocol::{Stamped, Token};
 use conclave_core::record::MachineId;
+use conclave_core::stream::Standing;
 use conclave_core::wire::v1;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -36,6 +38,9 @@ enum Op {
     AddReader(Index, u8),
     MoveCursor(Index, Index, u8),
     Acknowledge(Index, Index, u8),
+    /// A user's, or a reader's.
+    CreateMailbox(Index, bool),
+    SetContact(Index, Index, Option<Standing>),
     Count(u8),
     EndBatch,
     Reopen,
@@ -79,6 +84,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (i(), 0..4_u8).prop_map(|(machine, handle)| Op::AddReader(machine, handle)),
         4 => (i(), i(), any::<u8>()).prop_map(|(reader, channel, to)| Op::MoveCursor(reader, channel, to)),
         4 => (i(), i(), any::<u8>()).prop_map(|(reader, channel, seq)| Op::Acknowledge(reader, channel, seq)),
+        4 => (i(), any::<bool>()).prop_map(|(owner, kept)| Op::CreateMailbox(owner, kept)),
+        3 => (i(), i(), 0..3_usize).prop_map(|(user, other, standing)| {
+            Op::SetContact(user, other, [None, Some(Standing::Allowed), Some(Standing::Blocked)][standing])
+        }),
         1 => (0..3_u8).prop_map(Op::Count),
         8 => Just(Op::EndBatch),
         1 => Just(Op::Reopen),
@@ -138,6 +147,7 @@ impl Model {
                     .map(|(id, _)| *id)
                     .collect();
                 let mut records: Vec<_> = created.into_iter().map(|channel| self.delete(channel)).collect();
+                self.forget_mailboxes(user, None);
                 self.users.remove(&user);
                 self.machines.retain(|_, (owner, _)| *owner != user);
                 records.push(Record::UserRemoved { user: UserId(user) });
@@ -161,6 +171,7 @@ impl Model {
             Op::RemoveMachine(index) => {
                 let (machine, (user, _)) = pick(&self.machines, index)?;
                 self.machines.remove(&machine);
+                self.forget_mailboxes(user, Some(MachineId(machine)));
                 vec![Record::MachineRemoved { user: UserId(user), machine: MachineId(machine) }]
             }
             Op::CreateChannel(index, name) => {
@@ -234,8 +245,10 @@ impl Model {
                 vec![Record::InviteRevoked { channel: ChannelId(channel), token: token(invite) }]
             }
             Op::Post(index, who, gap, body, id) => {
-                let channel = pick(&self.channels, index)?.0;
-                let last = self.directory.channel(ChannelId(channel)).unwrap().last;
+                // A channel or a mailbox.
+                let streams: Vec<u64> = self.messages.keys().copied().collect();
+                let channel = *(!streams.is_empty()).then(|| index.get(&streams))?;
+                let last = self.directory.last(ChannelId(channel));
                 let stamp = Stamp { seq: last.seq + 1, ts: UnixMillis(self.clock + gap) };
                 let from = SessionPath::new(&format!("user{who}"), "box", "main").unwrap();
                 let payload = match body.clone() {
@@ -251,6 +264,7 @@ impl Model {
                         let signature = Opaque([id; 64]);
                         Arc::new(Signed { id: MessageId([id; 16]), signature, acknowledge: id % 2 == 0 })
                     }),
+                    expires: id.filter(|id| id % 3 == 0).map(|id| UnixMillis(self.clock + i64::from(id))),
                 };
                 let message = Stamped {
                     from: from.clone(),
@@ -261,6 +275,7 @@ impl Model {
                 };
                 let (from, payload) = (Arc::new(from), Arc::new(payload));
                 let first = self.stored(channel, &origin);
+                let waits = self.waits(ChannelId(channel), stamp, &origin, payload.size());
                 let record = Record::Posted { channel: ChannelId(channel), stamp, from, payload, origin };
                 if let Some(first) = first {
                     self.repeated = Some((record, first));
@@ -268,7 +283,7 @@ impl Model {
                 }
                 self.clock += gap;
                 self.messages.get_mut(&channel).unwrap().push(message);
-                vec![record]
+                [record].into_iter().chain(waits).collect()
             }
             Op::AddReader(index, handle) => {
                 let (machine, (user, _)) = pick(&self.machines, index)?;
@@ -291,6 +306,24 @@ impl Model {
                 let word = Opaque(format!("word{seq}"));
                 vec![Record::Acknowledged { reader, channel, ack: Ack { seq: u64::from(*seq), word, at } }]
             }
+            Op::CreateMailbox(owner, kept) => {
+                let readers: Vec<_> =
+                    self.directory.readers().map(|(id, reader)| (reader.user, Some(id))).collect();
+                let (user, reader) = match kept {
+                    true => *(!readers.is_empty()).then(|| owner.get(&readers))?,
+                    false => (UserId(*user(owner)?), None),
+                };
+                if self.directory.mailbox_of(user, reader).is_some() {
+                    return None;
+                }
+                let mailbox = self.directory.next_channel();
+                self.messages.insert(mailbox.0, Vec::new());
+                vec![Record::MailboxCreated { mailbox, user, reader, at, last: Stamp::default() }]
+            }
+            Op::SetContact(one, other, standing) => {
+                let (user, other) = (UserId(*user(one)?), UserId(*user(other)?));
+                vec![Record::ContactSet { user, other, standing: *standing }]
+            }
             Op::Count(more) => vec![Record::Counted {
                 users: self.directory.next_user().0 + u64::from(*more),
                 machines: 0,
@@ -299,6 +332,21 @@ impl Model {
             }],
             Op::EndBatch | Op::Reopen | Op::Purge(_) => return None,
         })
+    }
+
+    /// What makes a message wait, in a mailbox.
+    fn waits(&self, mailbox: ChannelId, stamp: Stamp, origin: &Origin, bytes: usize) -> Option<Record> {
+        self.directory.mailbox(mailbox)?;
+        let (sender, id) = (origin.sender?.0, origin.signed.as_ref()?.id);
+        let until = origin.expires.unwrap_or(UnixMillis(stamp.ts.0 + 40));
+        let waiting = Waiting { stamp, sender, id, bytes, until };
+        Some(Record::MessageWaits { mailbox, waiting })
+    }
+
+    fn forget_mailboxes(&mut self, user: u64, machine: Option<MachineId>) {
+        for mailbox in self.directory.mailboxes_of(UserId(user), machine) {
+            self.messages.remove(&mailbox.0);
+        }
     }
 
     /// A reader and a channel, of which the channel may not be there any more.
@@ -388,7 +436,7 @@ fn agrees(rig: &Rig, model: &Model, limits: &[(Index, usize, usize)]) -> Result<
                     && page.len() < max_rows
                 {
                     let most = |message: &Stamped| {
-                        encoded(message) + if message.origin.signed.is_some() { 144 } else { 32 }
+                        encoded(message) + if message.origin.signed.is_some() { 156 } else { 32 }
                     };
                     let room: usize = page.iter().chain([next]).map(most).sum();
                     prop_assert!(!page.is_empty() && room > max_bytes, "one more would have fitted");
@@ -457,5 +505,9 @@ proptest! {
         prop_assert_eq!(rows("cursors"), readers().map(|reader| reader.cursors.len()).sum::<usize>());
         let acks = readers().flat_map(|reader| reader.acks.values());
         prop_assert_eq!(rows("acks"), acks.map(Vec::len).sum::<usize>());
+        prop_assert_eq!(rows("mailboxes"), model.directory.mailboxes().count());
+        let waiting = model.directory.mailboxes().map(|(_, mailbox)| mailbox.all_waiting().len());
+        prop_assert_eq!(rows("waiting"), waiting.sum::<usize>());
+        prop_assert_eq!(rows("contacts"), model.directory.contacts().count());
     }
 }

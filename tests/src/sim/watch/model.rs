@@ -154,8 +154,13 @@ impl Model {
                 demand!(stamp.ts > last.ts, "the stamp of {channel:?} went from {last:?} to {stamp:?}");
                 *last = *stamp;
             }
-            // Sessions of version 1 have no readers.
-            Record::ReaderAdded { .. } | Record::CursorMoved { .. } | Record::Acknowledged { .. } => {
+            // Sessions of version 1 have no readers and no mailboxes.
+            Record::ReaderAdded { .. }
+            | Record::CursorMoved { .. }
+            | Record::Acknowledged { .. }
+            | Record::MailboxCreated { .. }
+            | Record::MessageWaits { .. }
+            | Record::ContactSet { .. } => {
                 return Err(format!("no session here speaks version 2: {record:?}"));
             }
             Record::Counted { .. } => {}

@@ -55,6 +55,9 @@ fn place(refusal: &Refusal) -> usize {
         | Refusal::WordTooLong { .. }
         | Refusal::InvalidField(_)
         | Refusal::NeedsOtherVersion { .. }
+        | Refusal::NoMailbox
+        | Refusal::MailboxFull { .. }
+        | Refusal::MailboxNotSubscribed
         | Refusal::NotKept => panic!("version 1 has no request that is refused for this: {refusal}"),
     }
 }

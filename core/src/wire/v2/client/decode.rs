@@ -12,7 +12,8 @@ use crate::payload::Payload;
 use crate::protocol::{ChannelInfo, InviteInfo, MachineInfo, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, MachineId, Stamp, UserId};
 use crate::stream::{
-    EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState, Signed, StreamReply,
+    Contact, EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState, Signed,
+    Standing, StreamReply,
 };
 use crate::time::UnixMillis;
 use crate::wire::client::Event;
@@ -43,7 +44,14 @@ pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
         What::Stored(it) => Reply::Stream(StreamReply::Stored {
             stream: stream(it.stream)?,
             stamp: Stamp { seq: it.seq, ts: UnixMillis(it.stamp_ms) },
+            present: it.present,
         }),
+        What::Located(it) => {
+            Reply::Stream(StreamReply::Located { stream: stream(it.stream)?, present: it.present })
+        }
+        What::Contacts(it) => {
+            Reply::Stream(StreamReply::Contacts(it.contacts.into_iter().map(contact).collect::<Option<_>>()?))
+        }
         What::Receipts(it) => Reply::Stream(StreamReply::Receipts {
             stream: stream(it.stream)?,
             seq: it.seq,
@@ -150,7 +158,11 @@ pub(in crate::wire::v2) fn message(delivery: pb::Delivery) -> Option<Stamped> {
         ts: UnixMillis(delivery.stamp_ms),
         payload: Payload::Body(delivery.body),
         seq: delivery.seq,
-        origin: Origin { sender: sender.map(|(user, machine)| (UserId(user), MachineId(machine))), signed },
+        origin: Origin {
+            sender: sender.map(|(user, machine)| (UserId(user), MachineId(machine))),
+            signed,
+            expires: Some(delivery.expires_ms).filter(|at| *at != 0).map(UnixMillis),
+        },
     })
 }
 
@@ -179,6 +191,16 @@ fn position(position: pb::ReaderPosition) -> Option<Position> {
         seen: position.seen,
         acknowledged: acknowledged.map(|seq| (seq, Opaque(position.word))),
     })
+}
+
+fn contact(contact: pb::Contact) -> Option<Contact> {
+    let standing = match pb::Standing::try_from(contact.standing) {
+        Ok(pb::Standing::Allowed) => Standing::Allowed,
+        Ok(pb::Standing::Blocked) => Standing::Blocked,
+        Ok(pb::Standing::Unspecified) | Err(_) => return None,
+    };
+    let (name, user) = (foreign(&contact.user, UserName::new), UserId(contact.user_id.checked_sub(1)?));
+    Some(Contact { name, user, standing })
 }
 
 fn channel(channel: pb::Channel) -> Option<ChannelInfo> {

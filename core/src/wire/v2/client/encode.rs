@@ -4,7 +4,7 @@ use alloc::string::ToString as _;
 
 use crate::name::ChannelName;
 use crate::protocol::{Admin, Command, Token, Visibility};
-use crate::stream::{PageFrom, Start, StreamCommand, StreamRef};
+use crate::stream::{ContactChange, MailboxRef, PageFrom, Start, StreamCommand, StreamRef};
 use crate::wire::v2::convert;
 use crate::wire::v2::schema::request::What;
 use crate::wire::v2::schema::{self as pb, read, stream_name, subscribe};
@@ -52,12 +52,13 @@ fn stream_command(command: &StreamCommand) -> What {
             }),
             limit: u32::try_from(*limit).unwrap_or(u32::MAX),
         }),
-        StreamCommand::Post { stream, payload, signed } => What::Post(pb::Post {
+        StreamCommand::Post { stream, payload, signed, lifetime } => What::Post(pb::Post {
             stream: Some(name(stream)),
             message_id: signed.id.0.to_vec().into(),
             body: payload.to_body(),
             signature: signed.signature.to_vec().into(),
             acknowledge: signed.acknowledge,
+            lifetime_ms: lifetime.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX).max(1)),
         }),
         StreamCommand::Report { stream, delivered, seen } => {
             What::Report(pb::Report { stream: Some(name(stream)), delivered: *delivered, seen: *seen })
@@ -72,6 +73,17 @@ fn stream_command(command: &StreamCommand) -> What {
             What::WatchReceipts(pb::WatchReceipts { stream: Some(name(stream)), on: *on })
         }
         StreamCommand::Keys { user } => What::Keys(pb::Keys { user: user.as_str().into() }),
+        StreamCommand::SetContact { user, change } => {
+            let user = user.as_str().into();
+            match change {
+                ContactChange::Allow => What::Allow(pb::Allow { user }),
+                ContactChange::Disallow => What::Disallow(pb::Disallow { user }),
+                ContactChange::Block => What::Block(pb::Block { user }),
+                ContactChange::Unblock => What::Unblock(pb::Unblock { user }),
+            }
+        }
+        StreamCommand::Locate { stream } => What::Locate(pb::Locate { stream: Some(name(stream)) }),
+        StreamCommand::ListContacts => What::ListContacts(pb::ListContacts {}),
     }
 }
 
@@ -79,6 +91,16 @@ fn name(stream: &StreamRef) -> pb::StreamName {
     let which = match stream {
         StreamRef::Number(id) => stream_name::Which::Number(convert::number(id.0)),
         StreamRef::Channel(name) => stream_name::Which::Channel(name.as_str().into()),
+        StreamRef::Mailbox(MailboxRef::Mine) => stream_name::Which::Mine(pb::OwnMailbox::User as i32),
+        StreamRef::Mailbox(MailboxRef::MySession) => stream_name::Which::Mine(pb::OwnMailbox::Session as i32),
+        StreamRef::Mailbox(MailboxRef::User(user)) => {
+            stream_name::Which::Mailbox(pb::MailboxName { user: user.as_str().into(), ..Default::default() })
+        }
+        StreamRef::Mailbox(MailboxRef::Session(path)) => stream_name::Which::Mailbox(pb::MailboxName {
+            user: path.user.as_str().into(),
+            machine: path.machine.as_str().into(),
+            handle: path.session.as_str().into(),
+        }),
     };
     pb::StreamName { which: Some(which) }
 }
