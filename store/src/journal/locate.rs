@@ -13,6 +13,8 @@ pub(super) fn first_after(connection: &Connection, channel: i64, time: UnixMilli
         )?
         .query_row([channel], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let (Some(mut low), Some(last)) = bounds else { return Ok(0) };
+    // Numbers count from 1. Halving below zero would round up, and come to no end.
+    low = low.max(0);
     // Everything before `low` is early, everything from `high` on is late.
     let mut high = last.saturating_add(1);
     // Where rows are missing, the next one tells as much.
@@ -25,7 +27,7 @@ pub(super) fn first_after(connection: &Connection, channel: i64, time: UnixMilli
         let found: Option<(i64, i64)> =
             probe.query_row([channel, middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         match found {
-            Some((seq, ts)) if ts <= time.0 => low = seq.saturating_add(1),
+            Some((seq, ts)) if ts <= time.0 => low = seq.max(middle).saturating_add(1),
             _ => high = middle,
         }
     }

@@ -27,6 +27,27 @@ fn crashed() -> (Vec<u8>, Vec<u8>, Vec<usize>) {
     files
 }
 
+#[test]
+fn a_search_by_time_ends_whatever_numbers_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::open(dir.path());
+    rig.persist(0, vec![user(0), channel(0), post(0, 1, "one"), post(0, 2, "two")]).unwrap();
+    rig.running.stop();
+    for numbers in ["-1, 0", "-9, -8", "-9223372036854775808, 9223372036854775807", "-1, 5"] {
+        let (first, second) = numbers.split_once(", ").unwrap();
+        let damage = format!(
+            "UPDATE messages SET seq = {first} WHERE body = 'one'; UPDATE messages SET seq = {second} WHERE body = 'two'"
+        );
+        Connection::open(home::database(dir.path())).unwrap().execute_batch(&damage).unwrap();
+        let journal = open(dir.path());
+        let rig = Rig::start(journal);
+        for since in [0, 10, 20] {
+            rig.page(0, since);
+        }
+        rig.running.stop();
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Tear {
     Cut,
