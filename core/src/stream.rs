@@ -229,6 +229,22 @@ pub enum StreamCommand {
 }
 
 impl StreamCommand {
+    /// A post that is not signed yet: whoever carries it to the server gives it an id and a signature.
+    pub fn post(stream: StreamRef, payload: Payload) -> Self {
+        let (id, signature) = (MessageId([0; 16]), Opaque([0; 64]));
+        let signed = Signed { id, signature, acknowledge: false }.into();
+        Self::Post { stream, payload, signed, lifetime: None }
+    }
+
+    /// The post, to be delivered for this long only.
+    #[must_use]
+    pub fn with_lifetime(mut self, wanted: Option<Duration>) -> Self {
+        if let Self::Post { lifetime, .. } = &mut self {
+            *lifetime = wanted;
+        }
+        self
+    }
+
     /// A short, fixed word or two for logs: nothing of its content.
     pub fn kind(&self) -> &'static str {
         match self {

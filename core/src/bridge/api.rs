@@ -217,10 +217,10 @@ pub enum LinkEvent {
         /// Where it lies, by version 2.
         place: Option<Place>,
     },
-    /// A channel is followed, from now on or since an earlier run.
+    /// A channel or a mailbox is followed, from now on or since an earlier run.
     Followed {
-        /// Its name.
-        channel: ChannelName,
+        /// The channel's name; `None` for a mailbox.
+        channel: Option<ChannelName>,
         /// Its stream.
         stream: ChannelId,
         /// Whether unread messages of it are kept.

@@ -79,8 +79,12 @@ impl BridgedLink {
             Action::Dial(_) | Action::Send(_) | Action::Hangup => return,
             // The bridge has no use for it.
             Action::CaughtUp { .. } | Action::Passed { .. } | Action::SenderKey { .. } => return,
+            Action::Opened { position: None, .. } => return,
+            Action::Opened { position: Some((stream, _)), .. } => {
+                LinkEvent::Followed { channel: None, stream, unread: false }
+            }
             Action::Deliver { channel, from, payload, ts, place } => {
-                LinkEvent::Message { channel: Some(channel), from, at: ts, payload, place }
+                LinkEvent::Message { channel, from, at: ts, payload, place }
             }
             Action::Whispered { from, payload } => {
                 LinkEvent::Message { channel: None, from, at: None, payload, place: None }
@@ -103,7 +107,7 @@ impl BridgedLink {
             Action::Role { admin } => LinkEvent::Role { admin },
             Action::Joined { channel, position } => {
                 if let Some((stream, _)) = position {
-                    let channel = channel.clone();
+                    let channel = Some(channel.clone());
                     steps.push(Step::Event(LinkEvent::Followed { channel, stream, unread: false }));
                 }
                 return self.answer_joins(&channel, &Ok(Reply::Joined(channel.clone())), steps);

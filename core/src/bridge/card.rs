@@ -1,7 +1,7 @@
 //! Permission cards: a prompt of the agent's client, whispered to the approvers that the human named, and their
 //! verdict.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use super::server::Server;
 use crate::name::{InvalidName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::text::{one_line, visible};
 use crate::time::{Monotonic, UnixMillis};
 
@@ -20,7 +21,13 @@ pub const CARD_LIFETIME: Duration = Duration::from_secs(600);
 /// Cards open at once, of one's own and of others: the oldest make room.
 const MAX_OPEN: usize = 32;
 
+/// Bytes of a card that are kept.
+const MAX_CARD: usize = 4096;
+/// Answered cards that are remembered.
+const MAX_CLOSED: usize = 64;
+
 const HEADER: &str = "conclave permission request ";
+const DECIDED: &str = "conclave verdict on ";
 
 /// The name of a prompt: five letters of a to z, without l.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +147,11 @@ pub struct Approver {
 }
 
 impl Approver {
+    /// The user's name.
+    pub(crate) fn user(&self) -> &UserName {
+        &self.user
+    }
+
     /// True if this is `user` on `server`, one of `servers` in all.
     pub fn is(&self, user: &UserName, server: &Server, servers: usize) -> bool {
         self.user == *user && self.may_be_on(server, servers)
@@ -187,13 +199,53 @@ pub(crate) struct Foreign {
     pub(crate) server: Server,
     pub(crate) from: SessionPath,
     pub(crate) id: CardId,
+    /// What it says, as it came; its beginning, if it is long.
+    pub(crate) text: Opaque<String>,
     until: Monotonic,
+}
+
+/// What a verdict comes to, as whoever gave it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It decided.
+    Accepted,
+    /// The request had been answered before, or had expired.
+    TooLate,
+    /// There is no such request.
+    Unknown,
+}
+
+impl Decision {
+    const ALL: [Self; 3] = [Self::Accepted, Self::TooLate, Self::Unknown];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::TooLate => "too late",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The whisper that tells it.
+    pub fn whisper(self, id: CardId) -> String {
+        format!("{DECIDED}{id}: {}", self.as_str())
+    }
+
+    /// Reads such a whisper.
+    pub fn read(text: &str) -> Option<(CardId, Self)> {
+        let (id, word) = text.strip_prefix(DECIDED)?.split_once(": ")?;
+        let decision = Self::ALL.into_iter().find(|decision| decision.as_str() == word)?;
+        Some((id.parse().ok()?, decision))
+    }
 }
 
 /// The cards that are open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cards {
     pub(crate) own: BTreeMap<CardId, Own>,
+    /// Own cards that are not open any more, the newest last.
+    closed: VecDeque<CardId>,
     pub(crate) foreign: Vec<Foreign>,
 }
 
@@ -219,18 +271,45 @@ impl Cards {
     }
 
     /// Takes in a card of another session. The oldest makes room.
-    pub(crate) fn receive(&mut self, now: Monotonic, server: &Server, from: &SessionPath, id: CardId) {
+    pub(crate) fn receive(
+        &mut self,
+        now: Monotonic,
+        (server, from): (&Server, &SessionPath),
+        id: CardId,
+        text: &str,
+    ) {
         self.foreign.retain(|card| (&card.server, &card.from, card.id) != (server, from, id));
         if self.foreign.len() >= MAX_OPEN {
             self.foreign.remove(0);
         }
         let until = now + CARD_LIFETIME;
-        self.foreign.push(Foreign { server: server.clone(), from: from.clone(), id, until });
+        let text = Opaque(String::from(&text[..text.floor_char_boundary(MAX_CARD)]));
+        self.foreign.push(Foreign { server: server.clone(), from: from.clone(), id, text, until });
+    }
+
+    /// What a verdict on an own card comes to. An open card is closed by it.
+    pub(crate) fn decide(&mut self, id: CardId) -> Decision {
+        if self.own.remove(&id).is_some() {
+            self.close(id);
+            return Decision::Accepted;
+        }
+        if self.closed.contains(&id) { Decision::TooLate } else { Decision::Unknown }
+    }
+
+    fn close(&mut self, id: CardId) {
+        if self.closed.len() >= MAX_CLOSED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(id);
     }
 
     /// Forgets what has expired.
     pub(crate) fn expire(&mut self, now: Monotonic) {
-        self.own.retain(|_, card| now < card.until);
+        let late = |(id, card): (&CardId, &Own)| (card.until <= now).then_some(*id);
+        for id in self.own.iter().filter_map(late).collect::<Vec<_>>() {
+            self.own.remove(&id);
+            self.close(id);
+        }
         self.foreign.retain(|card| now < card.until);
     }
 

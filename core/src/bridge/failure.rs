@@ -108,6 +108,15 @@ pub enum Failure {
     /// The user is no admin there.
     #[error("Your user is no admin of {0}; this takes one")]
     NotAdmin(Server),
+    /// The client cannot ask its human for a verdict.
+    #[error("Only your user decides this, and this client cannot ask them. They can type: {command}")]
+    HumanDecides {
+        /// What the human can type.
+        command: String,
+    },
+    /// The human did not confirm a verdict.
+    #[error("Your user did not confirm that; no answer was sent")]
+    NotConfirmed,
     /// No such prompt is open.
     #[error("No permission request of that name is open. It may have expired or been answered")]
     NoPrompt,

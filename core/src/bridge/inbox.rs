@@ -170,9 +170,15 @@ impl Inbox {
         self.bytes
     }
 
-    /// How many entries of a source are unread.
-    pub(super) fn count_of(&self, source: &Source) -> usize {
-        self.sources.get(source).map_or(0, |(_, queue)| queue.len())
+    /// How many entries of a channel, or of all whispers, are unread.
+    pub(super) fn count_in(&self, server: &Server, channel: Option<&ChannelName>) -> usize {
+        let is_in = |source: &Source| match (source, channel) {
+            (Source::Channel(on, name), Some(channel)) => on == server && name == channel,
+            (Source::Whispers(on, _), None) => on == server,
+            _ => false,
+        };
+        let sources = self.sources.iter().filter(|(source, _)| is_in(source));
+        sources.map(|(_, (_, queue))| queue.len()).sum()
     }
 
     /// Whether an entry fits without another one being given up, and without its source taking more than a quarter. One

@@ -15,7 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use self::state::{HeldCall, LinkState, Pending, Question, Shown, Waiter, Watch};
+use self::state::{HeldCall, LinkState, Pending, Question, Shown, VerdictQuestion, Waiter, Watch};
 use super::api::{Action, Config, Input, QuestionId, Settings};
 use super::card::{Approver, Cards};
 use super::failure::Failure;
@@ -49,6 +49,7 @@ pub struct Bridge {
     watches: Vec<Watch>,
     held: Vec<HeldCall>,
     questions: BTreeMap<QuestionId, Question>,
+    verdicts: BTreeMap<QuestionId, VerdictQuestion>,
     /// What the human declined, and until when it is not asked again.
     declined: BTreeMap<(Server, Scope), Monotonic>,
     pending: BTreeMap<RequestId, Pending>,
@@ -94,6 +95,7 @@ impl Bridge {
             watches: Vec::new(),
             held: Vec::new(),
             questions: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
             declined: BTreeMap::new(),
             pending: BTreeMap::new(),
             last_read: None,
@@ -130,6 +132,8 @@ impl Bridge {
                 }
                 self.approvers = settings.approvers;
                 self.check_approvers(actions);
+                let servers: Vec<_> = self.links.keys().cloned().collect();
+                servers.iter().for_each(|server| self.allow_approvers(server, actions));
                 self.guard.renew();
                 self.declined.clear();
             }
@@ -146,6 +150,7 @@ impl Bridge {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let waiters = self.waiters.iter().map(|waiter| waiter.until.min(waiter.progress));
         let questions = self.questions.values().map(|question| question.until);
+        let questions = questions.chain(self.verdicts.values().map(|question| question.until));
         let held = self.held.iter().map(|held| held.until);
         let shown = self.shown.iter().map(|shown| shown.until);
         let watches = self.watches.iter().map(|watch| watch.until);
@@ -200,7 +205,10 @@ impl Bridge {
         self.cards.expire(now.mono);
         self.declined.retain(|_, until| now.mono < *until);
         let late = |(id, question): (&QuestionId, &Question)| (question.until <= now.mono).then_some(*id);
-        for question in self.questions.iter().filter_map(late).collect::<Vec<_>>() {
+        let late_verdicts = self.verdicts.iter().filter(|(_, question)| question.until <= now.mono);
+        let late_verdicts: Vec<_> = late_verdicts.map(|(id, _)| *id).collect();
+        let late: Vec<_> = self.questions.iter().filter_map(late).chain(late_verdicts).collect();
+        for question in late {
             actions.push(Action::Withdraw { question });
             self.answered(now, question, false, actions);
         }

@@ -24,7 +24,7 @@ mod tools;
 
 pub use api::{Action, Config, Input, LinkEvent, Push, QuestionId, Settings};
 pub use bridged_link::{BridgedLink, Step};
-pub use card::{Approver, CARD_LIFETIME, CardId, InvalidCardId, PermissionRequest, verdict};
+pub use card::{Approver, CARD_LIFETIME, CardId, Decision, InvalidCardId, PermissionRequest, verdict};
 pub use failure::{Failure, MAX_TEXT};
 pub use frame::{About, Framed, Place, beginning, body, escape, preamble};
 pub use guard::Budget;
@@ -34,5 +34,5 @@ pub use levels::{InvalidLevel, Level, Levels, Permissions, Scope, advice};
 pub use line::{Line, LineReader, MAX_LINE};
 pub use machine::Bridge;
 pub use server::Server;
-pub use tool_call::{CallId, LinkStatus, Outcome, Status, Stored, ToolCall};
+pub use tool_call::{CallId, LinkStatus, Outcome, Status, Stored, ToolCall, WhisperTarget};
 pub use tools::{Effect, Kind, Offered, Param, TOOLS, Tool, find};

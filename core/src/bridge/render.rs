@@ -34,6 +34,9 @@ impl Outcome {
             Self::Sent { to, stored: None, .. } => format!("Sent to {}.", escape(to)),
             Self::Sent { to, stored: Some(stored), waited, .. } => {
                 let mut text = format!("Sent to {} as message {}.", escape(to), stored.seq);
+                if stored.present == Some(false) {
+                    text.push_str(" They are not there now; it is kept until they come.");
+                }
                 if let Some((wanted, readers)) = waited {
                     text.push_str(&waited_for(*wanted, readers));
                 }

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
 use core::time::Duration;
 
 use super::card::CardId;
@@ -10,7 +12,7 @@ use super::failure::Failure;
 use super::inbox::Page;
 use super::levels::{Level, Scope};
 use super::server::Server;
-use crate::name::{ChannelName, SessionPath, UserName};
+use crate::name::{ChannelName, InvalidName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::protocol::{Admin, ChannelInfo, InviteInfo, Stamped, Token};
 use crate::record::ChannelId;
@@ -79,10 +81,12 @@ pub enum ToolCall {
     Whisper {
         /// On which server.
         server: Option<String>,
-        /// To whom.
-        target: SessionPath,
+        /// To whom: a session, or a user wherever they are.
+        target: WhisperTarget,
         /// What to say.
         text: Opaque<String>,
+        /// What to wait for, and how long.
+        wait: Option<(ReceiptState, Duration)>,
     },
     /// `list_channels`.
     ListChannels {
@@ -144,6 +148,42 @@ pub enum ToolCall {
     },
 }
 
+/// Whom a whisper is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhisperTarget {
+    /// One session.
+    Session(SessionPath),
+    /// A user, in whichever session they read it.
+    User(UserName),
+}
+
+impl WhisperTarget {
+    /// The user.
+    pub fn user(&self) -> &UserName {
+        match self {
+            Self::Session(path) => &path.user,
+            Self::User(user) => user,
+        }
+    }
+}
+
+impl fmt::Display for WhisperTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(path) => path.fmt(f),
+            Self::User(user) => user.fmt(f),
+        }
+    }
+}
+
+impl FromStr for WhisperTarget {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.contains('/') { text.parse().map(Self::Session) } else { UserName::new(text).map(Self::User) }
+    }
+}
+
 /// Where a message that was sent lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored {
@@ -153,6 +193,8 @@ pub struct Stored {
     pub seq: u64,
     /// When the server took it.
     pub at: UnixMillis,
+    /// Whether whoever it is for reads there now; `None` for a channel.
+    pub present: Option<bool>,
 }
 
 /// What a tool call came to. Names in it are exact; bodies are as they came, to be escaped where they are shown.

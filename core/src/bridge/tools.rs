@@ -176,10 +176,13 @@ pub static TOOLS: [Tool; 28] = [
         Whisper,
         &[
             SERVER,
-            need("target", Kind::Text, "the session, as user/machine/session"),
+            need("target", Kind::Text, "a user, or one session of theirs as user/machine/session"),
             need("text", Kind::Text, "what to say; at most 1 MB"),
+            may("wait_for", WAITS, "wait until it has come so far, and say whether it has"),
+            may("timeout_secs", Kind::Number(1, 3600), "how long to wait for that (30)"),
         ],
-        "Send a message to exactly one live session. It is not stored, and fails when that session is not online.",
+        "Send a message to one user or session. The server keeps it until they come. (A server of version 1 does not: \
+         there it fails when that session is not online.)",
     )),
     tool(
         "receipts",

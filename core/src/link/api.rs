@@ -80,6 +80,15 @@ pub enum JoinFrom {
     },
 }
 
+/// A mailbox of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnMailbox {
+    /// The user's, which all of its sessions read.
+    User,
+    /// That of this session, which must be kept.
+    Session,
+}
+
 /// Where a message lies, and what its sender gave with it. Version 1 tells nothing of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -167,7 +176,8 @@ pub enum Input<'a> {
     Request {
         /// Comes back with the answer.
         id: RequestId,
-        /// What to ask; not `Join`, `Leave` or `Ping`. A `Post` or `Whisper` is put into the version that is spoken.
+        /// What to ask; not `Join`, `Leave` or `Ping`. `Post`, `Whisper` and `ReadSince` are put into the version that is
+        /// spoken. A post to a stream by its name is given an id and a signature; those that stand in it are not used.
         command: Command,
         /// Until then it waits for a connection and for the answer. Without one it fails at once when there is no
         /// connection, and waits for the answer as long as the connection lives.
@@ -201,6 +211,14 @@ pub enum Input<'a> {
         /// From where on.
         from: JoinFrom,
     },
+    /// Read a mailbox of our own, now and after every drop. Version 1 has none.
+    Open {
+        /// Which.
+        mailbox: OwnMailbox,
+        /// Its stream, and the last message that is not to be handed on. `None`: from what the server knows to be
+        /// delivered, or from the first message.
+        after: Option<(ChannelId, u64)>,
+    },
     /// Follow it no more. What was still to be handed on is not.
     Leave {
         /// The channel.
@@ -222,10 +240,10 @@ pub enum Action {
     Send(Opaque<Vec<u8>>),
     /// Close the connection, or give up making one. Of that one no input is handed on any more.
     Hangup,
-    /// Hand on a message of a channel: each once, in the channel's order.
+    /// Hand on a message of a channel or of a mailbox: each once, in its order there.
     Deliver {
-        /// The channel.
-        channel: ChannelName,
+        /// The channel; `None` for a mailbox.
+        channel: Option<ChannelName>,
         /// Who posted it.
         from: SessionPath,
         /// What it says.
@@ -237,8 +255,8 @@ pub enum Action {
     },
     /// Messages of a stream that are not handed on: own ones, or purged ones. The position is behind them.
     Passed {
-        /// The channel.
-        channel: ChannelName,
+        /// The channel; `None` for a mailbox.
+        channel: Option<ChannelName>,
         /// The stream.
         stream: ChannelId,
         /// The first.
@@ -285,6 +303,13 @@ pub enum Action {
         /// To which channel.
         channel: ChannelName,
         /// Its stream, and the message behind which it is handed on, by version 2.
+        position: Option<(ChannelId, u64)>,
+    },
+    /// Tell: a mailbox is being read.
+    Opened {
+        /// Which.
+        mailbox: OwnMailbox,
+        /// Its stream, and the message behind which it is handed on.
         position: Option<(ChannelId, u64)>,
     },
     /// Tell: the gap is filled. Whatever is posted from here on is handed on, whatever drops.

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 
 use super::by_content::Subscriptions;
 use super::streams::Streams;
-use super::{Action, JoinFrom, Version};
+use super::{Action, JoinFrom, OwnMailbox, Version};
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::Token;
+use crate::record::ChannelId;
 use crate::time::{Monotonic, Now};
 
 /// The followed channels of a link, kept across connections.
@@ -72,6 +73,14 @@ impl Channels {
         match self {
             Self::ByContent(subscriptions) => subscriptions.join(name, token, from, now),
             Self::ByPosition(streams) => streams.join(name, token, from, now.mono, actions),
+        }
+    }
+
+    pub(super) fn open(&mut self, mailbox: OwnMailbox, after: Option<(ChannelId, u64)>, now: Monotonic) {
+        match self {
+            // There are none.
+            Self::ByContent(_) => {}
+            Self::ByPosition(streams) => streams.open(mailbox, after, now),
         }
     }
 

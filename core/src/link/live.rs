@@ -6,19 +6,16 @@ use core::time::Duration;
 
 use super::channels::Channels;
 use super::history::{Next, Reading};
-use super::requests::{Purpose, RequestError, RequestId};
+use super::requests::{Purpose, RequestError};
 use super::streams::Violation;
 use super::{Action, Context, DownReason, Link, State};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, SessionPath};
-use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{Command, Refusal, Reply};
-use crate::record::ChannelId;
-use crate::stream::{Notice, Signed, StreamCommand, StreamRef, StreamReply};
+use crate::protocol::{Command, Reply};
+use crate::stream::{Notice, StreamCommand, StreamReply};
 use crate::time::{Monotonic, Now};
-use crate::wire::client::{Client, KeyUse, RequestNumber};
-use crate::wire::v2::signature;
+use crate::wire::client::{Client, RequestNumber};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 const DEAD_AFTER: Duration = Duration::from_secs(60);
@@ -29,7 +26,7 @@ pub(super) struct Live {
     pub(super) client: Box<Client>,
     path: SessionPath,
     /// Proven by version 2.
-    server_key: Option<PublicKey>,
+    pub(super) server_key: Option<PublicKey>,
     up_at: Monotonic,
     heard_at: Monotonic,
     pinged_at: Monotonic,
@@ -128,61 +125,6 @@ impl Link {
         }
     }
 
-    /// Sends a request of the application in the version that is spoken, or keeps it until its channel is joined.
-    pub(super) fn put(
-        &mut self,
-        now: Now,
-        id: RequestId,
-        command: Command,
-        deadline: Option<Monotonic>,
-        actions: &mut Vec<Action>,
-    ) {
-        let purpose = Purpose::Application { id, deadline };
-        let Channels::ByPosition(streams) = &self.channels else {
-            return self.send(now, purpose, &command, actions);
-        };
-        let (Command::Post { channel, .. } | Command::ReadSince { channel, .. }) = &command else {
-            return self.send(now, purpose, &command, actions);
-        };
-        match (streams.place(channel), deadline, command) {
-            (Some(Some((stream, _))), _, Command::Post { payload, .. }) => {
-                let Some(command) = self.signed(now, stream, payload) else { return };
-                self.send(now, purpose, &command, actions);
-            }
-            (Some(Some(place)), _, Command::ReadSince { channel, since }) => {
-                let reading = Reading::new((id, deadline), channel, place, since, self.bookmark);
-                self.read_on(now, reading, actions);
-            }
-            (Some(None), Some(deadline), command) => self.requests.wait(id, deadline, command),
-            (_, _, Command::Post { channel, .. } | Command::ReadSince { channel, .. }) => {
-                let reply = Reply::Refused(Refusal::NotSubscribed(channel));
-                actions.push(Action::Replied { id, result: Ok(reply) });
-            }
-            _ => {}
-        }
-    }
-
-    fn read_on(&mut self, now: Now, reading: Reading, actions: &mut Vec<Action>) {
-        let command = Command::Stream(reading.command());
-        self.send(now, Purpose::History(reading), &command, actions);
-    }
-
-    /// A post with an id and a signature, which it keeps however often it is sent.
-    fn signed(&mut self, now: Now, stream: ChannelId, payload: Payload) -> Option<Command> {
-        let State::Up(live) = &self.state else { return None };
-        let server = live.server_key?;
-        let key = match self.newest?.key {
-            KeyUse::PerServer => &self.key.at_server(&server),
-            KeyUse::Shared => &self.key,
-        };
-        let body = payload.to_body();
-        let id = self.fresh.message_id(now.wall);
-        let signature = Opaque(key.sign(&signature::to_sign(&server, stream, &id, &body)));
-        let signed = Signed { id, signature, acknowledge: false }.into();
-        let (stream, payload) = (StreamRef::Number(stream), Payload::Body(body));
-        Some(Command::Stream(StreamCommand::Post { stream, payload, signed }))
-    }
-
     pub(super) fn reply(
         &mut self,
         now: Now,
@@ -216,6 +158,12 @@ impl Link {
                     Ok(()) => {}
                 }
             }
+            (Purpose::Locate { id, deadline, draft, .. }, _) => match reply {
+                Reply::Stream(StreamReply::Located { stream, .. }) => {
+                    self.post(now, (id, deadline), stream, draft, actions);
+                }
+                other => actions.push(Action::Replied { id, result: Ok(other) }),
+            },
             (Purpose::History(reading), _) => {
                 let Reading { id, .. } = reading;
                 let answer = match reply {

@@ -21,6 +21,7 @@ mod fresh;
 mod history;
 mod identity;
 mod live;
+mod posts;
 mod refusal;
 mod requests;
 mod search;
@@ -35,7 +36,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use self::api::{
-    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, Place, Proof, Refused, Version,
+    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, OwnMailbox, Place, Proof, Refused, Version,
 };
 pub use self::identity::ServerRegistry;
 pub use self::requests::{RequestError, RequestId};
@@ -170,6 +171,11 @@ impl Link {
             Input::Join { channel, token, from } => {
                 if !matches!(self.state, State::Ended) {
                     self.channels.join(channel, token, from, now, actions);
+                }
+            }
+            Input::Open { mailbox, after } => {
+                if !matches!(self.state, State::Ended) {
+                    self.channels.open(mailbox, after, now.mono);
                 }
             }
             Input::Leave { channel } => self.leave(now, channel, actions),
@@ -313,7 +319,7 @@ impl Link {
     /// Sends what waited for a connection, or for a channel to be joined on it.
     fn send_waiting(&mut self, now: Now, actions: &mut Vec<Action>) {
         for (id, deadline, command) in self.requests.take_waiting() {
-            self.put(now, id, command, Some(deadline), actions);
+            self.put(now, (id, Some(deadline)), command, actions);
         }
     }
 
@@ -341,7 +347,7 @@ impl Link {
         }
         match deadline {
             Some(deadline) if !up => self.requests.wait(id, deadline, command),
-            _ => self.put(now, id, command, deadline, actions),
+            _ => self.put(now, (id, deadline), command, actions),
         }
     }
 

@@ -3,10 +3,11 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::history::Reading;
+use super::posts::Draft;
 use super::streams::Asked;
 use crate::name::ChannelName;
 use crate::protocol::Command;
-use crate::stream::StreamCommand;
+use crate::stream::{StreamCommand, StreamRef};
 use crate::time::Monotonic;
 use crate::wire::MAX_FRAME;
 use crate::wire::client::RequestNumber;
@@ -65,6 +66,8 @@ pub(super) enum Purpose {
     Stream(Asked),
     /// A page by time that the application asked for.
     History(Reading),
+    /// The number of a mailbox that the application whispers to.
+    Locate { id: RequestId, deadline: Option<Monotonic>, stream: StreamRef, draft: Draft },
     /// The keys of a sender's machines.
     Keys,
     /// A sign of life, or what needs no answer.
@@ -75,9 +78,9 @@ impl Purpose {
     /// The request of the application that it is for, and its deadline.
     fn application(&self) -> Option<(RequestId, Option<Monotonic>)> {
         match self {
-            Self::Application { id, deadline } | Self::History(Reading { id, deadline, .. }) => {
-                Some((*id, *deadline))
-            }
+            Self::Application { id, deadline }
+            | Self::History(Reading { id, deadline, .. })
+            | Self::Locate { id, deadline, .. } => Some((*id, *deadline)),
             _ => None,
         }
     }
@@ -143,6 +146,7 @@ impl Requests {
         }
         self.last_number += 1;
         let number = RequestNumber(self.last_number);
+        // What the link signed; the same id is the same message.
         let repeatable = matches!(command, Command::Stream(StreamCommand::Post { .. }));
         let again = match &purpose {
             Purpose::Application { deadline: Some(_), .. } if repeatable => Some(command.clone()),
@@ -182,6 +186,13 @@ impl Requests {
     pub(super) fn interrupt(&mut self, mut fail: impl FnMut(RequestId)) {
         let mut again = VecDeque::new();
         for sent in core::mem::take(&mut self.unanswered).into_values() {
+            // Nothing was whispered yet.
+            if let Purpose::Locate { id, deadline: Some(deadline), stream, draft } = sent.purpose {
+                let command = draft.command(stream);
+                self.bytes = self.bytes - sent.size + size(&command);
+                again.push_back(Waiting { id, deadline, command, sent: false });
+                continue;
+            }
             if let Purpose::Application { id, deadline: Some(deadline) } = sent.purpose
                 && let Some(command) = sent.again
             {
@@ -239,7 +250,9 @@ impl Requests {
 
     fn close(&mut self, purpose: &Purpose, size: usize) {
         match purpose {
-            Purpose::Application { id, deadline } | Purpose::History(Reading { id, deadline, .. }) => {
+            Purpose::Application { id, deadline }
+            | Purpose::History(Reading { id, deadline, .. })
+            | Purpose::Locate { id, deadline, .. } => {
                 self.free(size);
                 if let Some(deadline) = deadline {
                     self.deadlines.remove(&(*deadline, *id));

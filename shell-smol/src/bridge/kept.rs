@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, Input, JoinFrom, Place, Proof};
+use conclave_core::link::{Action, Input, JoinFrom, OwnMailbox, Place, Proof};
 use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::Stamped;
 use conclave_core::record::{ChannelId, MachineId, UserId};
@@ -30,9 +30,10 @@ pub(super) struct Kept {
     paused: BTreeMap<ChannelId, ChannelName>,
 }
 
-/// A followed channel of an earlier run.
+/// A channel or a mailbox of an earlier run.
 pub(super) struct Resumed {
-    pub(super) channel: ChannelName,
+    /// `None` for a mailbox.
+    pub(super) channel: Option<ChannelName>,
     pub(super) stream: ChannelId,
     pub(super) unread: bool,
 }
@@ -49,18 +50,26 @@ impl Kept {
 
     /// What the link is to follow again, and the channels that the agent is on.
     pub(super) fn resume(&mut self, inputs: &mut Vec<Input<'static>>) -> Vec<Resumed> {
-        let Some((state, reader)) = self.reader() else { return Vec::new() };
+        let mut resumed = Vec::new();
+        for mailbox in [OwnMailbox::User, OwnMailbox::Session] {
+            let known = self.reader().and_then(|(state, reader)| tell(state.mailbox(&reader, mailbox))?);
+            if let Some((stream, delivered, seen)) = known {
+                resumed.push(Resumed { channel: None, stream, unread: delivered > seen });
+            }
+            let after = known.map(|(stream, delivered, _)| (stream, delivered));
+            inputs.push(Input::Open { mailbox, after });
+        }
+        let Some((state, reader)) = self.reader() else { return resumed };
         let machines = tell(state.machines(&reader.server)).unwrap_or_default();
         let pin = |(user, machine, key)| Input::Pin { user, machine, key };
         inputs.extend(machines.into_iter().map(pin));
         let followed = tell(state.followed(&reader)).unwrap_or_default();
-        let mut resumed = Vec::new();
         for it in followed {
             let (stream, seq, channel) = (it.stream, it.delivered, it.name);
             let from = JoinFrom::After { stream, seq };
             inputs.push(Input::Join { channel: channel.clone(), token: None, from });
             self.names.insert(stream, channel.clone());
-            resumed.push(Resumed { channel, stream, unread: it.delivered > it.seen });
+            resumed.push(Resumed { channel: Some(channel), stream, unread: it.delivered > it.seen });
         }
         resumed
     }
@@ -128,6 +137,11 @@ impl Kept {
                 self.names.insert(*stream, channel.clone());
                 if let Some((state, reader)) = self.reader() {
                     tell(state.follow(&reader, *stream, channel, *after));
+                }
+            }
+            Action::Opened { mailbox, position: Some((stream, after)) } => {
+                if let Some((state, reader)) = self.reader() {
+                    tell(state.open_mailbox(&reader, *mailbox, *stream, *after));
                 }
             }
             Action::Lost { channel, .. } => self.forget(channel),
@@ -220,14 +234,22 @@ impl Kept {
         }
     }
 
+    fn delivered(&self, state: &State, reader: &Reader, stream: ChannelId) -> u64 {
+        let mailboxes =
+            [OwnMailbox::User, OwnMailbox::Session].map(|it| tell(state.mailbox(reader, it)).flatten());
+        let mailboxes = mailboxes.into_iter().flatten().map(|(stream, delivered, _)| (stream, delivered));
+        let followed = tell(state.followed(reader)).unwrap_or_default();
+        let channels = followed.into_iter().map(|it| (it.stream, it.delivered));
+        mailboxes.chain(channels).find(|(it, _)| *it == stream).map_or(0, |(_, delivered)| delivered)
+    }
+
     /// The oldest messages of a stream that are kept and not seen, what their signatures prove, and whether there are
     /// more.
     pub(super) fn unread(&self, stream: ChannelId) -> (Vec<(Stamped, Proof)>, bool) {
         let Some((state, reader)) = self.reader() else { return (Vec::new(), false) };
         let messages = tell(state.unread(&reader, stream, LOAD)).unwrap_or_default();
-        let delivered = tell(state.followed(&reader)).unwrap_or_default();
-        let delivered = delivered.iter().find(|it| it.stream == stream).map_or(0, |it| it.delivered);
-        let more = messages.last().is_some_and(|message| message.seq < delivered);
+        let last = messages.last().map(|message| message.seq);
+        let more = last.is_some_and(|last| last < self.delivered(&state, &reader, stream));
         let mut keys = BTreeMap::new();
         let judged = messages.into_iter().map(|message| {
             let key = message.origin.sender.and_then(|(user, machine)| {

@@ -296,8 +296,9 @@ impl McpServer {
         let Scalar::Text(name) = name else { return Err("`name` must be a text".to_owned()) };
         let call = match tools::call(&name, arguments.unwrap_or_default()) {
             Ok(call) => call,
-            Err(tools::BadCall::Schema(why)) => return Err(why),
-            Err(tools::BadCall::Value(why)) => {
+            Err(tools::BadCall::NoTool) => return Err("unknown tool".to_owned()),
+            // A tool's error, not the protocol's: only that reaches the model, which can correct itself (SEP-1303).
+            Err(tools::BadCall::Schema(why) | tools::BadCall::Value(why)) => {
                 out.push(result_line(id, &failed(&why)));
                 return Ok(());
             }

@@ -22,6 +22,7 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
             if let Some(stored) = stored {
                 value["seq"] = json!(stored.seq);
                 value["at"] = json!(stored.at.rfc3339());
+                value["present"] = json!(stored.present);
             }
             if let Some((wanted, readers)) = waited {
                 value["waited_for"] = json!(wanted.as_str());

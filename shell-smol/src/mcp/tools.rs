@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, ToolCall, find};
+use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, ToolCall, WhisperTarget, find};
 use conclave_core::name::{ChannelName, InvalidName, SessionPath, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
@@ -59,6 +59,8 @@ fn schema(param: &Param) -> Value {
 /// Why arguments make no call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BadCall {
+    /// There is no such tool.
+    NoTool,
     /// They do not have the tool's schema.
     Schema(String),
     /// They have, but mean nothing.
@@ -72,7 +74,7 @@ struct Arguments {
 
 /// The call that `name` with `arguments` is.
 pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
-    let Some(tool) = find(name) else { return Err(BadCall::Schema("unknown tool".to_owned())) };
+    let Some(tool) = find(name) else { return Err(BadCall::NoTool) };
     let args = Arguments { tool, given: arguments.0 };
     args.check()?;
     let server = args.text("server");
@@ -89,10 +91,7 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             channel: args.channel("channel")?,
             text: Opaque(args.need("text")?),
             reply_to: args.number("reply_to"),
-            wait: args
-                .text("wait_for")
-                .and_then(|word| state(&word))
-                .map(|state| (state, args.number("timeout_secs").map_or(RECEIPT_WAIT, Duration::from_secs))),
+            wait: args.wait(),
         },
         "receipts" => ToolCall::Receipts {
             server,
@@ -105,9 +104,12 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             seq: args.number("seq").unwrap_or_default(),
             word: Opaque(args.text("word").unwrap_or_default()),
         },
-        "whisper" => {
-            ToolCall::Whisper { server, target: args.path("target")?, text: Opaque(args.need("text")?) }
-        }
+        "whisper" => ToolCall::Whisper {
+            server,
+            target: args.parse("target", str::parse::<WhisperTarget>)?,
+            text: Opaque(args.need("text")?),
+            wait: args.wait(),
+        },
         "list_channels" => ToolCall::ListChannels { server },
         "who" => ToolCall::Who { server, channel: args.optional("channel", channel)? },
         "catch_up" => ToolCall::CatchUp {
@@ -154,7 +156,7 @@ fn channel(text: &str) -> Result<ChannelName, InvalidName> {
 impl Arguments {
     /// Holds them against the tool's parameters.
     fn check(&self) -> Result<(), BadCall> {
-        let bad = |name: &str, why: &str| Err(BadCall::Schema(format!("`{name}` {why}")));
+        let bad = |name: &str, why: &str| Err(self.bad(name, why));
         for (name, value) in &self.given {
             let Some(param) = self.tool.params.iter().find(|param| param.name == name) else {
                 let shown: String = name.chars().take(40).collect();
@@ -185,6 +187,22 @@ impl Arguments {
         }
     }
 
+    /// What is wrong with a parameter, and what the tool takes, so that whoever called can do better.
+    fn bad(&self, name: &str, why: &str) -> BadCall {
+        let names = |required: bool| {
+            let params = self.tool.params.iter().filter(|param| param.required == required);
+            params.map(|param| param.name).collect::<Vec<_>>().join(", ")
+        };
+        let mut text = format!("`{name}` {why}. {}", self.tool.name);
+        match (names(true), names(false)) {
+            (needs, may) if needs.is_empty() && may.is_empty() => text.push_str(" takes nothing"),
+            (needs, may) if needs.is_empty() => text.push_str(&format!(" may take {may}")),
+            (needs, may) if may.is_empty() => text.push_str(&format!(" takes {needs}")),
+            (needs, may) => text.push_str(&format!(" takes {needs}, and may take {may}")),
+        }
+        BadCall::Schema(text)
+    }
+
     fn get(&self, name: &str) -> Option<&Scalar> {
         let found = self.given.iter().find(|(given, _)| given == name).map(|(_, value)| value);
         found.filter(|value| **value != Scalar::Null)
@@ -198,7 +216,7 @@ impl Arguments {
     }
 
     fn need(&self, name: &'static str) -> Result<String, BadCall> {
-        self.text(name).ok_or_else(|| BadCall::Schema(format!("`{name}` is missing")))
+        self.text(name).ok_or_else(|| self.bad(name, "is missing"))
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -243,8 +261,9 @@ impl Arguments {
         Ok(channel)
     }
 
-    fn path(&self, name: &'static str) -> Result<SessionPath, BadCall> {
-        self.parse(name, str::parse)
+    fn wait(&self) -> Option<(ReceiptState, Duration)> {
+        let state = self.text("wait_for").and_then(|word| state(&word))?;
+        Some((state, self.number("timeout_secs").map_or(RECEIPT_WAIT, Duration::from_secs)))
     }
 
     fn user(&self) -> Result<UserName, BadCall> {
@@ -284,7 +303,7 @@ impl Arguments {
             "ban" => Admin::Ban { channel: self.channel("channel")?, user: self.user()? },
             "unban" => Admin::Unban { channel: self.channel("channel")?, user: self.user()? },
             "ban_list" => Admin::BanList { channel: self.channel("channel")? },
-            _ => return Err(BadCall::Schema("unknown tool".to_owned())),
+            _ => return Err(BadCall::NoTool),
         })
     }
 }

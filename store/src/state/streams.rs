@@ -1,5 +1,6 @@
 //! The streams that a reader follows, and what is unread in them.
 
+use conclave_core::link::OwnMailbox;
 use conclave_core::name::ChannelName;
 use conclave_core::protocol::Stamped;
 use conclave_core::record::ChannelId;
@@ -11,7 +12,17 @@ use super::{
     MAX_READERS, MAX_STREAMS, MAX_UNREAD, MAX_UNREAD_BYTES, Reader, State, StateError, room, seq_in, seq_out,
 };
 
-/// A stream that a reader follows.
+/// What the name of a mailbox begins with: no channel's does.
+const MAILBOX: char = '\u{1}';
+
+fn mailbox_name(mailbox: OwnMailbox) -> &'static str {
+    match mailbox {
+        OwnMailbox::User => "\u{1}user",
+        OwnMailbox::Session => "\u{1}session",
+    }
+}
+
+/// A channel that a reader follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Followed {
     /// The stream.
@@ -25,7 +36,7 @@ pub struct Followed {
 }
 
 impl State {
-    /// The streams that a reader follows, in the order of their numbers.
+    /// The channels that a reader follows, in the order of their streams' numbers.
     ///
     /// # Errors
     /// [`StateError`].
@@ -39,6 +50,9 @@ impl State {
             let mut followed = Vec::new();
             while let Some(row) = rows.next()? {
                 let name = row.get_ref(1)?.as_str().map_err(|_| Fault::Damaged("a name in it is none"))?;
+                if name.starts_with(MAILBOX) {
+                    continue;
+                }
                 let delivered = seq_out(row.get(2)?)?;
                 followed.push(Followed {
                     stream: ChannelId(row.get::<_, i64>(0)?.cast_unsigned()),
@@ -64,12 +78,58 @@ impl State {
         name: &ChannelName,
         after: u64,
     ) -> Result<(), StateError> {
+        self.follow_as(reader, stream, name.as_str(), after)
+    }
+
+    /// Reads a mailbox from right behind the message `after`. Where it is read already, its positions stay.
+    ///
+    /// # Errors
+    /// As [`State::follow`].
+    pub fn open_mailbox(
+        &self,
+        reader: &Reader,
+        mailbox: OwnMailbox,
+        stream: ChannelId,
+        after: u64,
+    ) -> Result<(), StateError> {
+        self.follow_as(reader, stream, mailbox_name(mailbox), after)
+    }
+
+    /// Where a reader stands in a mailbox: its stream, `delivered` and `seen`.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn mailbox(
+        &self,
+        reader: &Reader,
+        mailbox: OwnMailbox,
+    ) -> Result<Option<(ChannelId, u64, u64)>, StateError> {
+        self.read(|connection| {
+            let Some(reader) = find(connection, reader)? else { return Ok(None) };
+            let mut statement = connection.prepare_cached(
+                "SELECT stream, delivered, seen FROM streams WHERE reader = ?1 AND name = ?2 ORDER BY stream DESC",
+            )?;
+            let mut rows = statement.query(params![reader, mailbox_name(mailbox)])?;
+            let Some(row) = rows.next()? else { return Ok(None) };
+            let delivered = seq_out(row.get(1)?)?;
+            let stream = ChannelId(row.get::<_, i64>(0)?.cast_unsigned());
+            Ok(Some((stream, delivered, seq_out(row.get(2)?)?.min(delivered))))
+        })
+    }
+
+    fn follow_as(
+        &self,
+        reader: &Reader,
+        stream: ChannelId,
+        name: &str,
+        after: u64,
+    ) -> Result<(), StateError> {
         self.write(|connection| {
             let (after, stream) = (seq_in(after)?, stream.0.cast_signed());
             let reader = find_or_add(connection, reader)?;
             let renamed = connection
                 .prepare_cached("UPDATE streams SET name = ?3 WHERE reader = ?1 AND stream = ?2")?
-                .execute(params![reader, stream, name.as_str()])?;
+                .execute(params![reader, stream, name])?;
             if renamed == 0 {
                 let count = connection
                     .prepare_cached("SELECT count(*) FROM streams WHERE reader = ?1")?
@@ -78,7 +138,7 @@ impl State {
                 room(count, "streams that are followed", MAX_STREAMS, advice)?;
                 connection
                     .prepare_cached("INSERT INTO streams (reader, stream, name, delivered, seen) VALUES (?1, ?2, ?3, ?4, ?4)")?
-                    .execute(params![reader, stream, name.as_str(), after])?;
+                    .execute(params![reader, stream, name, after])?;
             }
             Ok(())
         })

@@ -138,7 +138,7 @@ impl Agent {
     /// The next message of the channel is this one.
     pub(super) async fn hear(&mut self, channel: &ChannelName, text: &str) -> Result<(), Failure> {
         let heard = self.wait("heard a message", |action| match action {
-            Action::Deliver { channel: on, payload, .. } if on == channel => Some(payload.clone()),
+            Action::Deliver { channel: Some(on), payload, .. } if on == channel => Some(payload.clone()),
             _ => None,
         });
         let heard = heard.await?;

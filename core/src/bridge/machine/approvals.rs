@@ -1,14 +1,17 @@
 //! Permission prompts: relayed to approvers as cards, answered by verdicts.
 
+use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::ToString as _;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::Bridge;
 use super::calls::Answer;
-use super::state::{Awaited, Pending};
-use crate::bridge::api::Action;
-use crate::bridge::card::{Approver, CARD_LIFETIME, CardId, Foreign, PermissionRequest, verdict};
+use super::state::{Awaited, Pending, VerdictQuestion};
+use super::{Bridge, MAX_QUESTIONS, QUESTION_LIFETIME};
+use crate::body::View;
+use crate::bridge::api::{Action, QuestionId};
+use crate::bridge::card::{Approver, CARD_LIFETIME, CardId, Decision, Foreign, PermissionRequest, verdict};
 use crate::bridge::failure::Failure;
 use crate::bridge::inbox::{Entry, Message, Notice};
 use crate::bridge::levels::{Level, Scope};
@@ -17,44 +20,125 @@ use crate::bridge::tool_call::CallId;
 use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::protocol::Command;
+use crate::stream::{ContactChange, MailboxRef, StreamCommand, StreamRef};
+use crate::text::{shell_word, visible};
 use crate::time::{Now, UnixMillis};
 
 /// Approvers' sessions that a card is whispered to.
 const MAX_RELAYED: usize = 16;
 
+/// How long the answer to a verdict waits for whoever gave it.
+const DECISION_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Every line of another's text, so that none passes for one of ours.
+fn quoted(text: &str) -> String {
+    let shown = visible(text);
+    let lines: Vec<_> = shown.lines().map(|line| format!("| {line}")).collect();
+    lines.join("\n")
+}
+
 impl Bridge {
+    /// Asks the human for the verdict that their agent wants to give: no agent gives one by itself.
     pub(super) fn submit(
         &mut self,
+        now: Now,
         call: CallId,
-        from: Option<SessionPath>,
-        id: CardId,
-        allow: bool,
+        (from, id, allow): (Option<SessionPath>, CardId, bool),
         actions: &mut Vec<Action>,
     ) -> Answer {
         let named = |card: &&Foreign| card.id == id && from.as_ref().is_none_or(|from| *from == card.from);
         let cards: Vec<_> = self.cards.foreign.iter().filter(named).collect();
-        let (server, to) = match cards[..] {
+        let (server, to, card) = match cards[..] {
             [] => return Err(Failure::NoPrompt),
-            [card] => (card.server.clone(), card.from.clone()),
+            [card] => (card.server.clone(), card.from.clone(), card.text.0.clone()),
             _ => return Err(Failure::WhichPrompt(cards.iter().map(|card| card.from.clone()).collect())),
         };
         if !self.levels.level(&server, &Scope::Whispers).may_emit() {
             return Err(self.too_low(&server, Scope::Whispers, Level::Converse));
         }
-        let text = format!("{} {id}", if allow { "yes" } else { "no" });
-        let command = Command::Whisper { target: to.clone(), payload: Payload::Plain(text) };
-        self.ask(&server, call, command, Awaited::Verdict { to, id, allow }, actions)
+        if !self.asks {
+            let word = if allow { "approve" } else { "deny" };
+            let command = format!("conclave {word} {id} --to {}", shell_word(&to.to_string()));
+            return Err(Failure::HumanDecides { command });
+        }
+        if self.questions.len() + self.verdicts.len() >= MAX_QUESTIONS {
+            return Err(Failure::Busy);
+        }
+        let word = if allow { "ALLOW" } else { "DENY" };
+        let text = format!(
+            "Another session asks for permission. Accept to answer {word}; decline to send no answer. What it asks, in its \
+             own words, each line after '| ':\n{}",
+            quoted(&card)
+        );
+        let question = QuestionId(self.fresh());
+        let until = now.mono + QUESTION_LIFETIME;
+        self.verdicts.insert(question, VerdictQuestion { call, server, to, id, allow, until });
+        actions.push(Action::Ask { question, text });
+        Ok(None)
     }
 
-    /// Takes a whisper as the verdict on an open prompt of this session's client. False if it is none.
+    /// The human confirmed a verdict, or did not.
+    pub(super) fn verdict_answered(
+        &mut self,
+        verdict: VerdictQuestion,
+        agreed: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let VerdictQuestion { call, server, to, id, allow, .. } = verdict;
+        let sent = if agreed {
+            let text = format!("{} {id}", if allow { "yes" } else { "no" });
+            let command = Command::Whisper { target: to.clone(), payload: Payload::Plain(text) };
+            self.ask(&server, call, command, Awaited::Verdict { to, id, allow }, actions)
+        } else {
+            Err(Failure::NotConfirmed)
+        };
+        if let Err(failure) = sent {
+            actions.push(Action::Answer { call, result: Err(failure) });
+        }
+    }
+
+    /// Takes a whisper as the verdict on an open prompt of this session's client. False if it is none. An approver is
+    /// told what became of it.
     pub(super) fn take_verdict(&mut self, message: &Message, actions: &mut Vec<Action>) -> bool {
-        let Payload::Plain(text) = &message.payload else { return false };
+        let Ok(View::Text(text)) = message.payload.view() else { return false };
         let Some((id, allow)) = verdict(text) else { return false };
-        if !self.approves(&message.from, &message.server) || self.cards.own.remove(&id).is_none() {
+        if !self.approves(&message.from, &message.server) {
             return false;
         }
-        actions.push(Action::Verdict { id, allow });
-        true
+        let decision = self.cards.decide(id);
+        let stream = StreamRef::Mailbox(MailboxRef::Session(Box::new(message.from.clone())));
+        let payload = Payload::Plain(decision.whisper(id));
+        let told = match self.links.get(&message.server) {
+            Some(link) if link.mailboxes => {
+                let lifetime = Some(DECISION_LIFETIME);
+                Command::Stream(StreamCommand::post(stream, payload).with_lifetime(lifetime))
+            }
+            _ => Command::Whisper { target: message.from.clone(), payload },
+        };
+        let _ = self.request(&message.server, told, Pending::Silent, actions);
+        if decision == Decision::Accepted {
+            actions.push(Action::Verdict { id, allow });
+        }
+        decision == Decision::Accepted
+    }
+
+    /// Lets approvers write to this user: their verdicts have to arrive.
+    pub(super) fn allow_approvers(&mut self, server: &Server, actions: &mut Vec<Action>) {
+        let count = self.links.len();
+        if self.links.get(server).is_none_or(|link| !link.mailboxes) {
+            return;
+        }
+        let may = |approver: &&Approver| approver.may_be_on(server, count);
+        let users: Vec<_> = self.approvers.iter().filter(may).map(|it| it.user().clone()).collect();
+        for user in users {
+            let change = ContactChange::Allow;
+            let command = Command::Stream(StreamCommand::SetContact { user, change });
+            let _ = self.request(server, command, Pending::Silent, actions);
+        }
+        let open: Vec<_> = self.cards.own.keys().copied().collect();
+        for id in open {
+            self.relay(server, id, actions);
+        }
     }
 
     /// True for a session, not this one, of an approver.
@@ -107,11 +191,32 @@ impl Bridge {
         if asked || !self.approvers.iter().any(may) {
             return;
         }
+        if self.links.get(server).is_some_and(|link| link.mailboxes) {
+            return self.post_card(server, id, actions);
+        }
         let who = Command::Who { channel: None };
         if self.request(server, who, Pending::Approvers { id }, actions).is_ok()
             && let Some(card) = self.cards.own.get_mut(&id)
         {
             card.relayed.insert(server.clone());
+        }
+    }
+
+    /// Puts a card into the approvers' mailboxes, where it waits for them until it expires.
+    fn post_card(&mut self, server: &Server, id: CardId, actions: &mut Vec<Action>) {
+        let own = self.links.get(server).and_then(|link| link.path.clone());
+        let (Some(own), Some(card)) = (own, self.cards.own.get_mut(&id)) else { return };
+        card.relayed.insert(server.clone());
+        let text = card.request.card(&own, card.expires);
+        let count = self.links.len();
+        let may = |approver: &&Approver| approver.may_be_on(server, count);
+        let users: Vec<_> = self.approvers.iter().filter(may).map(|it| it.user().clone()).collect();
+        for user in users.into_iter().take(MAX_RELAYED) {
+            let post =
+                StreamCommand::post(StreamRef::Mailbox(MailboxRef::User(user)), Payload::Plain(text.clone()));
+            let command = Command::Stream(post.with_lifetime(Some(CARD_LIFETIME)));
+            // An approver out of reach is one who does not answer: the client's own human still can.
+            let _ = self.request(server, command, Pending::Silent, actions);
         }
     }
 

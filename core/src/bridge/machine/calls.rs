@@ -18,11 +18,11 @@ use crate::bridge::frame::PAGE_BYTES;
 use crate::bridge::guard::{Exhausted, Venue};
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
-use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall};
-use crate::name::{ChannelName, SessionPath};
+use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall, WhisperTarget};
+use crate::name::ChannelName;
 use crate::payload::Payload;
 use crate::protocol::{Admin, Command};
-use crate::stream::ReceiptState;
+use crate::stream::{MailboxRef, ReceiptState, StreamCommand, StreamRef};
 use crate::time::{Monotonic, Now, UnixMillis};
 
 /// How long `wait_for_message` waits by default, and at most.
@@ -105,9 +105,10 @@ impl Bridge {
                 let server = self.resolve(server.as_deref())?;
                 self.acknowledge(id, server, channel, (seq, word), actions)
             }
-            ToolCall::Whisper { server, target, text } => {
+            ToolCall::Whisper { server, target, text, wait } => {
                 let server = self.resolve(server.as_deref())?;
-                self.whisper(now, id, server, target, text.0, actions)
+                let wait = wait.map(|(state, time)| (state, now.mono + time.min(MAX_WAIT)));
+                self.whisper(now, (id, server, target), text.0, wait, actions)
             }
             ToolCall::ListChannels { server } => {
                 let server = self.resolve(server.as_deref())?;
@@ -158,7 +159,7 @@ impl Bridge {
                 self.ask_human(Question { call: id, server, scope, level, joining: false, until }, actions)?;
                 Ok(None)
             }
-            ToolCall::Submit { from, id: card, allow } => self.submit(id, from, card, allow, actions),
+            ToolCall::Submit { from, id: card, allow } => self.submit(now, id, (from, card, allow), actions),
             ToolCall::Status => Ok(Some(Outcome::Status(self.status()))),
             ToolCall::Admin { server, what } => {
                 let server = self.resolve(server.as_deref())?;
@@ -220,7 +221,7 @@ impl Bridge {
             }
         };
         let command = Command::Post { channel, payload };
-        let answer = Awaited::Sent { to: scope.to_string(), wait };
+        let answer = Awaited::Sent { to: scope.to_string(), wait, mailbox: false };
         let answer = self.ask(&server, call, command, answer, actions)?;
         self.guard.sent(now.mono, venue);
         Ok(answer)
@@ -229,10 +230,9 @@ impl Bridge {
     fn whisper(
         &mut self,
         now: Now,
-        call: CallId,
-        server: Server,
-        target: SessionPath,
+        (call, server, target): (CallId, Server, WhisperTarget),
         text: String,
+        wait: Option<(ReceiptState, Monotonic)>,
         actions: &mut Vec<Action>,
     ) -> Answer {
         if !self.levels.level(&server, &Scope::Whispers).may_emit() {
@@ -242,14 +242,21 @@ impl Bridge {
         if verdict(&text).is_some() {
             return Err(Failure::Verdict);
         }
-        if self.links.get(&server).is_some_and(|link| link.path.as_ref() == Some(&target)) {
+        let own = self.links.get(&server).and_then(|link| link.path.as_ref());
+        if matches!(&target, WhisperTarget::Session(path) if own == Some(path)) {
             return Err(Failure::Oneself);
         }
-        let venue = Venue::Whispers(server.clone(), target.user.clone());
+        let venue = Venue::Whispers(server.clone(), target.user().clone());
         self.check_loop(now, &venue, &server, &Scope::Whispers)?;
         let to = target.to_string();
-        let command = Command::Whisper { target, payload: Payload::Plain(text) };
-        let answer = self.ask(&server, call, command, Awaited::Sent { to, wait: None }, actions)?;
+        let payload = Payload::Plain(text);
+        let command = match target {
+            WhisperTarget::Session(target) => Command::Whisper { target, payload },
+            WhisperTarget::User(user) => {
+                Command::Stream(StreamCommand::post(StreamRef::Mailbox(MailboxRef::User(user)), payload))
+            }
+        };
+        let answer = self.ask(&server, call, command, Awaited::Sent { to, wait, mailbox: true }, actions)?;
         self.guard.sent(now.mono, venue);
         Ok(answer)
     }
@@ -302,8 +309,10 @@ impl Bridge {
             }
         }
         let asked = self.questions.iter().find(|(_, question)| question.call == id).map(|(id, _)| *id);
-        if let Some(question) = asked {
+        let verdict = self.verdicts.iter().find(|(_, question)| question.call == id).map(|(id, _)| *id);
+        if let Some(question) = asked.or(verdict) {
             self.questions.remove(&question);
+            self.verdicts.remove(&question);
             actions.push(Action::Withdraw { question });
         }
     }
@@ -345,7 +354,7 @@ impl Bridge {
         if self.declined.contains_key(&(server.clone(), scope.clone())) {
             return Err(Failure::Declined { command: perm_command(server, scope, *level) });
         }
-        if self.questions.len() >= MAX_QUESTIONS {
+        if self.questions.len() + self.verdicts.len() >= MAX_QUESTIONS {
             return Err(Failure::Busy);
         }
         let from = self.levels.level(server, scope);
@@ -371,6 +380,9 @@ impl Bridge {
         agreed: bool,
         actions: &mut Vec<Action>,
     ) {
+        if let Some(verdict) = self.verdicts.remove(&question) {
+            return self.verdict_answered(verdict, agreed, actions);
+        }
         let Some(Question { call, server, scope, level, joining, .. }) = self.questions.remove(&question)
         else {
             return;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::Bridge;
 use super::state::LinkState;
+use crate::body::View;
 use crate::bridge::api::{Action, LinkEvent};
 use crate::bridge::card::card_id;
 use crate::bridge::guard::Venue;
@@ -14,7 +15,6 @@ use crate::bridge::levels::Level;
 use crate::bridge::server::Server;
 use crate::link::Proof;
 use crate::name::SessionPath;
-use crate::payload::Payload;
 use crate::text::one_line;
 use crate::time::Now;
 
@@ -76,7 +76,14 @@ impl Bridge {
                 let server = server.clone();
                 self.message(now, Message { server, channel, from, at, payload, place }, actions);
             }
-            LinkEvent::Followed { channel, stream, unread } => self.followed(server, channel, stream, unread),
+            LinkEvent::Followed { channel, stream, unread } => {
+                let mailbox = channel.is_none();
+                self.followed(server, channel, stream, unread);
+                let link = self.links.get_mut(server);
+                if mailbox && link.is_some_and(|link| !core::mem::replace(&mut link.mailboxes, true)) {
+                    self.allow_approvers(server, actions);
+                }
+            }
             LinkEvent::Unread { stream, messages, more } => self.loaded(server, stream, messages, more),
             LinkEvent::ChannelRenamed { stream, from, to } => {
                 self.channel_renamed(server, stream, &from, to, actions);
@@ -85,7 +92,7 @@ impl Bridge {
             LinkEvent::Reply { id, result } => self.reply(now, server, id, result, actions),
             LinkEvent::Lost { channel, why } => {
                 let Some(link) = self.links.get_mut(server) else { return };
-                link.streams.retain(|_, stream| stream.channel != channel);
+                link.streams.retain(|_, stream| stream.channel.as_ref() != Some(&channel));
                 if link.joined.remove(&channel) {
                     let why = one_line(&why, MAX_REASON);
                     let text = format!("This session is no longer on #{channel} on {server}: {why}");
@@ -155,10 +162,10 @@ impl Bridge {
             None => Venue::Whispers(message.server.clone(), message.from.user.clone()),
         };
         self.guard.heard(now.mono, &venue, &message.from);
-        if let (None, Payload::Plain(text)) = (&message.channel, &message.payload)
+        if let (None, Ok(View::Text(text))) = (&message.channel, message.payload.view())
             && let Some(id) = card_id(text)
         {
-            self.cards.receive(now.mono, &message.server, &message.from, id);
+            self.cards.receive(now.mono, (&message.server, &message.from), id, text);
         }
         self.deliver(Entry::Message(message), actions);
     }

@@ -23,7 +23,7 @@ impl Bridge {
     /// The stream of a joined channel.
     pub(super) fn stream_of(&self, server: &Server, channel: &ChannelName) -> Result<StreamRef, Failure> {
         let link = self.on_channel(server, channel)?;
-        let found = link.streams.iter().find(|(_, stream)| stream.channel == *channel);
+        let found = link.streams.iter().find(|(_, stream)| stream.channel.as_ref() == Some(channel));
         found.map(|(number, _)| StreamRef::Number(*number)).ok_or_else(|| Failure::NoReceipts(server.clone()))
     }
 

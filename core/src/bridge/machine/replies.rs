@@ -78,15 +78,19 @@ impl Bridge {
             }
             (Awaited::Leave { channel }, Reply::Done(_)) => {
                 link.joined.remove(&channel);
-                link.streams.retain(|_, stream| stream.channel != channel);
+                link.streams.retain(|_, stream| stream.channel.as_ref() != Some(&channel));
                 Outcome::Left { server, channel }
             }
-            (Awaited::Sent { to, wait: None }, Reply::Sent) => {
+            (Awaited::Sent { to, wait: None, .. }, Reply::Sent) => {
                 Outcome::Sent { server, to, stored: None, waited: None }
             }
             (Awaited::Sent { .. }, Reply::Sent) => return Some(Err(Failure::NoReceipts(server))),
-            (Awaited::Sent { to, wait }, Reply::Stream(StreamReply::Stored { stream, stamp })) => {
-                let stored = Stored { stream, seq: stamp.seq, at: stamp.ts };
+            (
+                Awaited::Sent { to, wait, mailbox },
+                Reply::Stream(StreamReply::Stored { stream, stamp, present }),
+            ) => {
+                let present = mailbox.then_some(present);
+                let stored = Stored { stream, seq: stamp.seq, at: stamp.ts, present };
                 match wait {
                     None => Outcome::Sent { server, to, stored: Some(stored), waited: None },
                     Some(wait) => {
@@ -102,7 +106,7 @@ impl Bridge {
             (Awaited::Acknowledged { channel, seq }, Reply::Stream(StreamReply::Done)) => {
                 Outcome::Acknowledged { server, channel, seq }
             }
-            (Awaited::Verdict { to, id, allow }, Reply::Sent) => {
+            (Awaited::Verdict { to, id, allow }, Reply::Sent | Reply::Stream(StreamReply::Stored { .. })) => {
                 self.cards.foreign.retain(|card| (&card.server, &card.from, card.id) != (&server, &to, id));
                 Outcome::Answered { to, id, allow }
             }

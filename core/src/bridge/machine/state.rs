@@ -33,12 +33,15 @@ pub(super) struct LinkState {
     pub(super) seen: BTreeMap<ChannelName, UnixMillis>,
     /// The streams of joined channels, by version 2.
     pub(super) streams: BTreeMap<ChannelId, Stream>,
+    /// Users have mailboxes there.
+    pub(super) mailboxes: bool,
 }
 
 /// What the bridge knows of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stream {
-    pub(super) channel: ChannelName,
+    /// `None` for a mailbox.
+    pub(super) channel: Option<ChannelName>,
     /// The last message that is or was in the inbox.
     pub(super) held: u64,
     /// The last message that was put before the agent.
@@ -104,10 +107,21 @@ pub(super) struct Question {
     pub(super) until: Monotonic,
 }
 
+/// The human is being asked to confirm a verdict on another session's prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VerdictQuestion {
+    pub(super) call: CallId,
+    pub(super) server: Server,
+    pub(super) to: SessionPath,
+    pub(super) id: CardId,
+    pub(super) allow: bool,
+    pub(super) until: Monotonic,
+}
+
 impl LinkState {
     /// Whether positions are known in a channel.
     pub(super) fn has_stream(&self, channel: &ChannelName) -> bool {
-        self.streams.values().any(|stream| stream.channel == *channel)
+        self.streams.values().any(|stream| stream.channel.as_ref() == Some(channel))
     }
 
     pub(super) fn new() -> Self {
@@ -122,6 +136,7 @@ impl LinkState {
             joined: BTreeSet::new(),
             seen: BTreeMap::new(),
             streams: BTreeMap::new(),
+            mailboxes: false,
         }
     }
 }
@@ -152,6 +167,7 @@ pub(super) enum Awaited {
     Sent {
         to: String,
         wait: Option<(ReceiptState, Monotonic)>,
+        mailbox: bool,
     },
     Receipts {
         channel: ChannelName,

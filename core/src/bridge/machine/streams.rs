@@ -12,7 +12,7 @@ use core::time::Duration;
 use super::Bridge;
 use super::state::{Shown, Stream};
 use crate::bridge::api::Action;
-use crate::bridge::inbox::{Entry, Message, Page, Source};
+use crate::bridge::inbox::{Entry, Message, Page};
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::CallId;
@@ -30,13 +30,16 @@ impl Bridge {
     pub(super) fn followed(
         &mut self,
         server: &Server,
-        channel: ChannelName,
+        channel: Option<ChannelName>,
         stream: ChannelId,
         unread: bool,
     ) {
         let Some(link) = self.links.get_mut(server) else { return };
-        link.joined.insert(channel.clone());
-        link.streams.retain(|other, known| *other == stream || known.channel != channel);
+        if let Some(channel) = &channel {
+            link.joined.insert(channel.clone());
+            let replaced = Some(channel.clone());
+            link.streams.retain(|other, known| *other == stream || known.channel != replaced);
+        }
         let known = link.streams.entry(stream).or_insert_with(|| Stream {
             channel: channel.clone(),
             held: 0,
@@ -60,7 +63,7 @@ impl Bridge {
         let Some(link) = self.links.get_mut(server) else { return };
         let was_joined = link.joined.remove(from);
         if let Some(known) = link.streams.get_mut(&stream) {
-            known.channel = to.clone();
+            known.channel = Some(to.clone());
         }
         if was_joined {
             link.joined.insert(to.clone());
@@ -112,7 +115,7 @@ impl Bridge {
         let (levels, inbox) = (&self.levels, &self.inbox);
         for (server, link) in &mut self.links {
             for (stream, known) in &mut link.streams {
-                let source = || Source::Channel(server.clone(), known.channel.clone());
+                let scope = known.channel.clone().map_or(Scope::Whispers, Scope::Channel);
                 // What is not confirmed yet would be loaded once more.
                 let unconfirmed = self
                     .shown
@@ -121,8 +124,8 @@ impl Bridge {
                     .any(|(other, one, _)| (other, one) == (server, stream));
                 let wanted = known.behind && !known.loading && !unconfirmed;
                 if wanted
-                    && levels.level(server, &Scope::Channel(known.channel.clone())) != Level::Mute
-                    && inbox.count_of(&source()) == 0
+                    && levels.level(server, &scope) != Level::Mute
+                    && inbox.count_in(server, known.channel.as_ref()) == 0
                 {
                     known.loading = true;
                     actions.push(Action::LoadUnread { server: server.clone(), stream: *stream });
@@ -153,7 +156,7 @@ impl Bridge {
                 continue;
             }
             let place = Some(Place { stream, seq, origin, proof });
-            let (server, channel) = (server.clone(), Some(known.channel.clone()));
+            let (server, channel) = (server.clone(), known.channel.clone());
             let entry = Entry::Message(Message { server, channel, from, at: Some(ts), payload, place });
             self.inbox.push(entry);
         }

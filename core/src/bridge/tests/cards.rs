@@ -21,6 +21,24 @@ fn relayed(approver: &str) -> (Scene, Vec<(SessionPath, Payload)>) {
     (scene, whispers)
 }
 
+fn verdicts(actions: &[Action]) -> Vec<(String, bool)> {
+    let verdict = |action: &Action| match action {
+        Action::Verdict { id, allow } => Some((id.to_string(), *allow)),
+        _ => None,
+    };
+    actions.iter().filter_map(verdict).collect()
+}
+
+/// Who is told what became of a verdict.
+fn told(actions: &[Action]) -> Option<(SessionPath, Decision)> {
+    match request(actions) {
+        Some((_, _, Command::Whisper { target, payload: Payload::Plain(text) })) => {
+            Some((target, Decision::read(&text)?.1))
+        }
+        _ => None,
+    }
+}
+
 #[test]
 fn a_card_goes_to_the_approvers_and_only_their_verdict_counts_and_once() {
     let (mut scene, whispers) = relayed("boss");
@@ -30,11 +48,16 @@ fn a_card_goes_to_the_approvers_and_only_their_verdict_counts_and_once() {
     assert!(card.contains("rm -rf /") && card.contains("abcde"));
     for wrong in ["eve/m/s", "me/other/s"] {
         let actions = scene.hear(A, None, wrong, "yes abcde");
-        assert_eq!(pushes(&actions).len(), actions.len(), "{wrong}");
+        assert_eq!(pushes(&actions).len(), actions.len(), "{wrong}: nobody is told anything");
     }
-    let allowed = [Action::Verdict { id: "abcde".parse().unwrap(), allow: true }];
-    assert_eq!(scene.hear(A, None, "boss/phone/x", "yes ABCDE"), allowed);
-    assert_eq!(pushes(&scene.hear(A, None, "boss/m/s", "no abcde")).len(), 1, "once");
+    let actions = scene.hear(A, None, "boss/phone/x", "yes ABCDE");
+    assert_eq!(verdicts(&actions), [("abcde".into(), true)]);
+    assert_eq!(told(&actions), Some((path("boss/phone/x"), Decision::Accepted)));
+    let actions = scene.hear(A, None, "boss/m/s", "no abcde");
+    assert_eq!((verdicts(&actions).len(), pushes(&actions).len()), (0, 1), "once");
+    assert_eq!(told(&actions), Some((path("boss/m/s"), Decision::TooLate)));
+    let actions = scene.hear(A, None, "boss/m/s", "no qqqqq");
+    assert_eq!(told(&actions), Some((path("boss/m/s"), Decision::Unknown)));
 }
 
 #[test]
@@ -104,8 +127,7 @@ fn the_oldest_card_makes_room_for_a_new_one() {
         1,
         "that one is gone: it is a whisper"
     );
-    let allowed = [Action::Verdict { id: "ebcds".parse().unwrap(), allow: true }];
-    assert_eq!(scene.hear(A, None, "boss/m/s", "yes ebcds"), allowed);
+    assert_eq!(verdicts(&scene.hear(A, None, "boss/m/s", "yes ebcds")), [("ebcds".into(), true)]);
 }
 
 #[test]
@@ -120,7 +142,7 @@ fn a_session_never_answers_its_own_prompt_though_its_user_is_an_approver() {
     let (mut scene, whispers) = relayed("me");
     assert!(whispers.is_empty());
     assert!(scene.hear(A, None, "me/m/s", "yes abcde").is_empty());
-    assert_eq!(scene.hear(A, None, "me/phone/s", "yes abcde").len(), 1);
+    assert_eq!(verdicts(&scene.hear(A, None, "me/phone/s", "yes abcde")).len(), 1);
 }
 
 #[test]
@@ -130,23 +152,58 @@ fn without_approvers_nothing_is_relayed() {
 }
 
 #[test]
-fn a_prompt_of_another_session_is_answered_by_the_tool_only() {
-    let mut scene = Scene::new(&[A], settings(&[(A, Scope::Whispers, Level::Converse)]), false);
+fn a_prompt_of_another_session_is_answered_by_the_human_only() {
+    let mut scene = Scene::new(&[A], settings(&[(A, Scope::Whispers, Level::Converse)]), true);
     assert!(!scene.offers("submit_permission"));
     let card = prompt().card(&path("you/m/s"), UnixMillis(0));
     let actions = scene.hear(A, None, "you/m/s", &card);
     assert!(actions.contains(&Action::ToolsChanged) && scene.offers("submit_permission"));
     assert_eq!(pushes(&actions)[0].meta[0], ("kind", "permission_request".into()));
-    let whisper =
-        ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("yes abcde".into()) };
+    let whisper = ToolCall::Whisper {
+        server: None,
+        target: "you/m/s".parse().unwrap(),
+        text: Opaque("yes abcde".into()),
+        wait: None,
+    };
     assert_eq!(answer(&scene.call(whisper).1), Err(Failure::Verdict));
     let id = "abcde".parse().unwrap();
     let submit = |from| ToolCall::Submit { id, allow: false, from };
     scene.hear(A, None, "eve/m/s", &card);
     assert!(matches!(answer(&scene.call(submit(None)).1), Err(Failure::WhichPrompt(_))));
     let (_, actions) = scene.call(submit(Some(path("you/m/s"))));
+    assert_eq!(request(&actions), None, "the agent alone decides nothing");
+    let declined = question(&actions).unwrap();
+    let actions = scene.input(Input::Answered { question: declined, agreed: false });
+    assert_eq!((request(&actions), answer(&actions)), (None, Err(Failure::NotConfirmed)));
+    let (_, actions) = scene.call(submit(Some(path("you/m/s"))));
+    let Some(Action::Ask { question, text }) = actions.first() else { panic!("{actions:?}") };
+    assert!(text.contains("DENY") && text.contains("|   rm -rf /"), "{text}");
+    let actions = scene.input(Input::Answered { question: *question, agreed: true });
     let (_, _, command) = request(&actions).unwrap();
     assert_eq!(command, Command::Whisper { target: path("you/m/s"), payload: plain("no abcde") });
     let actions = scene.pass(CARD_LIFETIME);
     assert!(actions.contains(&Action::ToolsChanged) && !scene.offers("submit_permission"));
+}
+
+#[test]
+fn where_nobody_can_be_asked_the_human_types_the_verdict() {
+    let mut scene = Scene::new(&[A], settings(&[(A, Scope::Whispers, Level::Converse)]), false);
+    scene.hear(A, None, "you/m/s", &prompt().card(&path("you/m/s"), UnixMillis(0)));
+    let submit = ToolCall::Submit { id: "abcde".parse().unwrap(), allow: true, from: None };
+    let command = String::from("conclave approve abcde --to you/m/s");
+    assert_eq!(answer(&scene.call(submit).1), Err(Failure::HumanDecides { command }));
+}
+
+#[test]
+fn a_card_waits_in_the_approvers_mailbox() {
+    let approvers = vec!["boss".parse().unwrap()];
+    let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
+    scene.link(A, LinkEvent::Followed { channel: None, stream: ChannelId(9), unread: false });
+    let actions = scene.input(Input::Prompt(prompt()));
+    let Some((_, _, Command::Stream(StreamCommand::Post { stream, lifetime, .. }))) = request(&actions)
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(stream, StreamRef::Mailbox(MailboxRef::User(UserName::new("boss").unwrap())));
+    assert_eq!(lifetime, Some(CARD_LIFETIME));
 }

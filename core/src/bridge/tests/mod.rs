@@ -2,6 +2,7 @@
 
 mod cards;
 mod history;
+mod kept;
 mod random;
 
 use super::frame::PAGE_BYTES;
@@ -12,6 +13,8 @@ use crate::name::{ChannelName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Admin, Code, Command, Refusal, Reply, Stamped};
+use crate::record::ChannelId;
+use crate::stream::{MailboxRef, StreamCommand, StreamRef};
 use crate::time::{Monotonic, Now, Since, UnixMillis};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -187,7 +190,12 @@ fn sending_takes_a_joined_channel_and_its_level() {
     let (_, actions) = scene.call(set(Level::Notify));
     assert!(actions.contains(&Action::ToolsChanged));
     assert!(matches!(answer(&scene.call(send("x")).1), Err(Failure::Level { level: Level::Notify, .. })));
-    let whisper = ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("x".into()) };
+    let whisper = ToolCall::Whisper {
+        server: None,
+        target: "you/m/s".parse().unwrap(),
+        text: Opaque("x".into()),
+        wait: None,
+    };
     assert!(matches!(answer(&scene.call(whisper).1), Err(Failure::Level { scope: Scope::Whispers, .. })));
 }
 

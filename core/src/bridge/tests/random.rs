@@ -54,7 +54,12 @@ fn any_call() -> impl Strategy<Value = ToolCall> {
         }),
         Just(ToolCall::Leave { server: None, channel: channel("ops") }),
         Just(send("x")),
-        Just(ToolCall::Whisper { server: None, target: path("you/m/s"), text: Opaque("x".into()) }),
+        Just(ToolCall::Whisper {
+            server: None,
+            target: "you/m/s".parse().unwrap(),
+            text: Opaque("x".into()),
+            wait: None
+        }),
         Just(ToolCall::Inbox { limit: None }),
         Just(ToolCall::Wait { timeout: None }),
         level.prop_map(set),

@@ -360,7 +360,13 @@ impl Channel {
 
     fn tell(&self, message: Message, here: &mut Context<'_>) {
         let Message { from, payload, ts } = message;
-        here.actions.push(Action::Deliver { channel: self.name.clone(), from, payload, ts, place: None });
+        here.actions.push(Action::Deliver {
+            channel: Some(self.name.clone()),
+            from,
+            payload,
+            ts,
+            place: None,
+        });
     }
 
     fn note(&mut self, hash: u64) {

@@ -119,7 +119,7 @@ impl World {
                     self.connection.as_mut().expect("a connection to send on").requests.push_back(bytes.0);
                 }
                 Action::Deliver { channel, from, payload: Payload::Plain(body), ts, .. } => {
-                    assert_eq!(channel.as_str(), CHANNEL);
+                    assert_eq!(channel.unwrap().as_str(), CHANNEL);
                     let user = from.user.to_string();
                     self.handed.push(Handed { user, body, ts: ts.map(|ts| ts.0) });
                 }

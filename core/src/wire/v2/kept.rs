@@ -48,6 +48,7 @@ mod tests {
                 payload: Payload::Body(body::of_text(&text)),
                 seq,
                 origin: Origin {
+                    expires: None,
                     sender: sender.map(|(user, machine)| (UserId(user), MachineId(machine))),
                     signed: signed.map(|(id, half, acknowledge)| {
                         let mut signature = [0; 64];

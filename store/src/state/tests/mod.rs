@@ -46,6 +46,7 @@ fn sized(seq: u64, more: usize) -> Stamped {
         payload: Payload::Body(body::of_text(&format!("message {seq}{}", ".".repeat(more)))),
         seq,
         origin: Origin {
+            expires: None,
             sender: Some((UserId(seq), MachineId(u64::MAX - 1))),
             signed: Some(Arc::new(Signed {
                 id: MessageId([seq as u8; 16]),

@@ -264,7 +264,7 @@ impl LinkClient {
                     world.hang_up(wire);
                 }
             }
-            Action::Deliver { channel, from, payload, ts, .. } => {
+            Action::Deliver { channel: Some(channel), from, payload, ts, .. } => {
                 match ts {
                     Some(_) => world.coverage.handed_on_read += 1,
                     None => world.coverage.handed_on_live += 1,
@@ -315,6 +315,8 @@ impl LinkClient {
             | Action::Stray { .. }
             | Action::Collision { .. } => {}
             Action::Passed { .. }
+            | Action::Deliver { channel: None, .. }
+            | Action::Opened { .. }
             | Action::ChannelRenamed { .. }
             | Action::SenderKey { .. }
             | Action::ReceiptsMoved { .. } => world.fail("version 1 has no streams".to_owned()),

@@ -1,0 +1,171 @@
+//! Requests of the application in the version that is spoken: posts get an id and a signature, mailboxes are found, history
+//! is read by time.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::channels::Channels;
+use super::history::Reading;
+use super::requests::{Purpose, RequestId};
+use super::{Action, Link, State};
+use crate::name::ChannelName;
+use crate::opaque::Opaque;
+use crate::payload::Payload;
+use crate::protocol::{Command, Refusal, Reply};
+use crate::record::ChannelId;
+use crate::stream::{MailboxRef, MessageId, Signed, StreamCommand, StreamRef};
+use crate::time::{Monotonic, Now};
+use crate::wire::client::KeyUse;
+use crate::wire::v2::signature;
+
+/// A message that is still to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Draft {
+    payload: Payload,
+    acknowledge: bool,
+    lifetime: Option<Duration>,
+}
+
+impl Draft {
+    fn new(payload: Payload) -> Self {
+        Self { payload, acknowledge: false, lifetime: None }
+    }
+
+    /// The command that it came as.
+    pub(super) fn command(self, stream: StreamRef) -> Command {
+        let Self { payload, acknowledge, lifetime } = self;
+        let (id, signature) = (MessageId([0; 16]), Opaque([0; 64]));
+        let signed = Signed { id, signature, acknowledge }.into();
+        Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime })
+    }
+}
+
+/// An application's request, and its deadline.
+type Asked = (RequestId, Option<Monotonic>);
+
+impl Link {
+    /// Sends a request of the application in the version that is spoken, or keeps it until its channel is joined.
+    pub(super) fn put(&mut self, now: Now, asked: Asked, command: Command, actions: &mut Vec<Action>) {
+        let (id, deadline) = asked;
+        if let Channels::ByContent(_) = &self.channels {
+            return self.send(now, Purpose::Application { id, deadline }, &command, actions);
+        }
+        match command {
+            Command::Post { channel, payload } => {
+                self.post_to(now, asked, channel, Draft::new(payload), actions);
+            }
+            Command::Whisper { target, payload } => {
+                let mailbox = MailboxRef::Session(Box::new(target));
+                self.locate(now, asked, mailbox, Draft::new(payload), actions);
+            }
+            Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime })
+                if !matches!(stream, StreamRef::Number(_)) =>
+            {
+                let draft = Draft { payload, acknowledge: signed.acknowledge, lifetime };
+                match stream {
+                    StreamRef::Channel(channel) => self.post_to(now, asked, channel, draft, actions),
+                    StreamRef::Mailbox(mailbox) => self.locate(now, asked, mailbox, draft, actions),
+                    StreamRef::Number(_) => {}
+                }
+            }
+            Command::ReadSince { channel, since } => match self.place_of(&channel) {
+                Some(place) => {
+                    let reading = Reading::new(asked, channel, place, since, self.bookmark);
+                    self.read_on(now, reading, actions);
+                }
+                None => self.not_yet(asked, channel.clone(), Command::ReadSince { channel, since }, actions),
+            },
+            command => self.send(now, Purpose::Application { id, deadline }, &command, actions),
+        }
+    }
+
+    fn place_of(&self, channel: &ChannelName) -> Option<(ChannelId, u64)> {
+        match &self.channels {
+            Channels::ByPosition(streams) => streams.place(channel).flatten(),
+            Channels::ByContent(_) => None,
+        }
+    }
+
+    /// A request about a channel whose stream is not known: it waits if the channel is followed.
+    fn not_yet(
+        &mut self,
+        (id, deadline): Asked,
+        channel: ChannelName,
+        command: Command,
+        actions: &mut Vec<Action>,
+    ) {
+        let is_followed = match &self.channels {
+            Channels::ByPosition(streams) => streams.place(&channel).is_some(),
+            Channels::ByContent(_) => false,
+        };
+        match deadline {
+            Some(deadline) if is_followed => self.requests.wait(id, deadline, command),
+            _ => {
+                let reply = Reply::Refused(Refusal::NotSubscribed(channel));
+                actions.push(Action::Replied { id, result: Ok(reply) });
+            }
+        }
+    }
+
+    fn post_to(
+        &mut self,
+        now: Now,
+        asked: Asked,
+        channel: ChannelName,
+        draft: Draft,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.place_of(&channel) {
+            Some((stream, _)) => self.post(now, asked, stream, draft, actions),
+            None => {
+                let command = draft.command(StreamRef::Channel(channel.clone()));
+                self.not_yet(asked, channel, command, actions);
+            }
+        }
+    }
+
+    /// Asks for a mailbox's number: what is posted there is signed over it.
+    fn locate(
+        &mut self,
+        now: Now,
+        (id, deadline): Asked,
+        mailbox: MailboxRef,
+        draft: Draft,
+        actions: &mut Vec<Action>,
+    ) {
+        let stream = StreamRef::Mailbox(mailbox);
+        let command = Command::Stream(StreamCommand::Locate { stream: stream.clone() });
+        self.send(now, Purpose::Locate { id, deadline, stream, draft }, &command, actions);
+    }
+
+    /// Posts under a new id, which the message keeps however often it is sent.
+    pub(super) fn post(
+        &mut self,
+        now: Now,
+        (id, deadline): Asked,
+        stream: ChannelId,
+        draft: Draft,
+        actions: &mut Vec<Action>,
+    ) {
+        let State::Up(live) = &self.state else { return };
+        let (Some(server), Some(newest)) = (live.server_key, self.newest) else { return };
+        let key = match newest.key {
+            KeyUse::PerServer => &self.key.at_server(&server),
+            KeyUse::Shared => &self.key,
+        };
+        let Draft { payload, acknowledge, lifetime } = draft;
+        let body = payload.to_body();
+        let message = self.fresh.message_id(now.wall);
+        let signature = Opaque(key.sign(&signature::to_sign(&server, stream, &message, &body)));
+        let signed = Signed { id: message, signature, acknowledge }.into();
+        let (stream, payload) = (StreamRef::Number(stream), Payload::Body(body));
+        let command = Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime });
+        self.send(now, Purpose::Application { id, deadline }, &command, actions);
+    }
+
+    pub(super) fn read_on(&mut self, now: Now, reading: Reading, actions: &mut Vec<Action>) {
+        let command = Command::Stream(reading.command());
+        self.send(now, Purpose::History(reading), &command, actions);
+    }
+}
