@@ -1,15 +1,18 @@
 //! A verb's connection to its server: opened with this machine's key, asked, closed.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use conclave_core::body::View;
 use conclave_core::handshake::Claim;
 use conclave_core::key::{PublicKey, SecretKey};
-use conclave_core::name::{Handle, sanitize};
+use conclave_core::name::{Handle, SessionPath, sanitize};
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::stream::{Notice, StreamReply};
 use conclave_core::wire::client::{KeyUse, Session as Terms};
-use conclave_shell_tokio::client::{Credentials, DialOptions, Session, SessionError, dial as dial_url};
+use conclave_shell_tokio::client::{
+    Arrival, Credentials, DialOptions, Session, SessionError, dial as dial_url,
+};
 use conclave_store::config::{Change, Config, Pin, Server, ServerUrl};
 use tokio::runtime::Runtime;
 
@@ -176,6 +179,25 @@ impl<'a> Connection<'a> {
         };
         self.context.output.detail(format_args!("asking: {}", command.kind()));
         runtime.block_on(session.request(command))
+    }
+
+    /// Waits for the next whisper to this session: from whom, and its text.
+    pub(crate) fn whisper(&mut self, patience: Duration) -> Result<Option<(SessionPath, String)>, Failure> {
+        let (Some(runtime), Some(session)) = (&self.runtime, &mut self.session) else { return Ok(None) };
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let arrived = runtime.block_on(session.arrival(left));
+            match arrived.map_err(|error| explain::request(&self.url, &Command::Ping, &error))? {
+                Some(Arrival::Whispered { from, payload }) => {
+                    if let Ok(View::Text(text)) = payload.view() {
+                        return Ok(Some((from, text.to_owned())));
+                    }
+                }
+                Some(Arrival::Posted { .. }) => {}
+                None => return Ok(None),
+            }
+        }
     }
 
     /// Waits for the next notice of version 2.

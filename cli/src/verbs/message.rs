@@ -7,8 +7,8 @@ use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use serde_json::json;
 
-use crate::args::{Verdict, Whisper, Who};
-use crate::connect::{Connection, is_one_shot, unexpected};
+use crate::args::{Whisper, Who};
+use crate::connect::{Connection, unexpected};
 use crate::{Context, Failure};
 
 /// A message is at most as large as a frame; what is read beyond says that it is larger.
@@ -76,7 +76,7 @@ pub(super) fn who(who: Who, context: &Context) -> Result<(), Failure> {
     })
 }
 
-fn sessions(
+pub(super) fn sessions(
     connection: &mut Connection<'_>,
     channel: Option<ChannelName>,
 ) -> Result<Vec<SessionPath>, Failure> {
@@ -85,54 +85,4 @@ fn sessions(
     };
     let own = connection.session().map(|session| session.path().clone());
     Ok(sessions.iter().map(|it| (**it).clone()).filter(|it| Some(it) != own.as_ref()).collect())
-}
-
-/// Answers a prompt: the asking bridge takes it from an approver's whisper. Bridges that did not ask drop it.
-pub(super) fn verdict(verdict: Verdict, word: &str, context: &Context) -> Result<(), Failure> {
-    let mut connection = Connection::open(context, &verdict.net)?;
-    let text = format!("{word} {}", verdict.id);
-    let meant = verdict.to.is_some();
-    let targets = match verdict.to {
-        Some(target) => vec![target],
-        None => {
-            let user = connection.registration().map(|it| it.username);
-            let all = sessions(&mut connection, None)?;
-            all.into_iter()
-                .filter(|it| Some(&it.user) == user.as_ref() && !is_one_shot(&it.session))
-                .collect()
-        }
-    };
-    if targets.is_empty() {
-        return Err(Failure::new(
-            "no other session of your user is online",
-            format!(
-                "name the one that asks, as its card shows it: --to USER/MACHINE/SESSION; `{word}` needs it to be online"
-            ),
-        ));
-    }
-    let mut told = Vec::new();
-    let mut failure = None;
-    for target in targets {
-        let payload = Payload::Plain(text.clone());
-        match connection.done(&Command::Whisper { target: target.clone(), payload }) {
-            Ok(()) => told.push(target.to_string()),
-            // One that has left meanwhile did not ask.
-            Err(why) => failure = Some(why),
-        }
-    }
-    match failure {
-        Some(failure) if told.is_empty() => Err(failure),
-        _ => {
-            context.output.result(
-                format_args!("told {}: {text}", told.join(", ")),
-                json!({ "id": verdict.id.to_string(), "verdict": word, "told": told }),
-            )?;
-            if !meant {
-                context.output.note(
-                    "only the session that asked takes it; name one of another user with --to, as its card shows it",
-                );
-            }
-            Ok(())
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod post;
 mod skill;
 mod status;
 mod tail;
+mod verdict;
 
 use conclave_core::name::UserName;
 use serde_json::json;
@@ -47,8 +48,8 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Bans(of) => channel::bans(of, context),
         Verb::User(action) => account::user(action, context),
         Verb::Perm(action) => perm::run(action, context),
-        Verb::Approve(it) => message::verdict(it, "yes", context),
-        Verb::Deny(it) => message::verdict(it, "no", context),
+        Verb::Approve(it) => verdict::verdict(it, "yes", context),
+        Verb::Deny(it) => verdict::verdict(it, "no", context),
         Verb::Bridge(it) => bridge::run(it, context),
         Verb::Serve(serve) => crate::serve::run(*serve, context),
         Verb::Bench(bench) => crate::bench::run(bench, context),

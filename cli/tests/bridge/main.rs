@@ -110,6 +110,11 @@ fn a_prompt_is_answered_by_a_named_approver_only() {
     for user in ["boss", "eve"] {
         scene.whispers(user, "converse");
     }
+    // Who shares a channel may write to each other.
+    scene.does("alice", &["channel", "create", "ops"]);
+    for user in ["boss", "eve"] {
+        scene.does("alice", &["acl", "add", "--channel", "ops", user]);
+    }
     let mut alice = Agent::new(scene.bridge("alice", &["--as", "one", "--approver", "boss"]));
     let mut boss = Agent::new(scene.bridge("boss", &["--as", "two"]));
     let mut eve = Agent::new(scene.bridge("eve", &["--as", "three"]));
@@ -124,12 +129,19 @@ fn a_prompt_is_answered_by_a_named_approver_only() {
     let refused = eve.call("whisper", json!({ "target": "alice/m/one", "text": "yes abcde" }));
     assert_eq!(refused["isError"], true);
     let forged = scene.conclave("eve", &["approve", "abcde", "--to", "alice/m/one"]);
-    assert!(forged.status.success(), "the whisper is carried: {forged:?}");
+    assert_eq!(forged.status.code(), Some(1), "nobody takes it: {forged:?}");
     let shown = alice.note("notifications/claude/channel");
     assert_eq!(shown["params"]["meta"]["kind"], "whisper", "it is a whisper like any other");
-    boss.done("submit_permission", json!({ "request_id": "abcde", "decision": "deny" }));
+    let alone = boss.call("submit_permission", json!({ "request_id": "abcde", "decision": "deny" }));
+    assert!(text(&alone).contains("conclave deny abcde --to alice/m/one"), "{alone}");
+    let unknown = scene.conclave("boss", &["approve", "qqqqq", "--to", "alice/m/one"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody asked"), "{unknown:?}");
+    let denied = scene.conclave("boss", &["deny", "abcde", "--to", "alice/m/one"]);
+    assert_eq!(denied.stdout, b"alice/m/one took it: no abcde\n", "{denied:?}");
     let verdict = alice.note("notifications/claude/channel/permission");
     assert_eq!(verdict["params"], json!({ "request_id": "abcde", "behavior": "deny" }));
+    let late = scene.conclave("boss", &["approve", "abcde", "--to", "alice/m/one"]);
+    assert!(String::from_utf8_lossy(&late.stderr).contains("answered before"), "{late:?}");
 }
 
 #[test]

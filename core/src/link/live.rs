@@ -158,9 +158,9 @@ impl Link {
                     Ok(()) => {}
                 }
             }
-            (Purpose::Locate { id, deadline, draft, .. }, _) => match reply {
-                Reply::Stream(StreamReply::Located { stream, .. }) => {
-                    self.post(now, (id, deadline), stream, draft, actions);
+            (Purpose::Locate { id, deadline, stream, draft }, _) => match reply {
+                Reply::Stream(StreamReply::Located { stream: number, .. }) => {
+                    self.post(now, (id, deadline), (stream, number), draft, actions);
                 }
                 other => actions.push(Action::Replied { id, result: Ok(other) }),
             },

@@ -117,7 +117,7 @@ impl Link {
         actions: &mut Vec<Action>,
     ) {
         match self.place_of(&channel) {
-            Some((stream, _)) => self.post(now, asked, stream, draft, actions),
+            Some((stream, _)) => self.post(now, asked, (StreamRef::Number(stream), stream), draft, actions),
             None => {
                 let command = draft.command(StreamRef::Channel(channel.clone()));
                 self.not_yet(asked, channel, command, actions);
@@ -139,12 +139,13 @@ impl Link {
         self.send(now, Purpose::Locate { id, deadline, stream, draft }, &command, actions);
     }
 
-    /// Posts under a new id, which the message keeps however often it is sent.
+    /// Posts under a new id, which the message keeps however often it is sent. A mailbox is named as the application named
+    /// it, since the server hands a whisper to the named session if that speaks version 1; its number is signed.
     pub(super) fn post(
         &mut self,
         now: Now,
         (id, deadline): Asked,
-        stream: ChannelId,
+        (stream, number): (StreamRef, ChannelId),
         draft: Draft,
         actions: &mut Vec<Action>,
     ) {
@@ -157,9 +158,9 @@ impl Link {
         let Draft { payload, acknowledge, lifetime } = draft;
         let body = payload.to_body();
         let message = self.fresh.message_id(now.wall);
-        let signature = Opaque(key.sign(&signature::to_sign(&server, stream, &message, &body)));
+        let signature = Opaque(key.sign(&signature::to_sign(&server, number, &message, &body)));
         let signed = Signed { id: message, signature, acknowledge }.into();
-        let (stream, payload) = (StreamRef::Number(stream), Payload::Body(body));
+        let payload = Payload::Body(body);
         let command = Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime });
         self.send(now, Purpose::Application { id, deadline }, &command, actions);
     }

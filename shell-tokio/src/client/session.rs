@@ -1,6 +1,7 @@
 //! A session for a few requests: opened, used, closed, each within a deadline. What must survive drops is a
 //! link instead.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -93,7 +94,12 @@ pub struct Session {
     established: Established,
     greeting: Greeting,
     last_request: RequestNumber,
+    /// What arrived while an answer was waited for.
+    arrived: VecDeque<Arrival>,
 }
+
+/// Arrivals that are kept.
+const MAX_ARRIVED: usize = 64;
 
 /// A socket and the client that speaks through it.
 struct Connection {
@@ -136,7 +142,8 @@ impl Session {
                         .await
                         .unwrap_or(Err(SessionError::Timeout { after: options.timeout, sent: false }))?;
                 let (timeout, last_request) = (options.timeout, RequestNumber::default());
-                Ok(Self { connection, timeout, established, greeting, last_request })
+                let arrived = VecDeque::new();
+                Ok(Self { connection, timeout, established, greeting, last_request, arrived })
             }
             Err(DialError::NoSubprotocol) if terms.pinned.is_some() => Err(SessionError::Downgrade),
             Err(DialError::NoSubprotocol) => Self::open(url, credentials, options).await,
@@ -158,7 +165,8 @@ impl Session {
         let (connection, established) = timeout_at(deadline, Connection::open(socket, credentials, None))
             .await
             .unwrap_or(Err(SessionError::Timeout { after: timeout, sent: false }))?;
-        Ok(Self { connection, timeout, established, greeting, last_request: RequestNumber::default() })
+        let (last_request, arrived) = (RequestNumber::default(), VecDeque::new());
+        Ok(Self { connection, timeout, established, greeting, last_request, arrived })
     }
 
     /// Who this session is on the server.
@@ -176,7 +184,8 @@ impl Session {
         &self.greeting
     }
 
-    /// Sends a command and waits for its reply. What arrives meanwhile is dropped.
+    /// Sends a command and waits for its reply. Whispers that arrive meanwhile are kept for [`Session::arrival`], up to
+    /// 64 of them; everything else is dropped.
     ///
     /// # Errors
     /// [`SessionError`]; after anything but `Refused` the session is not to be used any more.
@@ -192,6 +201,9 @@ impl Session {
                         return Err(SessionError::Refused(refusal));
                     }
                     Event::Reply { request, reply } if request == number => return Ok(reply),
+                    Event::Whispered { from, payload } if self.arrived.len() < MAX_ARRIVED => {
+                        self.arrived.push_back(Arrival::Whispered { from, payload });
+                    }
                     _ => {}
                 }
             }
@@ -224,6 +236,9 @@ impl Session {
     /// # Errors
     /// [`SessionError::Ended`] with the server's last word.
     pub async fn arrival(&mut self, patience: Duration) -> Result<Option<Arrival>, SessionError> {
+        if let Some(arrived) = self.arrived.pop_front() {
+            return Ok(Some(arrived));
+        }
         let waited = timeout_at(Instant::now() + patience, async {
             loop {
                 match self.connection.event(false).await? {

@@ -118,7 +118,7 @@ fn a_flood_gives_up_nothing_that_is_kept() {
     }
     assert!(scene.bridge.inbox().bytes() <= 4 << 20);
     let (mut read, mut last) = (0, 0);
-    while scene.bridge.inbox().len() > 0 {
+    while !scene.bridge.inbox().is_empty() {
         scene.reads();
         read += 1;
         last = seen(&scene.pass(CONFIRMED)).last().copied().unwrap_or(last);

@@ -145,7 +145,7 @@ fn signed(channel: u64, seq: u64, user: u64, id: u8, body: &str) -> Record {
         origin: Origin {
             sender: Some((UserId(user), MachineId(user))),
             signed: Some(Arc::new(signed)),
-            expires: (id % 3 == 0).then_some(UnixMillis(77)),
+            expires: id.is_multiple_of(3).then_some(UnixMillis(77)),
         },
     }
 }
