@@ -271,6 +271,8 @@ pub enum Record {
         other: UserId,
         /// How the other stands to the user's mailboxes from now on.
         standing: Option<Standing>,
+        /// Whether the other has written to one of them since.
+        wrote: bool,
     },
     /// The identities below these were given before: the next ones of a directory read from a store, where
     /// the newest may have been removed since.

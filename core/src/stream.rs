@@ -1,5 +1,5 @@
-//! Streams: what version 2 adds to channels, and mailboxes. Every message has a sequence number in its stream; a session subscribes from
-//! a position; readers report how far they have come.
+//! Streams: what version 2 adds to channels, and mailboxes. Every message has a sequence number in its stream; a session
+//! subscribes from a position; readers report how far they have come.
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -1,4 +1,5 @@
-//! Contacts: whom a user allowed to write to its mailboxes, and whom it blocked.
+//! Contacts: whom a user allowed to write to its mailboxes, and whom it blocked. Who has written shows its keys to whoever
+//! allowed it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -10,12 +11,13 @@ use crate::stream::Standing;
 /// The contacts of all users, and by whom each user is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Contacts {
-    of: BTreeMap<UserId, BTreeMap<UserId, Standing>>,
+    /// With whether the other has written.
+    of: BTreeMap<UserId, BTreeMap<UserId, (Standing, bool)>>,
     named_by: BTreeMap<UserId, BTreeSet<UserId>>,
 }
 
 impl Contacts {
-    pub(super) fn set(&mut self, user: UserId, other: UserId, standing: Option<Standing>) {
+    pub(super) fn set(&mut self, user: UserId, other: UserId, standing: Option<(Standing, bool)>) {
         match standing {
             Some(standing) => {
                 self.of.entry(user).or_default().insert(other, standing);
@@ -25,6 +27,12 @@ impl Contacts {
                 take(&mut self.of, user, |contacts| contacts.remove(&other).is_some(), BTreeMap::is_empty);
                 take(&mut self.named_by, other, |users| users.remove(&user), BTreeSet::is_empty);
             }
+        }
+    }
+
+    pub(super) fn wrote(&mut self, sender: UserId, owner: UserId) {
+        if let Some((_, wrote)) = self.of.get_mut(&owner).and_then(|contacts| contacts.get_mut(&sender)) {
+            *wrote = true;
         }
     }
 
@@ -57,12 +65,18 @@ fn take<T>(
 impl Directory {
     /// How `other` stands to `user`'s mailboxes, if `user` said so.
     pub fn standing(&self, user: UserId, other: UserId) -> Option<Standing> {
-        self.contacts.of.get(&user)?.get(&other).copied()
+        self.contacts.of.get(&user)?.get(&other).map(|(standing, _)| *standing)
+    }
+
+    /// Whether a user that `owner` allowed has written to it since.
+    pub fn wrote(&self, sender: UserId, owner: UserId) -> bool {
+        let contact = self.contacts.of.get(&owner).and_then(|contacts| contacts.get(&sender));
+        contact == Some(&(Standing::Allowed, true))
     }
 
     /// Whom a user allowed and blocked, in the order of their numbers.
     pub fn contacts_of(&self, user: UserId) -> impl Iterator<Item = (UserId, Standing)> {
-        self.contacts.of.get(&user).into_iter().flatten().map(|(other, standing)| (*other, *standing))
+        self.contacts.of.get(&user).into_iter().flatten().map(|(other, (standing, _))| (*other, *standing))
     }
 
     /// How many contacts a user has.
@@ -73,7 +87,7 @@ impl Directory {
     /// All contacts, as user, other user and standing.
     pub fn contacts(&self) -> impl Iterator<Item = (UserId, UserId, Standing)> {
         let all = self.contacts.of.iter();
-        all.flat_map(|(user, others)| others.iter().map(|(other, standing)| (*user, *other, *standing)))
+        all.flat_map(|(user, others)| others.iter().map(|(other, (standing, _))| (*user, *other, *standing)))
     }
 
     pub(super) fn check_contacts(&self) -> Result<(), String> {

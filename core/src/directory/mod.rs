@@ -231,11 +231,12 @@ impl Directory {
             Record::MessageWaits { mailbox, waiting } => {
                 if let Some(mailbox) = self.mailboxes.all.get_mut(mailbox) {
                     mailbox.add(*waiting);
+                    self.contacts.wrote(waiting.sender, mailbox.user);
                 }
             }
-            Record::ContactSet { user, other, standing } => {
+            Record::ContactSet { user, other, standing, wrote } => {
                 if self.users.contains_key(user) && self.users.contains_key(other) {
-                    self.contacts.set(*user, *other, *standing);
+                    self.contacts.set(*user, *other, standing.map(|standing| (standing, *wrote)));
                 }
             }
             Record::Counted { users, machines, channels, readers } => {

@@ -419,7 +419,7 @@ impl Hub {
             Record::Banned { channel, user } => {
                 self.unsubscribe_user(*user, *channel, EndReason::Banned, actions);
             }
-            Record::ContactSet { user, other, standing: Some(Standing::Blocked) } => {
+            Record::ContactSet { user, other, standing: Some(Standing::Blocked), .. } => {
                 self.end_watches(*user, *other);
             }
             Record::ChannelRenamed { channel, name } => self.announce_name(*channel, name, actions),

@@ -133,8 +133,8 @@ impl Hub {
         self.directory.standing(user, other) == Some(Standing::Blocked)
     }
 
-    /// Whether two users meet in a channel: as members, as subscribers now, or, where it is not private, as those who keep
-    /// positions there.
+    /// Whether two users meet in a channel: as members, as subscribers now, or, where it is not private, as those who
+    /// keep positions there.
     pub(super) fn share_channel(&self, one: UserId, other: UserId) -> bool {
         let few = self.channel_estimate(one) <= self.channel_estimate(other);
         let (few, many) = if few { (one, other) } else { (other, one) };
@@ -374,7 +374,7 @@ impl Hub {
         if before.is_none() && self.directory.contact_count(user) >= most {
             return Err(Refusal::Full { limit: Limit::UserContacts, most });
         }
-        let records = alloc::vec![Record::ContactSet { user, other, standing }];
+        let records = alloc::vec![Record::ContactSet { user, other, standing, wrote: false }];
         let follow_up = FollowUp::Reply { conn: asker.conn, request: asker.request, reply: done };
         self.change(Change { records, follow_up });
         Ok(None)

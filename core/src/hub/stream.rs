@@ -286,10 +286,11 @@ impl Hub {
         Ok(StreamReply::Keys { user, machines })
     }
 
-    /// Whether a user may have another's keys: they share a channel, or one lets the other write.
-    fn knows(&self, one: UserId, other: UserId) -> bool {
-        let allows = |user, other| self.directory.standing(user, other) == Some(Standing::Allowed);
-        allows(one, other) || allows(other, one) || self.share_channel(one, other)
+    /// Whether a user may have another's keys: they share a channel, the other lets it write, or has written to it.
+    fn knows(&self, user: UserId, other: UserId) -> bool {
+        self.directory.standing(other, user) == Some(Standing::Allowed)
+            || self.directory.wrote(other, user)
+            || self.share_channel(user, other)
     }
 
     /// The last message of a stream that a session was sent.

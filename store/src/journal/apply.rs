@@ -161,8 +161,8 @@ impl<'c> Applier<'c> {
             Record::MessageWaits { mailbox, waiting } => {
                 mailboxes::wait(self.connection, *mailbox, waiting)?;
             }
-            Record::ContactSet { user, other, standing } => {
-                mailboxes::set_contact(self.connection, *user, *other, *standing)?;
+            Record::ContactSet { user, other, standing, wrote } => {
+                mailboxes::set_contact(self.connection, *user, *other, *standing, *wrote)?;
             }
             Record::Counted { users, machines, channels, readers } => {
                 self.count("next_user", *users)?;

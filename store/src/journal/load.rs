@@ -136,14 +136,14 @@ pub(super) fn load(
             Ok(Record::MessageWaits { mailbox: ChannelId(id(row, 0)?), waiting })
         },
     )?;
-    each("SELECT user, other, standing FROM contacts ORDER BY user, other", |row| {
+    each("SELECT user, other, standing, wrote FROM contacts ORDER BY user, other", |row| {
         let standing = match row.get(2)? {
             0 => Standing::Allowed,
             1 => Standing::Blocked,
             other => return Err(Bad::Row(format!("a contact has the standing {other}"))),
         };
         let (user, other) = (UserId(id(row, 0)?), UserId(id(row, 1)?));
-        Ok(Record::ContactSet { user, other, standing: Some(standing) })
+        Ok(Record::ContactSet { user, other, standing: Some(standing), wrote: row.get(3)? })
     })?;
     each(
         "SELECT max(value) FILTER (WHERE key = 'next_user'), max(value) FILTER (WHERE key = 'next_machine'),

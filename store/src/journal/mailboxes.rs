@@ -74,6 +74,12 @@ pub(super) fn wait(connection: &Connection, mailbox: ChannelId, waiting: &Waitin
             int(waiting.bytes as u64),
             waiting.until.0
         ],
+    )?;
+    run(
+        connection,
+        "UPDATE contacts SET wrote = 1
+         WHERE user = (SELECT user FROM mailboxes WHERE id = ?1) AND other = ?2 AND wrote = 0",
+        [int(mailbox.0), int(waiting.sender.0)],
     )
 }
 
@@ -98,15 +104,16 @@ pub(super) fn set_contact(
     user: UserId,
     other: UserId,
     standing: Option<Standing>,
+    wrote: bool,
 ) -> Result<()> {
     let (user, other) = (int(user.0), int(other.0));
     match standing {
         None => run(connection, "DELETE FROM contacts WHERE user = ?1 AND other = ?2", [user, other]),
         Some(standing) => run(
             connection,
-            "INSERT OR REPLACE INTO contacts (user, other, standing) SELECT ?1, ?2, ?3
+            "INSERT OR REPLACE INTO contacts (user, other, standing, wrote) SELECT ?1, ?2, ?3, ?4
              WHERE EXISTS (SELECT 1 FROM users WHERE id = ?1) AND EXISTS (SELECT 1 FROM users WHERE id = ?2)",
-            [user, other, encode(standing)],
+            [user, other, encode(standing), i64::from(wrote)],
         ),
     }
 }

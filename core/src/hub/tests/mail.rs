@@ -244,6 +244,25 @@ fn contacts_say_who_writes() {
 }
 
 #[test]
+fn keys_are_shown_by_who_allowed_one_and_by_who_wrote() {
+    let (mut world, bea, _) = world();
+    let dan = join_v2(&mut world, "dan", true);
+    let keys = |user: &str| StreamCommand::Keys { user: UserName::new(user).unwrap() };
+    let may = |reply: Reply| matches!(reply, Reply::Stream(StreamReply::Keys { .. }));
+    assert!(!may(ask(&mut world, bea, keys("dan"))) && !may(ask(&mut world, dan, keys("bea"))));
+    contact(&mut world, bea, "dan", ContactChange::Allow);
+    assert!(may(ask(&mut world, dan, keys("bea"))), "who was allowed may know whom it writes to");
+    assert!(!may(ask(&mut world, bea, keys("dan"))), "nobody is laid open by being allowed");
+    place(&mail(&mut world, dan, "bea/m/s", 1));
+    assert!(may(ask(&mut world, bea, keys("dan"))), "who writes is known");
+    let mut world = world.restart();
+    let bea = again_v2(&mut world, "bea");
+    assert!(may(ask(&mut world, bea, keys("dan"))));
+    contact(&mut world, bea, "dan", ContactChange::Block);
+    assert!(!may(ask(&mut world, bea, keys("dan"))));
+}
+
+#[test]
 fn contacts_are_bounded() {
     let (mut world, bea, _) = world_with(|limits| limits.contacts_per_user = 1);
     contact(&mut world, bea, "cyn", ContactChange::Block);

@@ -48,13 +48,13 @@ mod tests {
                 payload: Payload::Body(body::of_text(&text)),
                 seq,
                 origin: Origin {
-                    expires: None,
                     sender: sender.map(|(user, machine)| (UserId(user), MachineId(machine))),
                     signed: signed.map(|(id, half, acknowledge)| {
                         let mut signature = [0; 64];
                         signature[32..].copy_from_slice(&half);
                         Arc::new(Signed { id: MessageId(id), signature: Opaque(signature), acknowledge })
                     }),
+                    expires: Some(UnixMillis(ts)).filter(|at| at.0 % 2 == 1),
                 },
             },
         )

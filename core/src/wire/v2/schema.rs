@@ -432,8 +432,8 @@ pub struct MailboxName {
     /// The machine of a session. Empty, as the handle, for the user's own mailbox.
     #[prost(string, tag = "2")]
     pub machine: ::prost::alloc::string::String,
-    /// The handle of a session. A kept session has a mailbox of its own. A session that is online and not kept has none: its
-    /// user's is meant.
+    /// The handle of a session. A kept session has a mailbox of its own. For a session that is online and not kept, its
+    /// user's mailbox is meant.
     #[prost(string, tag = "3")]
     pub handle: ::prost::alloc::string::String,
 }
@@ -482,8 +482,8 @@ pub mod subscribe {
         /// Everything behind this sequence number; 0 for everything that is kept.
         #[prost(uint64, tag = "3")]
         After(u64),
-        /// Everything behind the reader's `delivered` position. For sessions with a reader. Without a position yet: as `latest`
-        /// in a channel, everything in a mailbox.
+        /// Everything behind the reader's `delivered` position. For sessions with a reader. Without a position yet: as
+        /// `latest` in a channel, everything in a mailbox.
         #[prost(message, tag = "4")]
         MyCursor(super::MyCursor),
     }
@@ -666,8 +666,7 @@ pub struct Post {
     /// Asks the readers to acknowledge it.
     #[prost(bool, tag = "5")]
     pub acknowledge: bool,
-    /// How long it may be delivered, in milliseconds from when the server takes it; 0 for as long as it is kept. Whoever is
-    /// subscribed then has it.
+    /// How long it may be delivered, in milliseconds from when the server takes it; 0 for as long as it is kept.
     #[prost(uint64, tag = "6")]
     pub lifetime_ms: u64,
 }
@@ -735,8 +734,8 @@ pub struct Stored {
     /// The server's clock when it took the message, in Unix milliseconds.
     #[prost(int64, tag = "3")]
     pub stamp_ms: i64,
-    /// In a mailbox: whether a session that reads it is subscribed to it now, or the named session, which speaks version 1, was
-    /// handed the message as a whisper.
+    /// In a mailbox: whether its reader is there. A session that reads it is subscribed to it now, or the named session
+    /// speaks version 1 and was handed the message as a whisper.
     #[prost(bool, tag = "4")]
     pub present: bool,
 }
@@ -1192,8 +1191,8 @@ pub struct RemoveMachine {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
 }
-/// Asks for the keys of a user's machines. For oneself, for users with whom one shares a channel, and for users of whom one
-/// allowed the other to write.
+/// Asks for the keys of a user's machines. For oneself, for users with whom one shares a channel, for users who allowed
+/// one to write, and for users whom one allowed and who have written since.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Keys {

@@ -3,8 +3,8 @@
 -- From when on the message is not delivered any more; null: never.
 ALTER TABLE messages ADD COLUMN expires INTEGER;
 
--- Streams with one owner. Their identities are counted with those of channels, their messages lie in the same table, and
--- so do positions, acknowledgements and deleted streams. last_seq and last_ts are as in channels.
+-- Streams with one owner. Their identities are counted with those of channels, their messages lie in the same table,
+-- and so do positions, acknowledgements and deleted streams. last_seq and last_ts are as in channels.
 CREATE TABLE mailboxes (
     id       INTEGER PRIMARY KEY,
     user     INTEGER NOT NULL,
@@ -35,6 +35,7 @@ CREATE TABLE contacts (
     user     INTEGER NOT NULL,
     other    INTEGER NOT NULL,
     standing INTEGER NOT NULL, -- 0 allowed, 1 blocked
+    wrote    INTEGER NOT NULL, -- 1 if the other has written since
     PRIMARY KEY (user, other)
 ) STRICT, WITHOUT ROWID;
 

@@ -322,7 +322,7 @@ impl Model {
             }
             Op::SetContact(one, other, standing) => {
                 let (user, other) = (UserId(*user(one)?), UserId(*user(other)?));
-                vec![Record::ContactSet { user, other, standing: *standing }]
+                vec![Record::ContactSet { user, other, standing: *standing, wrote: false }]
             }
             Op::Count(more) => vec![Record::Counted {
                 users: self.directory.next_user().0 + u64::from(*more),
