@@ -568,6 +568,9 @@ fn posts_of_one_session_keep_their_order_though_the_first_makes_the_mailbox() {
 #[test]
 fn a_stream_is_located_before_something_is_signed_for_it() {
     let (mut world, bea, cyn) = world();
+    let streams = world.hub.directory().next_channel();
+    assert_eq!(refusal(open(&mut world, cyn, "bea", Start::Latest)), Refusal::NoMailbox);
+    assert_eq!(world.hub.directory().next_channel(), streams, "who may not read it makes no mailbox");
     let locate = |stream| StreamCommand::Locate { stream };
     let Reply::Stream(StreamReply::Located { stream, present: false }) =
         ask(&mut world, cyn, locate(to("bea")))
