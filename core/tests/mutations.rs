@@ -131,9 +131,9 @@ const MUTATIONS: &[Mutation] = &[
     ),
     mutation(
         "a change is seen before it is durable",
-        "hub/commit.rs",
-        "self.gathering.change = Some(change);",
-        "change.records.iter().for_each(|record| self.directory.apply(record));\n        self.gathering.change = Some(change);",
+        "hub/line.rs",
+        "self.gathering.changes.push(change);",
+        "change.records.iter().for_each(|record| self.directory.apply(record));\n        self.gathering.changes.push(change);",
     ),
     mutation(
         "a failed post is acknowledged",
@@ -143,9 +143,21 @@ const MUTATIONS: &[Mutation] = &[
     ),
     mutation(
         "a post overtakes the change before it",
-        "hub/decide.rs",
-        "Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,",
-        "Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => false,",
+        "hub/line.rs",
+        "self.is_subscribed(conn, channel) && self.line.bars(user, channel)",
+        "self.is_subscribed(conn, channel) && self.line.bars(user, channel) && false",
+    ),
+    mutation(
+        "a change joins another that it depends on",
+        "hub/line.rs",
+        "free &= !self.touched.contains(&touch)",
+        "free |= self.touched.contains(&touch)",
+    ),
+    mutation(
+        "the same user is always first",
+        "hub/line.rs",
+        "self.line.turn = UserId(first.0 + 1);",
+        "let _ = first;",
     ),
     mutation(
         "a removed user leaves its memberships",

@@ -91,9 +91,9 @@ const BITES: &[Bite] = &[
     ),
     (
         "a change is seen before it is durable",
-        "hub/commit.rs",
-        "self.gathering.change = Some(change);",
-        "change.records.iter().for_each(|record| self.directory.apply(record));\n        self.gathering.change = Some(change);",
+        "hub/line.rs",
+        "self.gathering.changes.push(change);",
+        "change.records.iter().for_each(|record| self.directory.apply(record));\n        self.gathering.changes.push(change);",
     ),
     (
         "a failed post is acknowledged",
@@ -103,9 +103,9 @@ const BITES: &[Bite] = &[
     ),
     (
         "a post overtakes the change before it",
-        "hub/decide.rs",
-        "Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,",
-        "Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => false,",
+        "hub/line.rs",
+        "self.is_subscribed(conn, channel) && self.line.bars(user, channel)",
+        "self.is_subscribed(conn, channel) && self.line.bars(user, channel) && false",
     ),
     (
         "a removed user leaves its memberships",

@@ -34,7 +34,7 @@ impl Hub {
                 if created >= most {
                     return Err(Refusal::Full { limit: Limit::UserChannels, most });
                 }
-                let (channel, creator, at) = (self.directory.next_channel(), asker.user, now.wall);
+                let (channel, creator, at) = (self.next_channel(), asker.user, now.wall);
                 let last = Stamp::default();
                 let answer = done(&name);
                 let records = alloc::vec![
@@ -195,7 +195,7 @@ impl Hub {
                 if machines.len() >= most {
                     return Err(Refusal::Full { limit: Limit::UserMachines, most });
                 }
-                let (machine, user, at) = (self.directory.next_machine(), asker.user, now.wall);
+                let (machine, user, at) = (self.next_machine(), asker.user, now.wall);
                 let answer = done(&name);
                 (alloc::vec![Record::MachineAdded { machine, user, name, key, at }], answer)
             }
@@ -216,7 +216,7 @@ impl Hub {
             return Ok(Some(answer));
         }
         let follow_up = FollowUp::Reply { conn: asker.conn, request: asker.request, reply: answer };
-        self.change(Change { records, follow_up });
+        self.propose(Change { records, follow_up });
         Ok(None)
     }
 

@@ -1,4 +1,4 @@
-//! Batches: what gathers, what is in flight, what waits in line behind a change of the directory.
+//! Batches: what gathers, and what is in flight.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -6,25 +6,27 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Action, BatchId, ConnId, Hub, RequestId, reply};
-use crate::handshake::{Proven, Terms};
+use crate::handshake::Terms;
 use crate::name::{Handle, MachineName, SessionPath};
 use crate::payload::Payload;
-use crate::protocol::{CloseReason, Command, Refusal, Reply, Token};
+use crate::protocol::{CloseReason, Command, Refusal, Reply};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use crate::stream::{EndReason, MessageId, Origin, Standing, Start, StreamReply};
 use crate::time::{Now, UnixMillis};
 
-/// What is decided and not yet sealed: posts, then at most one change of the directory.
+/// What is decided and not yet sealed: posts, then changes of the directory, of which none depends on another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Batch {
     pub(super) posts: VecDeque<Post>,
     pub(super) facts: VecDeque<Fact>,
-    pub(super) change: Option<Change>,
+    pub(super) changes: Vec<Change>,
+    /// How many of the posts are to be stored before the changes.
+    pub(super) before: usize,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.posts.is_empty() && self.facts.is_empty() && self.change.is_none()
+        self.posts.is_empty() && self.facts.is_empty() && self.changes.is_empty()
     }
 }
 
@@ -100,32 +102,15 @@ pub(super) struct InFlight {
     facts: Vec<Fact>,
     /// Positions of readers.
     cursors: Vec<Record>,
-    pub(super) change: Option<Change>,
-}
-
-/// What needs a record while a change is undecided.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Waiting {
-    Open { conn: ConnId, proven: Proven },
-    Request { conn: ConnId, request: RequestId, command: Command, token: Option<Token> },
+    changes: Vec<Change>,
 }
 
 impl Hub {
-    /// Whether a change of the directory is decided and not yet durable.
-    pub(super) fn change_pending(&self) -> bool {
-        self.gathering.change.is_some() || self.in_flight.as_ref().is_some_and(|batch| batch.change.is_some())
-    }
-
     /// The posts to mailboxes that are not yet durable.
     pub(super) fn posts_to_mailboxes(&self) -> impl Iterator<Item = &Post> {
         let in_flight = self.in_flight.iter().flat_map(|batch| &batch.posts).map(|(post, _)| post);
         let all = self.gathering.posts.iter().chain(in_flight);
         all.filter(|post| matches!(post.to, Destination::Mailbox { .. }))
-    }
-
-    pub(super) fn change(&mut self, change: Change) {
-        debug_assert!(!self.change_pending(), "one change at a time");
-        self.gathering.change = Some(change);
     }
 
     /// Sends off what has gathered, if nothing is in flight.
@@ -169,11 +154,18 @@ impl Hub {
         records.extend(facts.iter().map(|fact| fact.record.clone()));
         let cursors: Vec<Record> = self.receipts.take_due().collect();
         records.extend(cursors.iter().cloned());
-        let change = if self.gathering.posts.is_empty() { self.gathering.change.take() } else { None };
-        records.extend(change.iter().flat_map(|change| change.records.iter().cloned()));
+        self.gathering.before = self.gathering.before.saturating_sub(posts.len());
+        let changes = match self.gathering.before {
+            0 => core::mem::take(&mut self.gathering.changes),
+            _ => Vec::new(),
+        };
+        if !changes.is_empty() {
+            self.line.seal();
+        }
+        records.extend(changes.iter().flat_map(|change| change.records.iter().cloned()));
         self.next_batch += 1;
         let id = BatchId(self.next_batch);
-        self.in_flight = Some(InFlight { id, posts, facts, cursors, change });
+        self.in_flight = Some(InFlight { id, posts, facts, cursors, changes });
         actions.push(Action::Persist { batch: id, records });
     }
 
@@ -186,6 +178,7 @@ impl Hub {
         actions: &mut Vec<Action>,
     ) {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == batch) else { return };
+        let changed = !in_flight.changes.is_empty();
         match outcome {
             Ok(()) => {
                 for (post, stamp) in in_flight.posts {
@@ -200,7 +193,7 @@ impl Hub {
                         self.receipts.written(now, channel, reader, cursor);
                     }
                 }
-                if let Some(change) = in_flight.change {
+                for change in in_flight.changes {
                     self.publish_change(now, change, actions);
                 }
             }
@@ -217,12 +210,12 @@ impl Hub {
                     reply(actions, fact.conn, fact.request, refusal.clone());
                 }
                 self.receipts.not_written(now);
-                if let Some(change) = in_flight.change {
-                    refuse_change(change.follow_up, refusal, actions);
+                for change in in_flight.changes {
+                    refuse_change(change.follow_up, refusal.clone(), actions);
                 }
             }
         }
-        self.decide_waiting(now, actions);
+        self.decide_waiting(now, changed, actions);
     }
 
     /// The store has some of a batch's posts already: answers those, and gathers the rest again, in order.
@@ -233,7 +226,7 @@ impl Hub {
         actions: &mut Vec<Action>,
     ) {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == batch) else { return };
-        let InFlight { posts, facts, cursors, change, .. } = in_flight;
+        let InFlight { posts, facts, cursors, changes, .. } = in_flight;
         let mut known = known.iter().peekable();
         let mut again = Vec::with_capacity(posts.len());
         for (at, (post, _)) in posts.into_iter().enumerate() {
@@ -246,6 +239,7 @@ impl Hub {
                 None => again.push(post),
             }
         }
+        let count = again.len();
         for post in again.into_iter().rev() {
             self.gathering.posts.push_front(post);
         }
@@ -255,29 +249,19 @@ impl Hub {
         if !cursors.is_empty() {
             self.receipts.write_again();
         }
-        // Another change could not be decided while this one was in flight.
-        self.gathering.change = change;
-    }
-
-    /// Decides what waited for a change of the directory.
-    fn decide_waiting(&mut self, now: Now, actions: &mut Vec<Action>) {
-        while !self.waiting.is_empty() && !self.change_pending() {
-            match self.waiting.pop_front() {
-                Some(Waiting::Open { conn, proven }) => self.open(now, conn, proven, actions),
-                Some(Waiting::Request { conn, request, command, token }) => {
-                    self.decide(now, conn, request, command, token, actions);
-                }
-                None => break,
-            }
+        self.gathering.before += count;
+        if !changes.is_empty() {
+            // No others could be accepted while these were in flight.
+            self.gathering.changes = changes;
+            self.line.unseal();
         }
     }
 
     /// A connection that ended while its registration was under way must not become a session.
     pub(super) fn forget_opening(&mut self, conn: ConnId) {
-        self.waiting
-            .retain(|waiting| !matches!(waiting, Waiting::Open { conn: other, .. } if *other == conn));
-        let in_flight = self.in_flight.as_mut().and_then(|batch| batch.change.as_mut());
-        for change in in_flight.into_iter().chain(&mut self.gathering.change) {
+        self.leave_line_opening(conn);
+        let in_flight = self.in_flight.iter_mut().flat_map(|batch| &mut batch.changes);
+        for change in in_flight.chain(&mut self.gathering.changes) {
             if matches!(&change.follow_up, FollowUp::Establish { conn: other, .. } if *other == conn) {
                 change.follow_up = FollowUp::Nothing;
             }
@@ -376,9 +360,7 @@ impl Hub {
                     reply(actions, conn, request, refusal);
                 }
             }
-            FollowUp::Decide { conn, request, command } => {
-                self.decide(now, conn, request, command, None, actions);
-            }
+            FollowUp::Decide { conn, request, command } => self.decide_next(conn, request, command),
             FollowUp::Nothing => actions.append(&mut effects),
             FollowUp::Establish { conn, user, machine, session, terms } => {
                 self.establish(now, conn, user, machine, (session, terms), actions);

@@ -6,18 +6,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::audience::Subscribers;
-use super::commit::{Change, Destination, FollowUp, Post, Waiting};
+use super::commit::{Change, Destination, FollowUp, Post};
 use super::limit::{Cost, longer_wait};
+use super::line::may_need_record;
 use super::{Action, ConnId, Hub, Lifecycle, Purpose, Range, Read, RequestId, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{
-    Admin, ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
-};
+use crate::protocol::{ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility};
 use crate::record::{ChannelId, Record, UserId};
-use crate::stream::{Origin, StreamCommand, StreamRef};
+use crate::stream::{Origin, StreamCommand};
 use crate::time::{Now, UnixMillis};
 
 /// Who asks.
@@ -59,11 +58,11 @@ impl Hub {
         if let Err(wait) = self.take_tokens(now, conn, &command) {
             return reply(actions, conn, request, Refusal::TooFast { wait });
         }
-        // Posts of one connection keep their order even if an earlier one had to wait.
-        if self.change_pending() && may_need_record(&command) {
-            return self.waiting.push_back(Waiting::Request { conn, request, command, token });
+        if may_need_record(&command) {
+            self.decide_in_turn(now, conn, request, command, token, actions);
+        } else {
+            self.decide(now, conn, request, command, token, actions);
         }
-        self.decide(now, conn, request, command, token, actions);
     }
 
     fn take_tokens(&mut self, now: Now, conn: ConnId, command: &Command) -> Result<(), core::time::Duration> {
@@ -85,7 +84,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Decides a request against the durable state.
+    /// Decides a request against the durable state. The change that it may lead to is proposed: see
+    /// [`Hub::propose`].
     pub(super) fn decide(
         &mut self,
         now: Now,
@@ -153,7 +153,7 @@ impl Hub {
         let Some(token) = token else { return Err(Refusal::NoChannel(name.clone())) };
         let records = self.use_invite(asker, id, token)?;
         let follow_up = FollowUp::Join { conn: asker.conn, request: asker.request, channel: id };
-        self.change(Change { records, follow_up });
+        self.propose(Change { records, follow_up });
         Ok(None)
     }
 
@@ -343,25 +343,4 @@ impl Hub {
 
 pub(super) fn done(what: impl core::fmt::Display) -> Reply {
     Reply::Done(Opaque(alloc::format!("{what}")))
-}
-
-/// Whether deciding this may lead to a record. An administrator's listing does not, nor does a join without a
-/// token. A mailbox that is named may have to be made.
-fn may_need_record(command: &Command) -> bool {
-    match command {
-        Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,
-        Command::Join { token, .. } => token.is_some(),
-        Command::Stream(StreamCommand::SetContact { .. }) => true,
-        Command::Stream(StreamCommand::Subscribe { stream, invite, .. }) => {
-            invite.is_some() || matches!(stream, StreamRef::Mailbox(_))
-        }
-        Command::Stream(StreamCommand::WatchReceipts { stream, .. } | StreamCommand::Locate { stream }) => {
-            matches!(stream, StreamRef::Mailbox(_))
-        }
-        Command::Admin(admin) => !matches!(
-            admin,
-            Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. }
-        ),
-        _ => false,
-    }
 }

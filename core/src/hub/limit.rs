@@ -153,6 +153,8 @@ pub struct Limits {
     pub batch_posts: usize,
     /// Bytes of one commit's posts; one post always fits.
     pub batch_bytes: usize,
+    /// Changes of the directory in one commit: each of another user, and none that depends on another.
+    pub batch_changes: usize,
     /// Rows of a page for a subscription that is behind.
     pub catch_up_rows: usize,
     /// Kept sessions of a user: those whose positions outlive their connections, and that have mailboxes.
@@ -196,6 +198,7 @@ impl Default for Limits {
             page_bytes: 1 << 20,
             batch_posts: 4_096,
             batch_bytes: 8 << 20,
+            batch_changes: 256,
             catch_up_rows: 4_096,
             readers_per_user: 1_000,
             contacts_per_user: 1_000,

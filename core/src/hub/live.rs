@@ -6,13 +6,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::audience::Subscribers;
-use super::commit::{Change, FollowUp, Waiting};
+use super::commit::{Change, FollowUp};
 use super::limit::Buckets;
 use super::mail::OwnMessages;
 use super::pager::{Pager, Subscription};
 use super::{Action, ConnId, Hub, Lifecycle, Registration, SessionInfo};
 use crate::handshake::{Proven, Terms};
-use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, SessionPath};
 use crate::protocol::{CloseReason, Limit, Refusal};
 use crate::record::{ChannelId, MachineId, ReaderId, Record, UserId};
@@ -39,6 +38,9 @@ pub(super) struct Session {
     pub(super) heard: Monotonic,
     /// Under which time it stands in `Hub::liveness`.
     pub(super) next_check: Monotonic,
+    /// Its requests in its user's line, and its posts that an undecided change is in the way of.
+    pub(super) in_line: usize,
+    pub(super) held: usize,
 }
 
 /// A user with sessions, or one that had some lately.
@@ -68,26 +70,22 @@ impl Hub {
             actions.push(Action::Close { conn, reason: CloseReason::Shutdown });
             return;
         }
-        let Proven { key, session, claim, terms } = proven;
-        let Some(claim) = claim else {
-            match self.directory.machine_with(&key) {
+        let Some(claim) = proven.claim.clone() else {
+            match self.directory.machine_with(&proven.key) {
                 Some((user, _, machine)) => {
                     let machine = (machine.id, machine.name.clone());
-                    if terms.keep && self.directory.reader_at(machine.0, &session).is_none() {
-                        self.add_reader(now, conn, (key, user, machine), session, terms, actions);
+                    let Proven { session, terms, .. } = &proven;
+                    if terms.keep && self.directory.reader_at(machine.0, session).is_none() {
+                        self.add_reader(now, conn, (user, machine), proven, actions);
                     } else {
-                        self.establish(now, conn, user, machine, (session, terms), actions);
+                        self.establish(now, conn, user, machine, (proven.session, proven.terms), actions);
                     }
                 }
                 None => refuse_open(actions, conn, Refusal::UnknownKey),
             }
             return;
         };
-        if self.change_pending() {
-            let proven = Proven { key, session, claim: Some(claim), terms };
-            self.waiting.push_back(Waiting::Open { conn, proven });
-            return;
-        }
+        let Proven { key, session, terms, .. } = proven.clone();
         let closed = self.config.registration == Registration::Closed;
         let named = self.config.admins.contains_key(&claim.user);
         if closed && !named && self.directory.machine_with(&key).is_none() {
@@ -100,23 +98,23 @@ impl Hub {
         if pinned.is_some_and(|pin| pin != key) {
             return refuse_open(actions, conn, Refusal::NameReserved);
         }
-        if self.directory.user_count() >= self.config.limits.users && !named {
+        if self.users_to_be() >= self.config.limits.users && !named {
             return refuse_open(actions, conn, Refusal::UsersFull);
         }
         if self.directory.machine_with(&key).is_some() {
             return refuse_open(actions, conn, Refusal::AlreadyRegistered);
         }
-        let (user, machine, at) = (self.directory.next_user(), self.directory.next_machine(), now.wall);
+        let (user, machine, at) = (self.next_user(), self.next_machine(), now.wall);
         let mut records = alloc::vec![
             Record::UserAdded { user, name: claim.user, at },
             Record::MachineAdded { machine, user, name: claim.machine.clone(), key, at },
         ];
         if terms.keep {
-            let reader = self.directory.next_reader();
+            let reader = self.next_reader();
             records.push(Record::ReaderAdded { reader, user, machine, handle: session.clone(), at });
         }
         let follow_up = FollowUp::Establish { conn, user, machine: (machine, claim.machine), session, terms };
-        self.change(Change { records, follow_up });
+        self.accept_opening(conn, proven, None, Change { records, follow_up });
     }
 
     /// Makes a reader for a handle that is to be kept, then the session.
@@ -124,24 +122,20 @@ impl Hub {
         &mut self,
         now: Now,
         conn: ConnId,
-        (key, user, machine): (PublicKey, UserId, (MachineId, MachineName)),
-        session: Handle,
-        terms: Terms,
+        (user, machine): (UserId, (MachineId, MachineName)),
+        proven: Proven,
         actions: &mut Vec<Action>,
     ) {
-        if self.change_pending() {
-            let proven = Proven { key, session, claim: None, terms };
-            return self.waiting.push_back(Waiting::Open { conn, proven });
-        }
         let most = self.config.limits.readers_per_user;
         if self.directory.readers_of_user(user) >= most {
             return refuse_open(actions, conn, Refusal::Full { limit: Limit::UserReaders, most });
         }
-        let (reader, handle) = (self.directory.next_reader(), session.clone());
+        let Proven { session, terms, .. } = proven.clone();
+        let (reader, handle) = (self.next_reader(), session.clone());
         let records =
             alloc::vec![Record::ReaderAdded { reader, user, machine: machine.0, handle, at: now.wall }];
         let follow_up = FollowUp::Establish { conn, user, machine, session, terms };
-        self.change(Change { records, follow_up });
+        self.accept_opening(conn, proven, Some(user), Change { records, follow_up });
     }
 
     /// Starts a session, ending an older one of the same path.
@@ -184,6 +178,8 @@ impl Hub {
                 buckets: Buckets::default(),
                 heard: now.mono,
                 next_check,
+                in_line: 0,
+                held: 0,
             },
         );
         let session = SessionInfo { path, user, machine, reader, admin, now: now.wall };
@@ -241,6 +237,7 @@ impl Hub {
             self.stalls.remove(&(at, conn));
         }
         let Some(session) = self.sessions.remove(&conn) else { return false };
+        self.leave_line(conn, &session);
         for channel in session.subscriptions.keys() {
             self.drop_subscriber(*channel, conn);
         }

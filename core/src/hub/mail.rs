@@ -101,6 +101,16 @@ impl Hub {
         self.directory.reader_at(machine.id, &path.session)
     }
 
+    /// Whose mailbox a name is for.
+    pub(super) fn owner_named(&self, asker: UserId, name: &MailboxRef) -> Option<UserId> {
+        let name = match name {
+            MailboxRef::Mine | MailboxRef::MySession => return Some(asker),
+            MailboxRef::User(name) => name,
+            MailboxRef::Session(path) => &path.user,
+        };
+        self.directory.user_named(name.as_str()).map(|(user, _)| user)
+    }
+
     /// The mailbox with this number.
     pub(super) fn mailbox_numbered(&self, asker: &Asker, stream: ChannelId) -> Result<Mail, Refusal> {
         let mailbox = self.directory.mailbox(stream).ok_or(Refusal::NoStream)?;
@@ -119,7 +129,7 @@ impl Hub {
     }
 
     /// Whether a user may write to another's mailboxes.
-    fn may_write(&self, sender: UserId, owner: UserId) -> bool {
+    pub(super) fn may_write(&self, sender: UserId, owner: UserId) -> bool {
         sender == owner
             || match self.directory.standing(owner, sender) {
                 Some(Standing::Allowed) => true,
@@ -179,7 +189,7 @@ impl Hub {
             return false;
         }
         let record = Record::MailboxCreated {
-            mailbox: self.directory.next_channel(),
+            mailbox: self.next_channel(),
             user: mail.user,
             reader: mail.reader,
             at: now.wall,
@@ -190,7 +200,7 @@ impl Hub {
             request: asker.request,
             command: Command::Stream(command.clone()),
         };
-        self.change(Change { records: alloc::vec![record], follow_up });
+        self.propose(Change { records: alloc::vec![record], follow_up });
         true
     }
 
@@ -376,7 +386,7 @@ impl Hub {
         }
         let records = alloc::vec![Record::ContactSet { user, other, standing, wrote: false }];
         let follow_up = FollowUp::Reply { conn: asker.conn, request: asker.request, reply: done };
-        self.change(Change { records, follow_up });
+        self.propose(Change { records, follow_up });
         Ok(None)
     }
 

@@ -8,14 +8,14 @@
 //! **Durability.** A decision that must be kept becomes records in a batch, and nothing of it is seen before
 //! [`Input::Persisted`]. The directory is never ahead of the disk: a change is folded in when its batch is
 //! durable, so a failed batch leaves nothing to undo. That is kept simple by two rules. One batch is in flight
-//! at a time; what arrives meanwhile gathers for the next. And at most one change of the directory is undecided
-//! at a time: what would need a record after it waits in line until it is durable, while requests that need
-//! none are answered from the durable state.
+//! at a time; what arrives meanwhile gathers for the next. And changes of the directory that are undecided do not
+//! touch each other: what would depend on one of them waits until it is durable ([`line`]), while requests that need
+//! no record are answered from the durable state.
 //!
 //! **Order.** Posts are stamped when their batch is sealed and delivered when it is durable, in the same order
 //! to everyone.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -37,6 +37,7 @@ mod check;
 mod commit;
 mod decide;
 mod limit;
+mod line;
 mod live;
 mod mail;
 mod pager;
@@ -44,12 +45,14 @@ mod receipts;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod touch;
 
 pub use audience::Audience;
 pub use limit::{Bucket, Limits, Rate, Rates};
 
 use audience::Subscribers;
-use commit::{Batch, InFlight, PostKey, Waiting};
+use commit::{Batch, InFlight, PostKey};
+use line::Line;
 use live::{LiveUser, Session};
 use receipts::Receipts;
 
@@ -370,7 +373,7 @@ pub struct Hub {
     cooling: BTreeSet<(Monotonic, UserId)>,
     gathering: Batch,
     in_flight: Option<InFlight>,
-    waiting: VecDeque<Waiting>,
+    line: Line,
     next_batch: u64,
     state: Lifecycle,
 }
@@ -417,7 +420,7 @@ impl Hub {
             cooling: BTreeSet::new(),
             gathering: Batch::default(),
             in_flight: None,
-            waiting: VecDeque::new(),
+            line: Line::default(),
             next_batch: 0,
             state: Lifecycle::Running,
         }
@@ -500,7 +503,7 @@ impl Hub {
             users: self.directory.user_count(),
             channels: self.directory.channel_count(),
             gathering: self.gathering.posts.len(),
-            waiting: self.waiting.len(),
+            waiting: self.line.len(),
         }
     }
 

@@ -194,7 +194,7 @@ impl Hub {
         let Some(token) = invite else { return Err(Refusal::NoChannel(name)) };
         let records = self.use_invite(asker, id, token)?;
         let follow_up = FollowUp::Subscribe { conn: asker.conn, request: asker.request, channel: id, from };
-        self.change(Change { records, follow_up });
+        self.propose(Change { records, follow_up });
         Ok(None)
     }
 

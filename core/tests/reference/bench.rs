@@ -29,10 +29,6 @@ pub struct Bench {
     pub stored: Directory,
     pub records: Vec<Record>,
     pub drained: bool,
-    /// How often the hub answered although a change was pending, and how often it let a request wait that it could have
-    /// answered.
-    pub answered_at_once: usize,
-    pub waited: usize,
     now: conclave_core::time::Now,
     flight: Option<(BatchId, Vec<Record>)>,
     reads: VecDeque<Read>,
@@ -55,8 +51,6 @@ impl Bench {
             stored: Directory::default(),
             records: Vec::new(),
             drained: false,
-            answered_at_once: 0,
-            waited: 0,
             flight: None,
             reads: VecDeque::new(),
             last: BTreeMap::new(),
@@ -77,15 +71,6 @@ impl Bench {
         self.carry_out(operation)?;
         self.hub.check()?;
         self.model.step(operation);
-        // Only one of the two outcomes has an answer already.
-        if let Some(waits) = self.model.otherwise.take() {
-            if self.told == self.model.told {
-                self.answered_at_once += 1;
-            } else {
-                self.waited += 1;
-                self.model = *waits;
-            }
-        }
         let model = &self.model;
         hold!(self.told == model.told, "told\n {:?}\nexpected\n {:?}", self.told, model.told);
         hold!(self.drained == model.is_drained(), "drained: {}", self.drained);

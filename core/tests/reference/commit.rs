@@ -2,39 +2,33 @@
 
 use conclave_core::protocol::{Admin, Command, Limit, Refusal};
 
-use super::{Answer, Asker, Channel, FULL, Invite, Model, Pending, Posted, Seen, User, Waiting};
+use super::{Answer, Asker, Channel, FULL, Invite, Model, Pending, Posted, Seen, User};
 
 impl Model {
-    /// Whether a change is accepted and not durable: there is one at a time.
-    pub(super) fn change_pending(&self) -> bool {
-        let changes = |pending: &[Pending]| pending.iter().any(|one| !matches!(one, Pending::Post { .. }));
-        changes(&self.gathered) || self.flight.as_deref().is_some_and(changes)
-    }
-
-    /// Sends off the posts that have gathered, as many as go together, and behind all of them the change.
+    /// Sends off the posts that have gathered, as many as go together, and with the last of those that were accepted
+    /// before them the changes.
     pub(super) fn seal(&mut self) {
         if self.flight.is_some() || self.gathered.is_empty() {
             return;
         }
+        let is_post = |one: &Pending| matches!(one, Pending::Post { .. });
         let (mut flight, mut posts, mut bytes) = (Vec::new(), 0, 0);
-        let (mut ordered, changes): (Vec<_>, Vec<_>) = std::mem::take(&mut self.gathered)
-            .into_iter()
-            .partition(|one| matches!(one, Pending::Post { .. }));
-        while !ordered.is_empty() {
-            let Pending::Post { text, .. } = &ordered[0] else { unreachable!() };
+        while let Some(at) = self.gathered.iter().position(is_post) {
+            let Pending::Post { text, .. } = &self.gathered[at] else { unreachable!() };
             bytes += text.len();
             let limits = &self.config.limits;
             if posts > 0 && (posts == limits.batch_posts || bytes > limits.batch_bytes) {
                 break;
             }
             posts += 1;
-            flight.push(ordered.remove(0));
+            flight.push(self.gathered.remove(at));
         }
-        if ordered.is_empty() {
+        let last = self.gathered.iter().rposition(|one| !is_post(one));
+        if last.is_some_and(|last| !self.gathered[..last].iter().any(is_post)) {
+            let (later, changes): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut self.gathered).into_iter().partition(is_post);
+            self.gathered = later;
             flight.extend(changes);
-        } else {
-            ordered.extend(changes);
-            self.gathered = ordered;
         }
         // Each is stamped with the clock, or just behind the one before it in its channel.
         for nth in 0..flight.len() {
@@ -54,7 +48,9 @@ impl Model {
     }
 
     pub(super) fn persisted(&mut self) {
-        for pending in self.flight.take().unwrap() {
+        let flight = self.flight.take().unwrap();
+        let changes = flight.iter().any(|one| !matches!(one, Pending::Post { .. }));
+        for pending in flight {
             match pending {
                 Pending::Post { asker, channel: id, text, ts } => {
                     let from = asker.path.to_string();
@@ -80,11 +76,15 @@ impl Model {
                 Pending::Change { asker, command, token, wall } => self.change(&asker, command, token, wall),
             }
         }
-        self.advance();
+        if changes {
+            self.advance();
+        }
     }
 
     pub(super) fn failed(&mut self) {
-        for pending in self.flight.take().unwrap() {
+        let flight = self.flight.take().unwrap();
+        let changes = flight.iter().any(|one| !matches!(one, Pending::Post { .. }));
+        for pending in flight {
             match pending {
                 Pending::Post { asker, .. } | Pending::Change { asker, .. } => {
                     self.answer(&asker, Answer::Refused(Refusal::NotStored { why: FULL.into() }));
@@ -95,18 +95,8 @@ impl Model {
                 Pending::Register { conn: None, .. } => {}
             }
         }
-        self.advance();
-    }
-
-    /// Decides what waited in line, until something is to be waited for again.
-    fn advance(&mut self) {
-        while !self.line.is_empty() && !self.change_pending() {
-            match self.line.remove(0) {
-                Waiting::Request { asker, command, token } => self.decide(&asker, &command, token),
-                Waiting::Register { conn, user, machine, handle, key } => {
-                    self.connect(conn, &user, &machine, &handle, key, true);
-                }
-            }
+        if changes {
+            self.advance();
         }
     }
 

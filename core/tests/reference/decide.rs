@@ -4,7 +4,7 @@ use conclave_core::name::ChannelName;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Admin, Command, Limit, Refusal, Visibility};
 
-use super::{Answer, Asker, Channel, Conn, Model, Pending, Read, Seen, State, UNREADABLE, Waiting};
+use super::{Answer, Asker, Channel, Conn, Model, Pending, Read, Seen, State, UNREADABLE};
 
 /// What is known of a request when it is decided.
 pub(super) enum Verdict {
@@ -36,23 +36,7 @@ impl Model {
         if let Err(refusal) = self.afford(conn, command) {
             return self.answer(&asker, Answer::Refused(refusal));
         }
-        if !self.change_pending() {
-            return self.decide(&asker, command, token);
-        }
-        let mut waits = self.clone();
-        waits.line.push(Waiting::Request {
-            asker: asker.clone(),
-            command: command.clone(),
-            token: token.clone(),
-        });
-        let stored = self.gathered.len();
-        self.decide(&asker, command, token);
-        if self.gathered.len() > stored {
-            *self = waits;
-            self.has_to_wait = true;
-        } else if concerns_storage(command) {
-            self.otherwise = Some(Box::new(waits));
-        }
+        self.decide_in_turn(asker, command.clone(), token);
     }
 
     pub(super) fn decide(&mut self, asker: &Asker, command: &Command, token: String) {
@@ -69,6 +53,7 @@ impl Model {
             Ok(Verdict::Change) => {
                 let (asker, command, wall) = (asker.clone(), command.clone(), self.now.wall.0);
                 self.gathered.push(Pending::Change { asker, command, token, wall });
+                self.decided_now = true;
             }
             Ok(Verdict::Later) => {}
         }
@@ -253,9 +238,4 @@ fn text(payload: &Payload) -> String {
         Payload::Plain(text) => text.clone(),
         Payload::Encrypted(_) | Payload::Body(_) => unreachable!("only text is posted here"),
     }
-}
-
-/// Whether a request is about what is stored. Every other one is about live sessions, or reads: it never waits.
-fn concerns_storage(command: &Command) -> bool {
-    matches!(command, Command::Post { .. } | Command::Join { .. } | Command::Admin(_))
 }

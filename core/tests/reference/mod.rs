@@ -1,10 +1,10 @@
 //! A plain model of the hub: vectors that are searched from the front, no index, no record, no cleverness. It is
 //! written from the rules, not from the hub, and the hub is compared with it.
 //!
-//! When a request waits follows from the order that users can observe: posts and changes are stored in the order in
-//! which they were requested. So a request that would store something, judged by what is durable, waits until the change
-//! before it is durable. A request that would store nothing may be answered from the state before that change or from the
-//! state after it. The model keeps both outcomes, and continues with the one that the hub chose.
+//! Every request is judged by what is durable. What it would store joins the changes that are not durable yet if it
+//! concerns nothing that they concern, and otherwise waits: a change in its user's line, a post only if one of those
+//! changes decides whether it may be made. After a commit the posts that waited go first, then strangers, then each user
+//! in turn.
 
 #![allow(dead_code, unreachable_pub, reason = "shared by tests and fuzz targets, each of which uses a part")]
 #![allow(clippy::unwrap_used, reason = "what is looked for is there, or the test fails")]
@@ -13,6 +13,7 @@ mod administer;
 mod bench;
 mod commit;
 mod decide;
+mod line;
 mod operation;
 mod rates;
 
@@ -26,6 +27,7 @@ use conclave_core::protocol::{Command, Limit, Refusal, Visibility};
 use conclave_core::time::{Monotonic, Now, UnixMillis};
 
 pub use bench::Bench;
+use line::{Line, Stranger};
 pub use operation::{Operation, key, name};
 use rates::Levels;
 
@@ -127,12 +129,6 @@ enum Pending {
     Register { conn: Option<Conn>, user: String, machine: String, handle: String, key: PublicKey },
 }
 
-#[derive(Clone, Debug)]
-enum Waiting {
-    Request { asker: Asker, command: Command, token: String },
-    Register { conn: Conn, user: String, machine: String, handle: String, key: PublicKey },
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running,
@@ -155,10 +151,9 @@ pub struct Model {
     pub now: Now,
     /// What the last step told.
     pub told: Told,
-    /// The other outcome that the rules allow for the last step: its request waits.
-    pub otherwise: Option<Box<Model>>,
-    /// Whether the last step requested something that has to wait.
-    pub has_to_wait: bool,
+    /// How many requests had to wait, and how many changes joined others.
+    pub waited: usize,
+    pub joined: usize,
     users: Vec<User>,
     channels: Vec<Channel>,
     sessions: Vec<Session>,
@@ -168,7 +163,9 @@ pub struct Model {
     levels: Vec<(u64, Levels)>,
     gathered: Vec<Pending>,
     flight: Option<Vec<Pending>>,
-    line: Vec<Waiting>,
+    line: Line,
+    /// The last decision was for a change.
+    decided_now: bool,
     reads: Vec<Read>,
     state: State,
     next_id: u64,
@@ -191,6 +188,7 @@ pub fn config(rates: bool) -> Config {
         page_rows: 3,
         batch_posts: 3,
         batch_bytes: 12,
+        batch_changes: 3,
         idle: Duration::from_secs(60),
         ..off
     };
@@ -217,8 +215,8 @@ impl Model {
             config,
             now: Now { mono: Monotonic(5_000), wall: UnixMillis(1_700_000_000_000) },
             told: Told::new(),
-            otherwise: None,
-            has_to_wait: false,
+            waited: 0,
+            joined: 0,
             users: Vec::new(),
             channels: Vec::new(),
             sessions: Vec::new(),
@@ -226,7 +224,8 @@ impl Model {
             levels: Vec::new(),
             gathered: Vec::new(),
             flight: None,
-            line: Vec::new(),
+            line: Line::default(),
+            decided_now: false,
             reads: Vec::new(),
             state: State::Running,
             next_id: 0,
@@ -239,8 +238,6 @@ impl Model {
     /// Does one step; what it told is then in `told`.
     pub fn step(&mut self, operation: &Operation) {
         self.told.clear();
-        self.otherwise = None;
-        self.has_to_wait = false;
         match operation {
             Operation::Pass { millis } => {
                 self.now.mono.0 += u64::from(*millis);
@@ -415,6 +412,7 @@ impl Model {
         self.tell(conn, seen);
         self.sessions.retain(|one| one.conn != conn);
         self.open.retain(|one| *one != conn);
+        self.line.forget(conn);
     }
 
     fn expire(&mut self) {
@@ -430,7 +428,7 @@ impl Model {
     fn hang_up(&mut self, conn: Conn) {
         self.open.retain(|one| *one != conn);
         self.sessions.retain(|one| one.conn != conn);
-        self.line.retain(|one| !matches!(one, Waiting::Register { conn: other, .. } if *other == conn));
+        self.line.forget(conn);
         for pending in self.gathered.iter_mut().chain(self.flight.iter_mut().flatten()) {
             if let Pending::Register { conn: registering, .. } = pending
                 && *registering == Some(conn)
@@ -459,10 +457,6 @@ impl Model {
             return self.establish(conn, owner.id, &machine, handle);
         }
         let (user, machine, handle) = (user.to_owned(), machine.to_owned(), handle.to_owned());
-        if self.change_pending() {
-            self.line.push(Waiting::Register { conn, user, machine, handle, key });
-            return;
-        }
         let taken = self.users.iter().any(|other| other.name == user);
         let pinned =
             self.config.admins.iter().find(|(name, _)| name.as_str() == user).and_then(|(_, key)| *key);
@@ -476,7 +470,12 @@ impl Model {
         if owner.is_some() {
             return self.refuse(conn, Refusal::AlreadyRegistered);
         }
-        self.gathered.push(Pending::Register { conn: Some(conn), user, machine, handle, key });
+        let registration = Pending::Register { conn: Some(conn), user, machine, handle, key };
+        if self.joins(&registration) {
+            self.gathered.push(registration);
+        } else if let Pending::Register { user, machine, handle, key, .. } = registration {
+            self.line.strangers.push(Stranger { conn, user, machine, handle, key });
+        }
     }
 
     fn establish(&mut self, conn: Conn, user: u64, machine: &str, handle: &str) {

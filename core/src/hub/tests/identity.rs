@@ -156,6 +156,7 @@ fn a_registration_whose_connection_closed_makes_a_user_and_no_session() {
 fn a_registration_that_waited_and_whose_connection_closed_leaves_no_trace() {
     let mut world = World::new();
     world.connect(proven("ann", "m", "s", true));
+    world.seal();
     let bob = world.connect(proven("bob", "m", "s", true));
     world.close(bob);
     world.settle();

@@ -170,14 +170,20 @@ fn a_post_behind_a_pending_change_is_decided_after_it() {
 fn posts_behind_a_change_keep_their_order() {
     let (mut world, [ann, bob, cid]) = three();
     world.submit(bob, "post c 1");
-    world.submit(ann, "rename c d");
-    for post in ["post d 2", "post d 3"] {
+    world.settle();
+    world.must(ann, "create public d");
+    for conn in [bob, cid] {
+        world.must(conn, "join d");
+    }
+    world.submit(ann, "ban c bob");
+    for post in ["post c 2", "post d 3"] {
         world.submit(bob, post);
     }
     world.seal();
     world.submit(bob, "post d 4");
+    world.fail();
     world.settle();
-    assert_eq!(world.received(cid), ["c bob/m/s: 1", "d bob/m/s: 2", "d bob/m/s: 3", "d bob/m/s: 4"]);
+    assert_eq!(world.received(cid), ["c bob/m/s: 1", "c bob/m/s: 2", "d bob/m/s: 3", "d bob/m/s: 4"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod admin;
 mod channels;
 mod durability;
 mod end;
+mod fair;
 mod identity;
 mod invites;
 mod mail;

@@ -1,0 +1,81 @@
+//! What a change of the directory depends on or alters.
+
+use crate::key::PublicKey;
+use crate::name::{ChannelName, UserName};
+use crate::protocol::Visibility;
+use crate::record::{ChannelId, Record, UserId};
+
+/// Something that a change depends on or alters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Touch {
+    User(UserId),
+    UserName(UserName),
+    Key(PublicKey),
+    Channel(ChannelId),
+    ChannelName(ChannelName),
+    /// Whether anyone may post to a channel.
+    Posts(ChannelId),
+    /// Whether a user may post at all.
+    PostsOf(UserId),
+    /// Whether a user may post to a channel.
+    PostsBy(ChannelId, UserId),
+}
+
+/// Hands over what a record depends on or alters.
+pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
+    match record {
+        Record::UserAdded { user, name, .. } => {
+            touch(Touch::User(*user));
+            touch(Touch::UserName(name.clone()));
+        }
+        Record::UserRemoved { user } | Record::MachineRemoved { user, .. } => {
+            touch(Touch::User(*user));
+            touch(Touch::PostsOf(*user));
+        }
+        Record::MachineAdded { user, key, .. } => {
+            touch(Touch::User(*user));
+            touch(Touch::Key(*key));
+        }
+        // Users have mailboxes, and each other's word on who may write to them.
+        Record::ReaderAdded { user, .. } | Record::MailboxCreated { user, .. } => touch(Touch::User(*user)),
+        Record::ContactSet { user, other, .. } => {
+            touch(Touch::User(*user));
+            touch(Touch::User(*other));
+        }
+        Record::ChannelCreated { name, creator, .. } => {
+            touch(Touch::User(*creator));
+            touch(Touch::ChannelName(name.clone()));
+        }
+        Record::ChannelDeleted { channel } => {
+            touch(Touch::Channel(*channel));
+            touch(Touch::Posts(*channel));
+        }
+        Record::ChannelRenamed { channel, name } => {
+            touch(Touch::Channel(*channel));
+            touch(Touch::ChannelName(name.clone()));
+        }
+        Record::VisibilitySet { channel, visibility } => {
+            touch(Touch::Channel(*channel));
+            if *visibility == Visibility::Private {
+                touch(Touch::Posts(*channel));
+            }
+        }
+        Record::MemberAdded { channel, user } | Record::Unbanned { channel, user } => {
+            touch(Touch::Channel(*channel));
+            touch(Touch::User(*user));
+        }
+        Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {
+            touch(Touch::Channel(*channel));
+            touch(Touch::User(*user));
+            touch(Touch::PostsBy(*channel, *user));
+        }
+        Record::InviteCreated { channel, .. }
+        | Record::InviteUsed { channel, .. }
+        | Record::InviteRevoked { channel, .. } => touch(Touch::Channel(*channel)),
+        Record::Posted { .. }
+        | Record::CursorMoved { .. }
+        | Record::Acknowledged { .. }
+        | Record::MessageWaits { .. }
+        | Record::Counted { .. } => {}
+    }
+}
