@@ -15,7 +15,8 @@ use crate::hub::{Action, Audience, BatchId, ConnId, Read, RequestId, SessionInfo
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{CloseReason, Reply, Stamped};
+use crate::protocol::size::{PATH, page};
+use crate::protocol::{CloseReason, Reply};
 use crate::record::{ChannelId, Record};
 use crate::stream::{Notice, StreamReply};
 use crate::wire::edge::{Delivery, Encoder};
@@ -51,34 +52,15 @@ pub enum Item {
     Close(CloseReason),
 }
 
-/// What a path takes on the wire, about.
-const PATH: usize = 128;
-
-fn page_size(messages: &[Stamped]) -> usize {
-    messages.iter().map(|message| message.payload.size() + PATH).sum::<usize>() + PATH
-}
-
 impl Item {
     /// About how many bytes it will be on the wire: what a queue is bounded by.
     pub fn size(&self) -> usize {
         match self {
-            Self::Reply { reply, .. } => match reply {
-                Reply::History { messages, .. } | Reply::Stream(StreamReply::Page { messages, .. }) => {
-                    page_size(messages)
-                }
-                Reply::Stream(StreamReply::Receipts { readers, .. }) => readers.len() * PATH + PATH,
-                Reply::Stream(StreamReply::Contacts(contacts)) => contacts.len() * 48 + PATH,
-                Reply::Presence { sessions, .. } => sessions.len() * PATH + PATH,
-                Reply::Users(users) => users.len() * 32 + PATH,
-                Reply::Channels(channels) => channels.len() * 40 + PATH,
-                Reply::Machines(machines) => machines.len() * PATH + PATH,
-                Reply::Invites(invites) => invites.len() * PATH + PATH,
-                _ => 16,
-            },
+            Self::Reply { reply, .. } => reply.size(),
             Self::Whisper { payload, .. } => payload.size() + PATH,
             Self::Burst(burst) => burst.bytes.len(),
             Self::Notice(notice) => match notice {
-                Notice::Deliveries { messages, .. } => page_size(messages),
+                Notice::Deliveries { messages, .. } => page(messages),
                 Notice::ReceiptsMoved { readers, .. } => readers.len() * PATH + PATH,
                 _ => PATH,
             },

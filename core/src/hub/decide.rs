@@ -14,10 +14,18 @@ use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility};
+use crate::protocol::size;
+use crate::protocol::{
+    Admin, ChannelInfo, Command, Limit, MachineInfo, Refusal, Reply, Stamped, Token, Visibility,
+};
 use crate::record::{ChannelId, Record, UserId};
 use crate::stream::{Origin, StreamCommand};
 use crate::time::{Now, UnixMillis};
+
+/// An answer of so many bytes costs its request alone.
+const FREE: usize = 256;
+/// What a thing costs that is looked at for a list, in bytes.
+const LOOK: usize = 8;
 
 /// Who asks.
 #[derive(Clone)]
@@ -72,6 +80,7 @@ impl Hub {
             Command::Post { payload, .. } => Cost::Post(size(payload)),
             Command::Whisper { payload, .. } => Cost::Whisper(size(payload)),
             Command::Stream(StreamCommand::Post { payload, .. }) => Cost::Post(size(payload)),
+            command if is_question(command) => Cost::Question,
             _ => Cost::Control,
         };
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
@@ -82,6 +91,18 @@ impl Hub {
         longer_wait(own.take(&limits.session, now.mono, cost), shared.take(&limits.user, now.mono, cost))?;
         (session.buckets, user.buckets) = (own, shared);
         Ok(())
+    }
+
+    /// Takes the bytes of an answer from its session and its user.
+    pub(super) fn charge(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        if bytes <= FREE {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.buckets.charge(&self.config.limits.session, now.mono, bytes);
+        if let Some(user) = self.users.get_mut(&session.user) {
+            user.buckets.charge(&self.config.limits.user, now.mono, bytes);
+        }
     }
 
     /// Decides a request against the durable state. The change that it may lead to is proposed: see
@@ -98,6 +119,11 @@ impl Hub {
         let Some(session) = self.sessions.get(&conn) else { return };
         let (user, path) = (session.user, session.path.clone());
         let asker = Asker { conn, request, user, admin: self.is_admin(&path.user), path };
+        // What is looked at and not told costs, too.
+        let looked = match command {
+            Command::ListChannels => self.directory.channel_count() * LOOK,
+            _ => 0,
+        };
         let answer = match command {
             Command::Join { channel, token } => self.join(now, &asker, &channel, token),
             Command::Leave { channel } => {
@@ -128,7 +154,10 @@ impl Hub {
             Command::Stream(command) => self.decide_stream(now, &asker, command, actions),
         };
         match answer {
-            Ok(Some(answer)) => reply(actions, conn, request, answer),
+            Ok(Some(answer)) => {
+                self.charge(now, conn, answer.size() + looked);
+                reply(actions, conn, request, answer);
+            }
             // The answer comes with a later input.
             Ok(None) => {}
             Err(refusal) => reply(actions, conn, request, refusal),
@@ -268,7 +297,7 @@ impl Hub {
     }
 
     fn read_since(
-        &self,
+        &mut self,
         asker: &Asker,
         name: &ChannelName,
         since: UnixMillis,
@@ -279,14 +308,15 @@ impl Hub {
         if newest.is_none_or(|newest| newest <= since) {
             return Ok(Some(Reply::History { channel: name.clone(), messages: Vec::new() }));
         }
-        actions.push(Action::ReadHistory(Read {
+        let read = Read {
             conn: asker.conn,
             channel,
             range: Range::Since(since),
             purpose: Purpose::History { request: asker.request, name: name.clone() },
             max_rows: self.config.limits.page_rows,
             max_bytes: self.config.limits.page_bytes,
-        }));
+        };
+        self.queue_read(asker.user, read, actions);
         Ok(None)
     }
 
@@ -298,6 +328,10 @@ impl Hub {
         page: Result<Vec<Stamped>, String>,
         actions: &mut Vec<Action>,
     ) {
+        self.read_answered(actions);
+        if let Ok(messages) = &page {
+            self.charge(now, read.conn, size::page(messages));
+        }
         let Purpose::History { request, name } = read.purpose else {
             return self.page_read(now, &read, page, actions);
         };
@@ -343,4 +377,19 @@ impl Hub {
 
 pub(super) fn done(what: impl core::fmt::Display) -> Reply {
     Reply::Done(Opaque(alloc::format!("{what}")))
+}
+
+/// Whether the answer may be long.
+fn is_question(command: &Command) -> bool {
+    match command {
+        Command::Who { .. } | Command::ListChannels | Command::ListUsers | Command::ReadSince { .. } => true,
+        Command::Stream(command) => matches!(
+            command,
+            StreamCommand::Read { .. } | StreamCommand::Subscribe { .. } | StreamCommand::Receipts { .. }
+        ),
+        Command::Admin(admin) => {
+            matches!(admin, Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. })
+        }
+        _ => false,
+    }
 }

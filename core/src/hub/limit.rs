@@ -56,6 +56,14 @@ impl Bucket {
         }
     }
 
+    /// Takes `tokens` whether they are there or not; who owes some is given none before they have come back.
+    pub fn charge(&mut self, rate: Rate, now: Monotonic, tokens: u32) {
+        if rate.per_second > 0 {
+            let now = now.0.saturating_mul(1_000_000);
+            self.0 = self.0.max(now).saturating_add(rate.cost().saturating_mul(u64::from(tokens)));
+        }
+    }
+
     /// Whether the bucket is full: it may then be forgotten.
     pub fn is_full(&self, now: Monotonic) -> bool {
         self.0 <= now.0.saturating_mul(1_000_000)
@@ -73,10 +81,19 @@ pub struct Rates {
     pub bytes: Rate,
     /// All other requests but pings.
     pub control: Rate,
+    /// Bytes of the answers to them that are more than a word: lists, pages, what a subscription catches up with. They
+    /// are known when the answer is, so a request is refused while earlier answers took more than there is.
+    pub replies: Rate,
 }
 
 impl Rates {
-    const OFF: Self = Self { posts: Rate::OFF, whispers: Rate::OFF, bytes: Rate::OFF, control: Rate::OFF };
+    const OFF: Self = Self {
+        posts: Rate::OFF,
+        whispers: Rate::OFF,
+        bytes: Rate::OFF,
+        control: Rate::OFF,
+        replies: Rate::OFF,
+    };
 }
 
 /// The buckets of a session or of a user.
@@ -86,6 +103,7 @@ pub(super) struct Buckets {
     whispers: Bucket,
     bytes: Bucket,
     control: Bucket,
+    replies: Bucket,
 }
 
 /// What a request costs.
@@ -94,6 +112,8 @@ pub(super) enum Cost {
     Post(u32),
     Whisper(u32),
     Control,
+    /// A request whose answer may be long.
+    Question,
 }
 
 impl Buckets {
@@ -109,11 +129,22 @@ impl Buckets {
                 self.bytes.take(rates.bytes, now, bytes),
             ),
             Cost::Control => self.control.take(rates.control, now, 1),
+            Cost::Question => longer_wait(
+                self.control.take(rates.control, now, 1),
+                self.replies.take(rates.replies, now, 0),
+            ),
         }
     }
 
+    /// Takes the bytes of an answer, which has to be given now that it is there.
+    pub(super) fn charge(&mut self, rates: &Rates, now: Monotonic, bytes: usize) {
+        self.replies.charge(rates.replies, now, u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
     pub(super) fn are_full(&self, now: Monotonic) -> bool {
-        [self.posts, self.whispers, self.bytes, self.control].iter().all(|bucket| bucket.is_full(now))
+        [self.posts, self.whispers, self.bytes, self.control, self.replies]
+            .iter()
+            .all(|bucket| bucket.is_full(now))
     }
 }
 
@@ -157,6 +188,8 @@ pub struct Limits {
     pub batch_changes: usize,
     /// Rows of a page for a subscription that is behind.
     pub catch_up_rows: usize,
+    /// Pages that are read from the store at once, for all users in turns.
+    pub reads_at_once: usize,
     /// Kept sessions of a user: those whose positions outlive their connections, and that have mailboxes.
     pub readers_per_user: usize,
     /// Users that a user allowed or blocked.
@@ -179,12 +212,14 @@ impl Default for Limits {
                 whispers: Rate::new(100, 500),
                 bytes: Rate::new(4 << 20, 32 << 20),
                 control: Rate::new(200, 2_000),
+                replies: Rate::new(16 << 20, 128 << 20),
             },
             user: Rates {
                 posts: Rate::new(500, 5_000),
                 whispers: Rate::new(500, 5_000),
                 bytes: Rate::new(16 << 20, 128 << 20),
                 control: Rate::new(1_000, 10_000),
+                replies: Rate::new(32 << 20, 512 << 20),
             },
             sessions_per_user: 1_000,
             subscriptions_per_session: 1_000,
@@ -200,6 +235,7 @@ impl Default for Limits {
             batch_bytes: 8 << 20,
             batch_changes: 256,
             catch_up_rows: 4_096,
+            reads_at_once: 16,
             readers_per_user: 1_000,
             contacts_per_user: 1_000,
             mailbox_messages: 1_000,

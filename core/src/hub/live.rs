@@ -238,6 +238,7 @@ impl Hub {
         }
         let Some(session) = self.sessions.remove(&conn) else { return false };
         self.leave_line(conn, &session);
+        self.reads.forget(session.user, conn);
         for channel in session.subscriptions.keys() {
             self.drop_subscriber(*channel, conn);
         }

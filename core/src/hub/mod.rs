@@ -41,6 +41,7 @@ mod line;
 mod live;
 mod mail;
 mod pager;
+mod reads;
 mod receipts;
 mod stream;
 #[cfg(test)]
@@ -54,6 +55,7 @@ use audience::Subscribers;
 use commit::{Batch, InFlight, PostKey};
 use line::Line;
 use live::{LiveUser, Session};
+use reads::Reads;
 use receipts::Receipts;
 
 /// A connection, numbered by the shell; a number is not used again while the hub may still name it.
@@ -374,6 +376,7 @@ pub struct Hub {
     gathering: Batch,
     in_flight: Option<InFlight>,
     line: Line,
+    reads: Reads,
     next_batch: u64,
     state: Lifecycle,
 }
@@ -421,6 +424,7 @@ impl Hub {
             gathering: Batch::default(),
             in_flight: None,
             line: Line::default(),
+            reads: Reads::default(),
             next_batch: 0,
             state: Lifecycle::Running,
         }

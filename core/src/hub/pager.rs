@@ -183,8 +183,9 @@ impl Hub {
                 }
             };
             session.pager.reading = true;
-            let max_bytes = limits.page_bytes;
-            actions.push(Action::ReadHistory(Read { conn, channel, range, max_rows, max_bytes, purpose }));
+            let (user, max_bytes) = (session.user, limits.page_bytes);
+            let read = Read { conn, channel, range, max_rows, max_bytes, purpose };
+            return self.queue_read(user, read, actions);
         }
     }
 

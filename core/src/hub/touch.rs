@@ -53,6 +53,8 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         Record::ChannelRenamed { channel, name } => {
             touch(Touch::Channel(*channel));
             touch(Touch::ChannelName(name.clone()));
+            // What is posted to a name is delivered under that name.
+            touch(Touch::Posts(*channel));
         }
         Record::VisibilitySet { channel, visibility } => {
             touch(Touch::Channel(*channel));

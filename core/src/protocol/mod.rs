@@ -3,6 +3,7 @@
 
 mod close;
 mod refusal;
+pub(crate) mod size;
 
 use alloc::string::String;
 use alloc::sync::Arc;

@@ -94,7 +94,7 @@ impl Model {
                 Admin::CreateChannel { name, .. } => all.push(format!("channel name {name}")),
                 Admin::DeleteChannel { name } => all.extend([channel(name), posts(name)]),
                 Admin::RenameChannel { name, new_name } => {
-                    all.extend([channel(name), format!("channel name {new_name}")]);
+                    all.extend([channel(name), posts(name), format!("channel name {new_name}")]);
                 }
                 Admin::SetVisibility { name, visibility } => {
                     all.push(channel(name));

@@ -197,12 +197,14 @@ pub fn config(rates: bool) -> Config {
         whispers: Rate::new(1, 2),
         bytes: Rate::new(3, 10),
         control: Rate::new(2, 9),
+        replies: Rate::OFF,
     };
     let shared = Rates {
         posts: Rate::new(1, 5),
         whispers: Rate::new(2, 3),
         bytes: Rate::new(7, 12),
         control: Rate::new(3, 14),
+        replies: Rate::OFF,
     };
     let limits = if rates { Limits { session: slow, user: shared, ..limits } } else { limits };
     let admins = [(UserName::new("root").unwrap(), None), (UserName::new("cid").unwrap(), Some(key(3, 0)))];

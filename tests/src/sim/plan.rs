@@ -173,6 +173,7 @@ fn limits(chance: &mut Chance) -> Limits {
         whispers: Rate::new(5, 10),
         bytes: Rate::new(2_000, 10_000),
         control: Rate::new(20, 60),
+        replies: Rate::new(20_000, 60_000),
     };
     let limits = if chance.one_in(8) {
         Limits { session: tight.clone(), user: tight, ..generous }

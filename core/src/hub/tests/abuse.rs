@@ -5,7 +5,11 @@ use alloc::string::String;
 use core::time::Duration;
 
 use super::world::{World, is_refused, proven};
+use crate::handshake::{Format, Terms};
 use crate::hub::{ConnId, Limits, Rate};
+use crate::name::ChannelName;
+use crate::protocol::Command;
+use crate::stream::{Start, StreamCommand, StreamRef};
 
 fn bounded(change: impl FnOnce(&mut Limits)) -> World {
     World::with(|limits| {
@@ -121,6 +125,57 @@ fn a_refused_request_takes_nothing_and_waiting_as_told_is_enough() {
             world.pass(Duration::from_millis(1));
         }
     }
+}
+
+#[test]
+fn answers_cost_their_bytes() {
+    for limited in ["session", "user"] {
+        let (mut world, ann, bob) = talkers(|limits| {
+            let rates = if limited == "session" { &mut limits.session } else { &mut limits.user };
+            rates.replies = Rate::new(1_000, 5_000);
+        });
+        for nth in 0..100 {
+            world.must(ann, &format!("create public c{nth}"));
+        }
+        for _ in 0..10 {
+            world.must(ann, &format!("post c {}", "x".repeat(900)));
+        }
+        // Each list is some 4,900 bytes with what was looked at, each page some 10,000.
+        assert_eq!(exhaust(&mut world, ann, "channels").0, 2, "{limited}");
+        let ms = wait(&world.ask(ann, "read c")).unwrap();
+        assert!((4_000..5_500).contains(&ms), "{ms}");
+        world.must(ann, "post c still");
+        world.must(ann, "create public another");
+        world.must(bob, "channels");
+        world.pass(Duration::from_millis(ms));
+        world.must(ann, "read c");
+        assert!(wait(&world.ask(ann, "who")).is_some());
+        assert!(world.lives(ann));
+    }
+}
+
+#[test]
+fn what_a_subscription_catches_up_with_costs_its_bytes() {
+    let (mut world, ann, _) = talkers(|limits| limits.user.replies = Rate::new(1_000, 5_000));
+    for _ in 0..10 {
+        world.must(ann, &format!("post c {}", "x".repeat(900)));
+    }
+    let reader = {
+        let mut proven = proven("bob", "m", "v2", false);
+        proven.terms = Terms { format: Format::V2, keep: false };
+        world.connect(proven)
+    };
+    let from_start = || {
+        Command::Stream(StreamCommand::Subscribe {
+            stream: StreamRef::Channel(ChannelName::new("c").unwrap()),
+            from: Start::After(0),
+            invite: None,
+        })
+    };
+    world.submit_command(reader, from_start());
+    world.settle();
+    let again = world.submit_command(reader, from_start());
+    assert!(wait(&world.reply(reader, again).unwrap()).is_some());
 }
 
 #[test]

@@ -100,6 +100,36 @@ fn changes_of_many_users_share_a_commit() {
     assert!(openings.iter().all(|conn| world.established(*conn).is_some()));
 }
 
+#[test]
+fn history_is_read_for_each_user_in_turn() {
+    let (mut world, greedy, others) = crowd(200, 3);
+    world.must(greedy[0], "post square hello");
+    for conn in &greedy {
+        world.submit(*conn, "read square");
+    }
+    let requests: Vec<_> = others.iter().map(|conn| (*conn, world.submit(*conn, "read square"))).collect();
+    let at_once = world.reads_under_way();
+    assert!(at_once < 32, "{at_once} are at the store");
+    // Those at the store go first, then each user in turn.
+    for _ in 0..at_once + 4 {
+        let wanted = world.take_read();
+        let page = world.page(&wanted);
+        world.answer(&wanted, Ok(page));
+    }
+    for (conn, request) in requests {
+        assert_eq!(world.reply(conn, request).unwrap(), "history of square: hello");
+    }
+    // Who has gone is not read for.
+    for conn in &greedy {
+        world.close(*conn);
+    }
+    while world.reads_under_way() > 0 {
+        let wanted = world.take_read();
+        world.answer(&wanted, Ok(Vec::new()));
+    }
+    world.must(others[0], "read square");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

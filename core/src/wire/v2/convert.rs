@@ -204,7 +204,7 @@ fn visibility(value: i32) -> Result<Visibility, Refusal> {
 }
 
 /// The hub's answer as it goes to the client.
-pub(super) fn reply(reply: Reply) -> reply::What {
+pub(crate) fn reply(reply: Reply) -> reply::What {
     use reply::What;
     match reply {
         Reply::Sent | Reply::Joined(_) | Reply::Done(_) | Reply::Pong => What::Done(pb::Done {}),

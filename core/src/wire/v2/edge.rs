@@ -23,12 +23,15 @@ use crate::name::SessionPath;
 use crate::payload::Payload;
 use crate::protocol::{Admin, CloseReason, Command, Refusal, Reply, Token};
 use crate::stream::Notice;
+use crate::wire::MAX_FRAME;
 use crate::wire::edge::Submit;
 
 /// Requests of one connection that may be under way.
 pub(super) const WINDOW: usize = 256;
 /// Bytes of such requests; one always may.
 const WINDOW_BYTES: usize = 1 << 20;
+/// A list is cut to fit a frame: it is no larger than what a client accepts.
+const MAX_LIST: usize = MAX_FRAME - 4096;
 
 /// One connection's edge.
 #[derive(Clone, Debug)]
@@ -148,7 +151,8 @@ impl Edge {
     pub fn on_reply(&mut self, request: RequestId, reply: Reply, out: &mut Vec<u8>) {
         let Some(UnderWay { size, refusal }) = self.under_way.remove(&request.0) else { return };
         self.bytes_under_way -= size;
-        let reply = refusal.map_or(reply, Reply::Refused);
+        let mut reply = refusal.map_or(reply, Reply::Refused);
+        reply.fit(MAX_LIST);
         let what = convert::reply(reply);
         self.send(server_frame::Kind::Reply(schema::Reply { id: request.0, what: Some(what) }), out);
     }

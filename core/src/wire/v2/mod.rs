@@ -3,7 +3,7 @@
 //! [`schema`] is the format, generated from `proto/conclave/v2/conclave.proto`; [`json`] translates its JSON mapping.
 
 pub mod client;
-mod convert;
+pub(crate) mod convert;
 pub mod deliver;
 pub mod edge;
 pub mod encoding;
