@@ -5,14 +5,17 @@
 //! works with is its [`Host`]: the queue of arrivals, the store, the wakers. A session whose mailbox is full is ended
 //! in the same round, or reads from the store what it was not sent.
 
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::fanout::{Fanout, Item, Outbound};
 use crate::handshake::Proven;
 use crate::hub::{Action, BatchId, ConnId, Hub, Input, Read};
 use crate::mailbox::Pushed;
+use crate::memory::{Account, Memory};
 use crate::protocol::CloseReason;
-use crate::record::{ChannelId, Record};
+use crate::record::{ChannelId, Record, UserId};
 use crate::time::{Monotonic, Now};
 
 /// Arrivals of one round: enough to fill a commit, few enough that nobody waits long for the next.
@@ -22,6 +25,9 @@ const ROUND: usize = 4096;
 pub trait Mailbox: Clone {
     /// Queues an item, as [`Queue::push`](crate::mailbox::Queue::push) does.
     fn push(&self, item: Item) -> Pushed;
+
+    /// Counts what it holds for a user, as [`Queue::count_for`](crate::mailbox::Queue::count_for) does.
+    fn count_for(&self, account: Arc<Account>);
 }
 
 /// What arrives at an engine.
@@ -93,18 +99,24 @@ pub struct Engine<M> {
 impl<M: Mailbox> Engine<M> {
     /// An engine around a hub.
     pub fn new(hub: Hub) -> Self {
-        Self {
-            hub,
-            fanout: Fanout::default(),
-            actions: Vec::new(),
-            mailboxes: Mailboxes { slots: Vec::new(), to_wake: Vec::new(), feedback: Vec::new() },
-            drained: false,
-        }
+        let limits = &hub.config().limits;
+        let accounts = Accounts {
+            memory: Memory::new(limits.memory_per_user, limits.memory),
+            users: BTreeMap::new(),
+            tidy_at: 0,
+        };
+        let mailboxes = Mailboxes { slots: Vec::new(), to_wake: Vec::new(), feedback: Vec::new(), accounts };
+        Self { hub, fanout: Fanout::default(), actions: Vec::new(), mailboxes, drained: false }
     }
 
     /// The hub, to be looked at.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// What connections hold in memory for their users.
+    pub fn memory(&self) -> &Memory {
+        &self.mailboxes.accounts.memory
     }
 
     /// When a round is due though nothing has arrived.
@@ -175,6 +187,25 @@ struct Mailboxes<M> {
     to_wake: Vec<M>,
     /// What the hub is to hear of the deliveries that are under way.
     feedback: Vec<Input>,
+    accounts: Accounts,
+}
+
+/// The accounts of users who have connections.
+struct Accounts {
+    memory: Arc<Memory>,
+    users: BTreeMap<UserId, Arc<Account>>,
+    /// How many there are when those without connections are forgotten.
+    tidy_at: usize,
+}
+
+impl Accounts {
+    fn of(&mut self, user: UserId) -> Arc<Account> {
+        if self.users.len() >= self.tidy_at {
+            self.users.retain(|_, account| Arc::strong_count(account) > 1);
+            self.tidy_at = 2 * self.users.len() + 64;
+        }
+        self.users.entry(user).or_insert_with(|| self.memory.account()).clone()
+    }
 }
 
 impl<M: Mailbox> Mailboxes<M> {
@@ -196,6 +227,9 @@ impl<M: Mailbox> Mailboxes<M> {
         let Some(Some((placed, mailbox))) = self.slots.get(slot(conn)) else { return };
         if *placed != conn {
             return;
+        }
+        if let Item::Established(session) = &item {
+            mailbox.count_for(self.accounts.of(session.user));
         }
         let resumable = match &item {
             Item::Burst(burst) => burst.resumable(),

@@ -17,6 +17,7 @@ pub mod key;
 pub mod level;
 pub mod link;
 pub mod mailbox;
+pub mod memory;
 pub mod name;
 pub mod opaque;
 pub mod payload;

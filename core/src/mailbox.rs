@@ -3,9 +3,11 @@
 //! This is the rule of what is queued, and whether the connection must be woken for it. The lock around a [`Queue`]
 //! and the waking itself are the shell's.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::fanout::Item;
+use crate::memory::Account;
 
 /// Room for items that an idle mailbox keeps.
 const KEPT: usize = 64;
@@ -21,6 +23,9 @@ pub struct Queue {
     bytes: usize,
     most: usize,
     closed: bool,
+    /// What is nobody else's counts for the user.
+    account: Option<Arc<Account>>,
+    counted: usize,
 }
 
 /// What became of an item.
@@ -39,7 +44,24 @@ pub enum Pushed {
 impl Queue {
     /// An empty queue for at most `most` bytes; one item always fits.
     pub fn new(most: usize) -> Self {
-        Self { items: Vec::new(), bytes: 0, most, closed: false }
+        Self { items: Vec::new(), bytes: 0, most, closed: false, account: None, counted: 0 }
+    }
+
+    /// Counts what is queued from now on for a user.
+    pub fn count_for(&mut self, account: Arc<Account>) {
+        self.clear_count();
+        self.account = Some(account);
+    }
+
+    /// The account of the user that what is queued counts for.
+    pub fn account(&self) -> Option<&Arc<Account>> {
+        self.account.as_ref()
+    }
+
+    fn clear_count(&mut self) {
+        if let Some(account) = &self.account {
+            account.give(core::mem::take(&mut self.counted));
+        }
     }
 
     /// Queues an item. The connection's end is always queued; after it, nothing is.
@@ -53,9 +75,18 @@ impl Queue {
             if reason.cuts_off() {
                 self.items.clear();
                 self.bytes = 0;
+                self.clear_count();
             }
         } else if !matches!(item, Item::Mark) && self.is_full_for(&item, size) {
             return Pushed::Full;
+        }
+        if let Some(account) = &self.account
+            && !is_small_or_shared(&item, size)
+        {
+            if !account.take(size) {
+                return Pushed::Full;
+            }
+            self.counted += size;
         }
         self.bytes += size;
         self.items.push(item);
@@ -83,6 +114,7 @@ impl Queue {
             self.items = Vec::new();
         }
         self.bytes = 0;
+        self.clear_count();
         true
     }
 
@@ -90,6 +122,17 @@ impl Queue {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.clear_count();
+    }
+}
+
+/// What is a word, or is held once for many, counts for nobody: windows bound the one, commits the other.
+fn is_small_or_shared(item: &Item, size: usize) -> bool {
+    size <= 16 || matches!(item, Item::Burst(_) | Item::Close(_) | Item::Established(_))
 }
 
 #[cfg(test)]
@@ -121,6 +164,25 @@ mod tests {
         assert_eq!(queue.push(reply(1)), Pushed::Wake);
         assert_eq!(queue.push(reply(2)), Pushed::Full);
         assert_eq!(queue.push(end()), Pushed::Wake);
+    }
+
+    #[test]
+    fn a_users_queues_are_bounded_together() {
+        let memory = crate::memory::Memory::new(1_000, 1 << 20);
+        let account = memory.account();
+        let list = || Item::Reply { request: RequestId(0), reply: Reply::Users(Vec::with_capacity(0)) };
+        let size = list().size();
+        let mut queues: Vec<Queue> = (0..20).map(|_| Queue::new(1 << 20)).collect();
+        queues.iter_mut().for_each(|queue| queue.count_for(account.clone()));
+        let taken = queues.iter_mut().filter_map(|queue| (queue.push(list()) == Pushed::Wake).then_some(()));
+        assert_eq!(taken.count(), 1_000 / size);
+        assert_eq!(queues[19].push(list()), Pushed::Full);
+        assert_eq!(queues[19].push(reply(1)), Pushed::Wake, "a word always fits");
+        queues[0].take(true, &mut Vec::new());
+        assert_eq!(queues[19].push(list()), Pushed::Behind);
+        queues[1].push(Item::Close(CloseReason::SlowConsumer));
+        queues.truncate(2);
+        assert_eq!((account.held(), memory.held()), (0, 0));
     }
 
     #[test]

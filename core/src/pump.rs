@@ -151,6 +151,11 @@ impl Pump {
         self.queue.len()
     }
 
+    /// Bytes of them that are held for this connection alone.
+    pub fn unwritten_own(&self) -> usize {
+        self.queue.own_len()
+    }
+
     /// The handshake has taken too long: the next run ends the connection.
     pub fn time_out(&mut self) {
         self.timed_out = true;

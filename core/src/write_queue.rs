@@ -11,11 +11,18 @@ use crate::wire::websocket;
 /// See the module.
 #[derive(Default)]
 pub struct WriteQueue {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// Bytes of the first piece that are written.
     written: usize,
     own: Vec<u8>,
     len: usize,
+    /// Bytes of pieces that are the connection's own.
+    own_len: usize,
+}
+
+struct Piece {
+    bytes: Bytes,
+    own: bool,
 }
 
 impl WriteQueue {
@@ -29,7 +36,8 @@ impl WriteQueue {
         if !self.own.is_empty() {
             let own = core::mem::take(&mut self.own);
             self.len += own.len();
-            self.pieces.push_back(own.into());
+            self.own_len += own.len();
+            self.pieces.push_back(Piece { bytes: own.into(), own: true });
         }
     }
 
@@ -37,12 +45,17 @@ impl WriteQueue {
     pub fn push(&mut self, piece: Bytes) {
         self.settle();
         self.len += piece.len();
-        self.pieces.push_back(piece);
+        self.pieces.push_back(Piece { bytes: piece, own: false });
     }
 
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes that are held for this connection alone.
+    pub fn own_len(&self) -> usize {
+        self.own_len
     }
 
     /// Whether nothing waits.
@@ -58,7 +71,7 @@ impl WriteQueue {
     /// The waiting pieces, in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.written;
-        self.pieces.iter().map(move |piece| &piece[core::mem::take(&mut skip)..])
+        self.pieces.iter().map(move |piece| &piece.bytes[core::mem::take(&mut skip)..])
     }
 
     /// Notes that `count` bytes were written.
@@ -66,9 +79,10 @@ impl WriteQueue {
         self.len = self.len.saturating_sub(count);
         let mut done = self.written + count;
         while let Some(first) = self.pieces.front()
-            && done >= first.len()
+            && done >= first.bytes.len()
         {
-            done -= first.len();
+            done -= first.bytes.len();
+            self.own_len -= if first.own { first.bytes.len() } else { 0 };
             self.pieces.pop_front();
         }
         self.written = if self.pieces.is_empty() { 0 } else { done };
@@ -82,7 +96,8 @@ impl WriteQueue {
         self.own.clear();
         self.pieces.truncate(usize::from(self.written > 0));
         self.len = 0;
-        if let Some(first) = self.pieces.front_mut() {
+        self.own_len = 0;
+        if let Some(Piece { bytes: first, own }) = self.pieces.front_mut() {
             let mut end = 0;
             while end < self.written {
                 match websocket::content(&first[end..]) {
@@ -91,9 +106,11 @@ impl WriteQueue {
                 }
             }
             first.truncate(end);
+            self.own_len = if *own { end } else { 0 };
             self.len = end.saturating_sub(self.written);
             if self.len == 0 {
                 self.pieces.clear();
+                self.own_len = 0;
                 self.written = 0;
             }
         }
@@ -126,6 +143,7 @@ mod tests {
             }
             queue.settle();
             prop_assert_eq!(queue.len(), expected.len());
+            prop_assert!(queue.own_len() <= queue.len());
             let mut written = Vec::new();
             let mut write = |queue: &mut WriteQueue, mut count: usize| {
                 let mut taken = 0;
@@ -143,7 +161,7 @@ mod tests {
             if abandon {
                 queue.abandon();
                 write(&mut queue, usize::MAX);
-                prop_assert!(queue.is_empty() && !queue.is_midway());
+                prop_assert!(queue.is_empty() && !queue.is_midway() && queue.own_len() == 0);
                 prop_assert!(expected.starts_with(&written));
                 let mut at = 0;
                 while at < written.len() {
@@ -153,7 +171,7 @@ mod tests {
             } else {
                 write(&mut queue, usize::MAX);
                 prop_assert_eq!(written, expected);
-                prop_assert!(queue.is_empty() && !queue.is_midway());
+                prop_assert!(queue.is_empty() && !queue.is_midway() && queue.own_len() == 0);
             }
         }
     }

@@ -24,6 +24,10 @@ impl Mailbox for Letterbox {
     fn push(&self, item: Item) -> Pushed {
         self.1.borrow_mut().push(item)
     }
+
+    fn count_for(&self, account: Arc<Account>) {
+        self.1.borrow_mut().count_for(account);
+    }
 }
 
 #[derive(Default)]

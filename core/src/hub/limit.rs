@@ -160,8 +160,14 @@ pub struct Limits {
     pub session: Rates,
     /// Rates of all sessions of a user together.
     pub user: Rates,
-    /// Live sessions of a user.
+    /// Live sessions of a user, and of all: a user has no more than are left.
     pub sessions_per_user: usize,
+    /// Live sessions of all users.
+    pub sessions: usize,
+    /// Bytes that the connections of a user hold: unfinished messages and answers that are not read.
+    pub memory_per_user: usize,
+    /// The same for all users.
+    pub memory: usize,
     /// Channels that a session is subscribed to at once.
     pub subscriptions_per_session: usize,
     /// Channels that a user has created and that exist.
@@ -222,6 +228,9 @@ impl Default for Limits {
                 replies: Rate::new(32 << 20, 512 << 20),
             },
             sessions_per_user: 1_000,
+            sessions: 50_000,
+            memory_per_user: 256 << 20,
+            memory: 2 << 30,
             subscriptions_per_session: 1_000,
             channels_per_user: 1_000,
             members_per_channel: 10_000,

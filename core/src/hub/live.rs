@@ -155,7 +155,9 @@ impl Hub {
         if let Some(older) = self.paths.get(&path).copied() {
             self.close(now, older, CloseReason::Superseded, actions);
         }
-        let most = self.config.limits.sessions_per_user;
+        let limits = &self.config.limits;
+        // Nobody has more than are left, so that some are left whoever connects.
+        let most = limits.sessions_per_user.min(limits.sessions.saturating_sub(self.sessions.len()));
         let live = self.users.entry(user).or_default();
         if live.conns.len() >= most {
             return refuse_open(actions, conn, Refusal::Full { limit: Limit::UserSessions, most });

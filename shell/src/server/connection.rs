@@ -8,11 +8,13 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use conclave_core::fanout::Item;
 use conclave_core::handshake::{Format, MAX_HANDSHAKE_FRAME, Proven};
 use conclave_core::hub::{ConnId, Input};
-use conclave_core::protocol::CloseReason;
+use conclave_core::memory::Holding;
+use conclave_core::protocol::{CloseReason, Refusal};
 use conclave_core::pump::{Carrier, Pump};
 use conclave_core::wire::edge::Edge;
 use conclave_core::wire::v2::handshake::ServerIdentity;
@@ -77,6 +79,8 @@ const READ: usize = 64 << 10;
 const PARSE: usize = 256;
 /// Bytes that wait to be written beyond which no more is taken from the mailbox or the peer.
 const WRITE: usize = 256 << 10;
+/// How long to wait for whoever holds too much: what is unfinished and unread is gone by then, or ended.
+const TOO_MUCH: Duration = Duration::from_secs(1);
 /// Pieces of one system call.
 const PIECES: usize = 32;
 
@@ -115,6 +119,10 @@ struct Outside<S> {
     engaged: Option<Engaged>,
     max_frame: usize,
     unflushed: bool,
+    /// What it holds for its user.
+    holding: Holding,
+    /// Bytes of a message that came in parts and of which the last is still to come.
+    parts: usize,
 }
 
 impl<S: Socket> Connection<S> {
@@ -145,6 +153,8 @@ impl<S: Socket> Connection<S> {
             engaged: None,
             max_frame: bounds.frame,
             unflushed: false,
+            holding: Holding::default(),
+            parts: 0,
         };
         Self { pump: Pump::new(Edge::new(format, identity, nonce), WRITE), outside }
     }
@@ -159,7 +169,9 @@ impl<S: Socket> Connection<S> {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
         let Self { pump, outside } = self;
         outside.mailbox.register(cx.waker());
-        match pump.run(&mut Polled { outside, cx }) {
+        let progress = pump.run(&mut Polled { outside: &mut *outside, cx });
+        outside.holding.outbound(pump.unwritten_own());
+        match progress {
             Progress::Waiting => Poll::Pending,
             Progress::Again => {
                 cx.waker().wake_by_ref();
@@ -234,6 +246,7 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
                     let used = self.parse(&scratch[..whole], pump)?;
                     self.outside.whole = whole - used;
                     self.outside.unread.extend_from_slice(&scratch[used..read]);
+                    self.hold(pump);
                     return Ok(true);
                 }
                 unread.extend_from_slice(&scratch[..read]);
@@ -246,6 +259,7 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
             if !unread.is_empty() {
                 self.outside.unread = unread;
             }
+            self.hold(pump);
             Ok(true)
         })
     }
@@ -277,6 +291,7 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
     }
 
     fn established(&mut self) {
+        self.outside.holding.count_for(self.outside.mailbox.account());
         let most = Some(self.outside.max_frame);
         self.outside.ws.set_config(|config| {
             config.max_message_size = most;
@@ -295,15 +310,32 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
 }
 
 impl<S: Socket> Polled<'_, '_, S> {
+    /// Counts what has come of a message for the user, who may hold so much.
+    fn hold(&mut self, pump: &mut Pump) {
+        let Outside { holding, unread, parts, .. } = &mut *self.outside;
+        if !holding.inbound(unread.len() + *parts) {
+            pump.end(&CloseReason::Refused(Refusal::TooFast { wait: TOO_MUCH }), self);
+            pump.settle();
+        }
+    }
+
     /// Feeds `bytes` to tungstenite until they are used up or the pump has enough; says how many were used.
     fn parse(&mut self, bytes: &[u8], pump: &mut Pump) -> io::Result<usize> {
         let mut rest = bytes;
         self.outside.more = true;
         while pump.wants_message() {
+            let before = rest.len();
             let read = self.outside.ws.read(&mut Feed { rest: &mut rest, answers: pump.answers() });
+            self.outside.parts += before - rest.len();
             match read {
-                Ok(Message::Binary(message)) => pump.message(Kind::Binary, &message, self),
-                Ok(Message::Text(message)) => pump.message(Kind::Text, message.as_bytes(), self),
+                Ok(Message::Binary(message)) => {
+                    self.outside.parts = 0;
+                    pump.message(Kind::Binary, &message, self);
+                }
+                Ok(Message::Text(message)) => {
+                    self.outside.parts = 0;
+                    pump.message(Kind::Text, message.as_bytes(), self);
+                }
                 Ok(Message::Close(_)) => pump.peer_closed(self),
                 // Control frames are tungstenite's.
                 Ok(_) => {}

@@ -223,6 +223,7 @@ impl Driver {
             self.next_gauges = now.mono + Duration::from_secs(1);
             let shared = &self.outbound.handle.shared;
             shared.metrics.gauges(&self.engine.hub().gauges(), shared.inbox.len());
+            shared.metrics.held(self.engine.memory().held());
         }
         if drained {
             return Round::Drained;

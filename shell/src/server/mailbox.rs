@@ -10,6 +10,7 @@ use atomic_waker::AtomicWaker;
 use conclave_core::engine;
 use conclave_core::fanout::Item;
 use conclave_core::mailbox::{Pushed, Queue};
+use conclave_core::memory::Account;
 
 /// The mailbox of one connection, as the engine and the connection hold it.
 #[derive(Clone, Debug)]
@@ -36,6 +37,11 @@ impl Mailbox {
     /// Takes all items, as [`Queue::take`] does.
     pub fn take(&self, room: bool, into: &mut Vec<Item>) -> bool {
         self.lock().take(room, into)
+    }
+
+    /// The account of the user whose session it is.
+    pub fn account(&self) -> Option<Arc<Account>> {
+        self.lock().account().cloned()
     }
 
     /// Notes that the peer has taken so many bytes.
@@ -67,5 +73,9 @@ impl Mailbox {
 impl engine::Mailbox for Mailbox {
     fn push(&self, item: Item) -> Pushed {
         self.lock().push(item)
+    }
+
+    fn count_for(&self, account: Arc<Account>) {
+        self.lock().count_for(account);
     }
 }

@@ -24,6 +24,7 @@ pub struct Metrics {
     users: Gauge,
     channels: Gauge,
     connections: Family<State, Gauge>,
+    held: Gauge,
     queues: Family<Queue, Gauge>,
     posts: Counter,
     deliveries: Counter,
@@ -108,6 +109,13 @@ impl Default for Metrics {
             Unit::Seconds,
             commit_seconds.clone(),
         );
+        let held = Gauge::default();
+        registry.register_with_unit(
+            "held",
+            "Held in memory for users by connections",
+            Unit::Bytes,
+            held.clone(),
+        );
         let (sent, received) = (Counter::default(), Counter::default());
         registry.register_with_unit("sent", "Written to connections", Unit::Bytes, sent.clone());
         registry.register_with_unit("received", "Read from connections", Unit::Bytes, received.clone());
@@ -118,6 +126,7 @@ impl Default for Metrics {
             users,
             channels,
             connections,
+            held,
             queues,
             posts,
             deliveries,
@@ -209,6 +218,11 @@ impl Metrics {
     /// Notes a commit that failed.
     pub fn commit_failed(&self) {
         self.commits_failed.inc();
+    }
+
+    /// Notes the bytes that connections hold for their users.
+    pub fn held(&self, bytes: usize) {
+        self.held.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Notes the hub's numbers.

@@ -3,10 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use conclave_core::engine;
 use conclave_core::fanout::Item;
 use conclave_core::mailbox::{Pushed, Queue};
+use conclave_core::memory::Account;
 use conclave_core::pump::Pump;
 use conclave_core::wire::edge::Edge;
 use conclave_core::wire::v1;
@@ -107,6 +109,10 @@ impl engine::Mailbox for Mailbox {
             self.0.overflows.set(self.0.overflows.get() + 1);
         }
         pushed
+    }
+
+    fn count_for(&self, account: Arc<Account>) {
+        self.0.queue.borrow_mut().count_for(account);
     }
 }
 

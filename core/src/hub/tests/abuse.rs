@@ -286,6 +286,18 @@ fn sessions_of_a_user_are_bounded_and_a_superseded_one_makes_room() {
 }
 
 #[test]
+fn sessions_of_all_are_bounded_and_some_are_left_for_who_comes_later() {
+    let mut world = bounded(|limits| limits.sessions = 20);
+    world.register("ann");
+    for nth in 0..15 {
+        world.connect(proven("ann", "m", &format!("t{nth}"), false));
+    }
+    assert_eq!(world.hub.sessions().count(), 10);
+    let bob = world.register("bob");
+    assert!(world.lives(bob));
+}
+
+#[test]
 fn bounds_hold_for_changes_that_wait() {
     let mut world = bounded(|limits| limits.channels_per_user = 2);
     let ann = world.register("ann");

@@ -1,0 +1,9 @@
+//! Attacks on the built program, by who carries them out. Each must cost whoever attacks, and nobody else.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod member;
+#[path = "../server/process.rs"]
+#[allow(dead_code, unused_macros, unused_imports, reason = "each suite uses a part of it")]
+mod process;
