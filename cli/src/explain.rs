@@ -76,7 +76,11 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
             "this machine has a name there: conclave status --server {url} shows it; for another one, make another \
              key with --config-dir DIR"
         ),
-        _ if matches!(refusal, Refusal::RegistrationClosed | Refusal::UsersFull) => {
+        _ if matches!(
+            refusal,
+            Refusal::RegistrationClosed | Refusal::UsersFull | Refusal::TooManyRegistrations
+        ) =>
+        {
             format!("ask the server's operator; {yours}")
         }
         Code::PermissionDenied | Code::QuotaExceeded => {

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::hub::{Bucket, Rate};
 use crate::time::{Monotonic, Now};
@@ -14,13 +15,16 @@ pub struct AdmissionLimits {
     pub total: usize,
     /// Such connections from one address.
     pub per_address: usize,
-    /// Failed authentications of one address.
+    /// Failed authentications of one address. Beyond them, few connections from there may be open at once, and none
+    /// registers.
     pub failures: Rate,
+    /// Users that one address may register in a day; 0: any number.
+    pub registrations: usize,
 }
 
 impl Default for AdmissionLimits {
     fn default() -> Self {
-        Self { total: 4_096, per_address: 512, failures: Rate::new(1, 60) }
+        Self { total: 4_096, per_address: 512, failures: Rate::new(1, 60), registrations: 500 }
     }
 }
 
@@ -33,9 +37,12 @@ pub enum NotAdmitted {
     /// Too many of this address are not authenticated yet.
     #[error("too many connections are being opened from this address: try again in a few seconds")]
     BusyAddress,
-    /// This address failed to authenticate too often.
+    /// This address failed to authenticate too often, and has as many connections open as it may have then.
     #[error("too many failed authentications from this address: try again in a minute")]
     Failures,
+    /// This address registered too many users, or failed to authenticate too often.
+    #[error("too many registrations from this address: try again later, or ask the server's operator")]
+    Registrations,
 }
 
 impl NotAdmitted {
@@ -45,6 +52,7 @@ impl NotAdmitted {
             Self::Busy => "busy",
             Self::BusyAddress => "busy_address",
             Self::Failures => "failures",
+            Self::Registrations => "registrations",
         }
     }
 }
@@ -63,8 +71,21 @@ pub struct Admission {
 struct Address {
     open: usize,
     failures: Bucket,
+    /// Users that it registered, and since when they are counted.
+    registered: usize,
+    since: Monotonic,
 }
 
+impl Address {
+    fn is_forgotten(&self, now: Monotonic) -> bool {
+        self.open == 0 && self.failures.is_full(now) && (self.registered == 0 || self.since + DAY <= now)
+    }
+}
+
+/// How long registrations count.
+const DAY: Duration = Duration::from_secs(86_400);
+/// What is left of an address's open connections after too many failures.
+const SUSPECT: usize = 8;
 /// Addresses that are remembered for their failures alone.
 const MAX_REMEMBERED: usize = 65_536;
 
@@ -91,8 +112,8 @@ impl Admission {
         if address.open >= limits.per_address {
             return Err(NotAdmitted::BusyAddress);
         }
-        // A look, not a withdrawal: only a failure costs.
-        if address.failures.clone().take(limits.failures, now.mono, 1).is_err() {
+        // Whoever proves a known key comes in, whatever others behind the same address did: they are fewer at once.
+        if address.open >= limits.per_address.div_ceil(SUSPECT) && failed_too_often(address, limits, now) {
             return Err(NotAdmitted::Failures);
         }
         address.open += 1;
@@ -127,18 +148,44 @@ impl Admission {
         if failed {
             let _ = entry.failures.take(self.limits.failures, now.mono, 1);
         }
-        if entry.open == 0 && entry.failures.is_full(now.mono) {
+        if entry.is_forgotten(now.mono) {
             self.addresses.remove(&address);
         }
     }
 
+    /// Counts a user whom a connection that was let in wants to register, or says why it may not.
+    ///
+    /// # Errors
+    /// The address has registered as many in a day as it may, or failed too often.
+    pub fn register(&mut self, now: Now, address: IpAddr) -> Result<(), NotAdmitted> {
+        let limits = self.limits;
+        let Some(address) = self.addresses.get_mut(&group(address)) else { return Ok(()) };
+        if address.registered > 0 && address.since + DAY <= now.mono {
+            address.registered = 0;
+        }
+        let full = limits.registrations > 0 && address.registered >= limits.registrations;
+        if full || failed_too_often(address, limits, now) {
+            return Err(NotAdmitted::Registrations);
+        }
+        if address.registered == 0 {
+            address.since = now.mono;
+        }
+        address.registered += 1;
+        Ok(())
+    }
+
     fn forget(&mut self, now: Monotonic) {
-        self.addresses.retain(|_, address| address.open > 0 || !address.failures.is_full(now));
+        self.addresses.retain(|_, address| !address.is_forgotten(now));
         if self.addresses.len() >= MAX_REMEMBERED {
             // Under a flood from everywhere, failures are forgotten before memory grows.
             self.addresses.retain(|_, address| address.open > 0);
         }
     }
+}
+
+/// A look, not a withdrawal: only a failure costs.
+fn failed_too_often(address: &Address, limits: AdmissionLimits, now: Now) -> bool {
+    address.failures.clone().take(limits.failures, now.mono, 1).is_err()
 }
 
 /// Whom an address stands for: an IPv6 network of 64 bits is one customer's, who has all of its addresses.
@@ -158,7 +205,8 @@ mod tests {
         Now { mono: Monotonic(millis), ..Now::default() }
     }
 
-    const LIMITS: AdmissionLimits = AdmissionLimits { total: 4, per_address: 2, failures: Rate::new(1, 3) };
+    const LIMITS: AdmissionLimits =
+        AdmissionLimits { total: 4, per_address: 2, failures: Rate::new(1, 3), registrations: 2 };
 
     fn address(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
@@ -190,15 +238,38 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_too_often_waits() {
-        let mut admission = Admission::new(LIMITS);
-        for _ in 0..3 {
-            assert_eq!(admission.enter(at(1_000), address(1)), Ok(()));
+    fn who_fails_too_often_has_few_open_at_once_and_registers_nobody() {
+        let mut admission = Admission::new(AdmissionLimits { total: 100, per_address: 16, ..LIMITS });
+        for _ in 0..30 {
+            assert_eq!(admission.enter(at(1_000), address(1)), Ok(()), "who has a known key still comes in");
             admission.leave(at(1_000), address(1), true);
         }
+        assert_eq!(admission.enter(at(1_000), address(1)), Ok(()));
+        assert_eq!(admission.register(at(1_000), address(1)), Err(NotAdmitted::Registrations));
+        assert_eq!(admission.enter(at(1_000), address(1)), Ok(()));
         assert_eq!(admission.enter(at(1_000), address(1)), Err(NotAdmitted::Failures));
-        assert_eq!(admission.enter(at(1_000), address(2)), Ok(()));
+        for _ in 0..16 {
+            assert_eq!(admission.enter(at(1_000), address(2)), Ok(()));
+        }
+        assert_eq!(admission.register(at(2_100), address(1)), Ok(()));
         assert_eq!(admission.enter(at(2_100), address(1)), Ok(()));
+    }
+
+    #[test]
+    fn an_address_registers_so_many_users_a_day() {
+        let mut admission = Admission::new(LIMITS);
+        let register = |admission: &mut Admission, time, last| {
+            admission.enter(at(time), address(last)).unwrap();
+            let registered = admission.register(at(time), address(last));
+            admission.leave(at(time), address(last), registered.is_err());
+            registered
+        };
+        let day = 86_400_000;
+        assert_eq!(register(&mut admission, 0, 1), Ok(()));
+        assert_eq!(register(&mut admission, day / 2, 1), Ok(()));
+        assert_eq!(register(&mut admission, day - 1, 1), Err(NotAdmitted::Registrations));
+        assert_eq!(register(&mut admission, day - 1, 2), Ok(()));
+        assert_eq!(register(&mut admission, day, 1), Ok(()));
     }
 
     #[test]

@@ -62,7 +62,10 @@ pub trait Carrier {
     fn discard(&mut self) -> Result<Option<usize>, Self::Error>;
 
     /// Asks the engine to make a session of the connection, and says which number it has.
-    fn open(&mut self, proven: Proven) -> ConnId;
+    ///
+    /// # Errors
+    /// It may not become one.
+    fn open(&mut self, proven: Proven) -> Result<ConnId, CloseReason>;
 
     /// Hands the engine an input.
     fn submit(&mut self, input: Input);
@@ -332,7 +335,10 @@ impl Pump {
 
     fn submit(&mut self, submit: Submit, carrier: &mut impl Carrier) {
         match (submit, self.conn) {
-            (Submit::Open(proven), None) => self.conn = Some(carrier.open(proven)),
+            (Submit::Open(proven), None) => match carrier.open(proven) {
+                Ok(conn) => self.conn = Some(conn),
+                Err(reason) => self.end(&reason, carrier),
+            },
             (Submit::Request { request, command, token }, Some(conn)) => {
                 carrier.submit(Input::Request { conn, request, command, token });
             }

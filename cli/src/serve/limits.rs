@@ -43,6 +43,7 @@ const LIMITS: &[(&str, Limit)] = &[
     ("users", Limit::Count(|options| &mut options.hub.limits.users)),
     ("frame-bytes", Limit::Count(|options| &mut options.bounds.frame)),
     ("queue-bytes", Limit::Count(|options| &mut options.bounds.queue)),
+    ("registrations-per-address", Limit::Count(|options| &mut options.admission.registrations)),
     ("opening-connections", Limit::Count(|options| &mut options.admission.total)),
     ("opening-connections-per-address", Limit::Count(|options| &mut options.admission.per_address)),
 ];
@@ -58,6 +59,7 @@ pub(super) fn set(options: &mut Options, name: &str, value: &str) -> Result<(), 
         }
         options.hub.limits = std::mem::take(&mut options.hub.limits).without_rates();
         options.admission.failures = Rate::OFF;
+        options.admission.registrations = 0;
         return Ok(());
     }
     if name == "idle-seconds" {

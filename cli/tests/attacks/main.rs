@@ -7,3 +7,4 @@ mod member;
 #[path = "../server/process.rs"]
 #[allow(dead_code, unused_macros, unused_imports, reason = "each suite uses a part of it")]
 mod process;
+mod stranger;

@@ -9,7 +9,7 @@ use super::{Action, BatchId, ConnId, Hub, RequestId, reply};
 use crate::handshake::Terms;
 use crate::name::{Handle, MachineName, SessionPath};
 use crate::payload::Payload;
-use crate::protocol::{CloseReason, Command, Refusal, Reply};
+use crate::protocol::{CloseReason, Command, Refusal, Reply, Visibility};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use crate::stream::{EndReason, MessageId, Origin, Standing, Start, StreamReply};
 use crate::time::{Now, UnixMillis};
@@ -403,6 +403,9 @@ impl Hub {
             }
             Record::ContactSet { user, other, standing: Some(Standing::Blocked), .. } => {
                 self.end_watches(*user, *other);
+            }
+            Record::VisibilitySet { channel, visibility: Visibility::Private } => {
+                self.unsubscribe_outsiders(*channel, actions);
             }
             Record::ChannelRenamed { channel, name } => self.announce_name(*channel, name, actions),
             _ => {}

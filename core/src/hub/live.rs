@@ -320,6 +320,23 @@ impl Hub {
         }
     }
 
+    /// Ends the subscriptions of whoever could not join a channel if it were private.
+    pub(super) fn unsubscribe_outsiders(&mut self, id: ChannelId, actions: &mut Vec<Action>) {
+        let Some(channel) = self.directory.channel(id) else { return };
+        let belongs = |conn: &ConnId| {
+            self.sessions.get(conn).is_some_and(|session| {
+                channel.creator == session.user
+                    || channel.members.contains(&session.user)
+                    || self.is_admin(&session.path.user)
+            })
+        };
+        let all = self.subscribers.get(&id).into_iter().flat_map(Subscribers::iter);
+        let outsiders: Vec<ConnId> = all.filter(|conn| !belongs(conn)).collect();
+        for conn in outsiders {
+            self.end_subscription(conn, id, EndReason::Removed, actions);
+        }
+    }
+
     /// Says a channel's new name to those in it, where version 2 can say it.
     pub(super) fn announce_name(&self, stream: ChannelId, name: &ChannelName, actions: &mut Vec<Action>) {
         for conn in self.subscribers.get(&stream).into_iter().flat_map(Subscribers::iter) {

@@ -222,6 +222,9 @@ pub enum Refusal {
     /// The server has as many users as it may.
     #[error("no more users can register here: ask this server's operator")]
     UsersFull,
+    /// The address has registered as many users in a day as it may, or has failed to authenticate too often.
+    #[error("too many registrations from this address: try again later, or ask this server's operator")]
+    TooManyRegistrations,
 
     /// The session is not subscribed to the channel.
     #[error("this session is not in '{0}': join it first")]
@@ -323,7 +326,9 @@ impl Refusal {
             | Self::NameReserved => Code::PermissionDenied,
             Self::NameTaken(_) | Self::KeyTaken => Code::AlreadyExists,
             Self::TooFast { .. } => Code::RateLimited,
-            Self::Full { .. } | Self::MailboxFull { .. } | Self::UsersFull => Code::QuotaExceeded,
+            Self::Full { .. } | Self::MailboxFull { .. } | Self::UsersFull | Self::TooManyRegistrations => {
+                Code::QuotaExceeded
+            }
             Self::NotSubscribed(_)
             | Self::MailboxNotSubscribed
             | Self::SubscriptionEnded

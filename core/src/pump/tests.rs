@@ -100,9 +100,9 @@ impl Carrier for Bench {
             None => None,
         })
     }
-    fn open(&mut self, _: Proven) -> ConnId {
+    fn open(&mut self, _: Proven) -> Result<ConnId, CloseReason> {
         self.opened += 1;
-        ConnId(7)
+        Ok(ConnId(7))
     }
     fn submit(&mut self, input: Input) {
         self.submitted.push(input);

@@ -1,6 +1,6 @@
 //! What becomes durable, and what it changes then.
 
-use conclave_core::protocol::{Admin, Command, Limit, Refusal};
+use conclave_core::protocol::{Admin, Command, Limit, Refusal, Visibility};
 
 use super::{Answer, Asker, Channel, FULL, Invite, Model, Pending, Posted, Seen, User};
 
@@ -143,6 +143,17 @@ impl Model {
             }
             Admin::SetVisibility { name, visibility } => {
                 self.named(&name).visibility = visibility;
+                if visibility == Visibility::Private {
+                    let channel = self.named(&name).clone();
+                    let outsiders = self.sessions.iter().filter(|one| {
+                        channel.creator != one.user
+                            && !channel.members.contains(&one.user)
+                            && !self.is_admin(one.path.user.as_str())
+                    });
+                    for conn in outsiders.map(|one| one.conn).collect::<Vec<_>>() {
+                        self.leave(conn, channel.id);
+                    }
+                }
                 name.to_string()
             }
             Admin::AclAdd { channel, user } => {

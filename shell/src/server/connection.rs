@@ -119,6 +119,8 @@ struct Outside<S> {
     engaged: Option<Engaged>,
     max_frame: usize,
     unflushed: bool,
+    /// Whether its address may register a user more, which counts then.
+    may_register: Box<dyn Fn() -> bool + Send>,
     /// What it holds for its user.
     holding: Holding,
     /// Bytes of a message that came in parts and of which the last is still to come.
@@ -126,12 +128,13 @@ struct Outside<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    /// A connection that was upgraded.
+    /// A connection that was upgraded. `may_register` is asked before it registers a user.
     pub fn new(
         upgraded: Socketed<S>,
         engine: EngineHandle,
         identity: &Arc<ServerIdentity>,
         bounds: Bounds,
+        may_register: Box<dyn Fn() -> bool + Send>,
     ) -> Self {
         let Socketed { socket, read, format } = upgraded;
         let config = WebSocketConfig::default()
@@ -153,6 +156,7 @@ impl<S: Socket> Connection<S> {
             engaged: None,
             max_frame: bounds.frame,
             unflushed: false,
+            may_register,
             holding: Holding::default(),
             parts: 0,
         };
@@ -275,9 +279,12 @@ impl<S: Socket> Carrier for Polled<'_, '_, S> {
         })
     }
 
-    fn open(&mut self, proven: Proven) -> ConnId {
+    fn open(&mut self, proven: Proven) -> Result<ConnId, CloseReason> {
+        if proven.claim.is_some() && !(self.outside.may_register)() {
+            return Err(CloseReason::Refused(Refusal::TooManyRegistrations));
+        }
         let engaged = self.outside.engine.open(proven, &self.outside.mailbox);
-        self.outside.engaged.insert(engaged).conn()
+        Ok(self.outside.engaged.insert(engaged).conn())
     }
 
     fn submit(&mut self, input: Input) {

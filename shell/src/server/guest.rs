@@ -56,6 +56,15 @@ impl Guest {
         Ok(())
     }
 
+    /// Whether a user more may be registered from this connection's address, which counts then.
+    pub(super) fn registrar(&self) -> Box<dyn Fn() -> bool + Send> {
+        let (shared, place) = (self.shared.clone(), self.place);
+        Box::new(move || match place {
+            Place::Of(address) => shared.register(address).is_ok(),
+            Place::Arriving | Place::Nowhere => true,
+        })
+    }
+
     pub(super) fn enter(&mut self, state: &'static str) {
         self.shared.engine.metrics().connection(self.state, -1);
         self.shared.engine.metrics().connection(state, 1);

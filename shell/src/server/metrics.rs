@@ -93,7 +93,9 @@ impl Default for Metrics {
             Family::default()
         );
         // What has not happened is told, too.
-        for why in [NotAdmitted::Busy, NotAdmitted::BusyAddress, NotAdmitted::Failures] {
+        for why in
+            [NotAdmitted::Busy, NotAdmitted::BusyAddress, NotAdmitted::Failures, NotAdmitted::Registrations]
+        {
             drop(not_admitted.get_or_create(&Bound { reason: why.label() }));
         }
         let commit_rows = register!(

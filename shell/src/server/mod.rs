@@ -269,6 +269,11 @@ impl Shared {
         self.noted(address, admitted)
     }
 
+    pub(crate) fn register(&self, address: IpAddr) -> Result<(), NotAdmitted> {
+        let admitted = self.admission().register(self.clock.now(), address);
+        self.noted(address, admitted)
+    }
+
     pub(crate) fn leave(&self, address: IpAddr, failed: bool) {
         self.admission().leave(self.clock.now(), address, failed);
     }

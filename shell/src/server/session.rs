@@ -33,8 +33,13 @@ pub async fn serve<R: Runtime, S: Socket + Unpin + Send + 'static>(
     };
     guest.enter("authenticating");
     let engine = guest.shared.engine.clone();
-    let mut connection =
-        Box::new(Connection::new(socketed, engine, &guest.shared.identity, guest.shared.bounds));
+    let mut connection = Box::new(Connection::new(
+        socketed,
+        engine,
+        &guest.shared.identity,
+        guest.shared.bounds,
+        guest.registrar(),
+    ));
     let handshake = Box::pin(until::<R, _>(deadline, drive(&mut connection)).instrument(opening));
     let mut progress = handshake.await.unwrap_or_else(|| {
         connection.time_out();

@@ -295,8 +295,8 @@ impl Carrier for Polled<'_> {
         })
     }
 
-    fn open(&mut self, proven: Proven) -> ConnId {
-        self.world.engage(&self.outside.mailbox, proven)
+    fn open(&mut self, proven: Proven) -> Result<ConnId, CloseReason> {
+        Ok(self.world.engage(&self.outside.mailbox, proven))
     }
 
     fn submit(&mut self, input: Input) {

@@ -103,21 +103,6 @@ fn a_banned_user_is_told_nothing() {
 }
 
 #[test]
-fn a_subscriber_sees_its_channel_member_or_not() {
-    let (mut world, ann, bob) = of_each_visibility();
-    world.must(bob, "join square");
-    world.must(ann, "set private square");
-    assert_eq!(world.must(bob, "who square"), "here bob/m/s");
-    assert_eq!(world.must(bob, "post square still here"), "sent");
-    assert_eq!(world.must(bob, "join square"), "joined square");
-    assert!(world.ask(bob, "members square").starts_with("Unauthorized"));
-    world.must(bob, "leave square");
-    assert_eq!(world.ask(bob, "who square"), nothing("square"));
-    let other = world.open("bob/m/other");
-    assert_eq!(world.ask(other, "who square"), nothing("square"), "it is the session that is subscribed");
-}
-
-#[test]
 fn leaving_ends_the_subscription() {
     let (mut world, ann, bob) = of_each_visibility();
     world.must(ann, "join square");
@@ -198,4 +183,25 @@ fn a_banned_user_who_becomes_an_admin_of_the_server_sees_everything_again() {
     let mut world = World::over(config, world.stored);
     let bob = world.open("bob/m/s");
     assert_eq!(world.must(bob, "join square"), "joined square");
+}
+
+#[test]
+fn a_channel_that_becomes_private_is_left_by_whoever_is_no_member() {
+    let mut world = World::new();
+    let [root, ann, bob, cid] = ["root", "ann", "bob", "cid"].map(|user| world.register(user));
+    world.must(ann, "create public c");
+    world.must(ann, "add c cid");
+    for conn in [root, ann, bob, cid] {
+        world.must(conn, "join c");
+    }
+    world.submit(ann, "set private c");
+    let late = world.submit(bob, "post c late");
+    world.settle();
+    assert!(world.reply(bob, late).unwrap().starts_with("NotFound"), "as if there were none");
+    assert_eq!(world.must(ann, "who c"), "here ann/m/s cid/m/s root/m/s");
+    world.must(cid, "post c among us");
+    assert!(world.received(bob).is_empty());
+    for request in ["who c", "join c", "read c", "post c x"] {
+        assert!(world.ask(bob, request).starts_with("NotFound"), "{request}");
+    }
 }

@@ -167,6 +167,7 @@ fn fixed(kind: Kind, text: &str) -> Option<Refusal> {
             Refusal::NameReserved,
             Refusal::KeyTaken,
             Refusal::UsersFull,
+            Refusal::TooManyRegistrations,
             Refusal::SubscriptionEnded,
             Refusal::CreatorStays,
             Refusal::AdminBan,

@@ -23,7 +23,7 @@ use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read, Requ
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{CloseReason, Command, Refusal, Reply};
+use conclave_core::protocol::{CloseReason, Command, Refusal, Reply, Visibility};
 use conclave_core::record::{ChannelId, MachineId, Record, UserId};
 use conclave_core::time::{Now, UnixMillis};
 
@@ -226,6 +226,16 @@ impl Watch {
             }
             Record::MemberRemoved { channel, user } | Record::Banned { channel, user } => {
                 self.unsubscribe(*channel, |session| session.user == *user);
+            }
+            Record::VisibilitySet { channel, visibility: Visibility::Private } => {
+                let Some(found) = self.model.channels.get(channel) else { return };
+                let (members, creator) = (found.members.clone(), found.creator);
+                let admins = self.config.admins.clone();
+                self.unsubscribe(*channel, |session| {
+                    session.user != creator
+                        && !members.contains(&session.user)
+                        && !admins.contains_key(&session.path.user)
+                });
             }
             Record::ChannelDeleted { channel } => self.unsubscribe(*channel, |_| true),
             Record::ChannelRenamed { channel, name } => self.renamed.push((*channel, name.clone())),

@@ -49,6 +49,7 @@ fn place(refusal: &Refusal) -> usize {
         Refusal::HistoryUnreadable { .. } => 31,
         Refusal::NoFreshToken => 32,
         Refusal::Other { .. } => 33,
+        Refusal::TooManyRegistrations => 34,
         Refusal::NoStream
         | Refusal::NoMessage(_)
         | Refusal::NotSentYet { .. }
@@ -61,7 +62,7 @@ fn place(refusal: &Refusal) -> usize {
         | Refusal::NotKept => panic!("version 1 has no request that is refused for this: {refusal}"),
     }
 }
-const PLACES: usize = 34;
+const PLACES: usize = 35;
 
 fn channel() -> ChannelName {
     ChannelName::new("ops").unwrap()
@@ -139,6 +140,12 @@ fn examples() -> Vec<(Refusal, ProtocolError<'static>)> {
         (full(Limit::ChannelBans, 1), Unauthorized("at most 1 bans of a channel: remove one first")),
         (full(Limit::ChannelInvites, 2), Unauthorized("at most 2 invites to a channel: remove one first")),
         (Refusal::UsersFull, Unauthorized("no more users can register here: ask this server's operator")),
+        (
+            Refusal::TooManyRegistrations,
+            Unauthorized(
+                "too many registrations from this address: try again later, or ask this server's operator",
+            ),
+        ),
         (Refusal::NotSubscribed(channel()), Unauthorized("this session is not in 'ops': join it first")),
         (Refusal::SubscriptionEnded, Unauthorized("the subscription ended while its history was read")),
         (Refusal::CreatorStays, Unauthorized("the creator of a channel stays its member")),
