@@ -24,6 +24,9 @@ pub trait Backend: Send + Sync {
     /// Starts to remove the messages stamped before `cutoff`. [`Event::Purged`] follows when they are gone.
     fn purge_older_than(&self, cutoff: UnixMillis);
 
+    /// Measures the space: [`Event::Space`] follows. A backend that knows nothing of it does nothing.
+    fn measure(&self) {}
+
     /// Finishes everything that was asked, then ends. This may wait for the disk.
     fn stop(self: Box<Self>);
 }
@@ -56,6 +59,13 @@ pub enum Event {
     Purged {
         /// How many there were.
         rows: u64,
+    },
+    /// The answer to [`Backend::measure`].
+    Space {
+        /// The bytes that the store takes.
+        stored: u64,
+        /// The bytes that it may still take: what is free on its disk, and what was purged.
+        free: u64,
     },
     /// Something in the background failed that an operator should know of: a purge that is tried again later,
     /// rows of history that cannot be read.

@@ -12,6 +12,7 @@ type Wrong = (String, String);
 enum Limit {
     Rate(fn(&mut Options) -> &mut Rate),
     Count(fn(&mut Options) -> &mut usize),
+    Bytes(fn(&mut Options) -> &mut u64),
 }
 
 /// Every limit, by the name that it is set with.
@@ -36,6 +37,11 @@ const LIMITS: &[(&str, Limit)] = &[
     ("members-per-channel", Limit::Count(|options| &mut options.hub.limits.members_per_channel)),
     ("bans-per-channel", Limit::Count(|options| &mut options.hub.limits.bans_per_channel)),
     ("invites-per-channel", Limit::Count(|options| &mut options.hub.limits.invites_per_channel)),
+    ("invites", Limit::Count(|options| &mut options.hub.limits.invites)),
+    ("stored-per-user", Limit::Bytes(|options| &mut options.hub.limits.stored_per_user)),
+    ("stored-per-channel", Limit::Bytes(|options| &mut options.hub.limits.stored_per_channel)),
+    ("stored", Limit::Bytes(|options| &mut options.hub.limits.stored)),
+    ("disk-free", Limit::Bytes(|options| &mut options.hub.limits.disk_free)),
     ("machines-per-user", Limit::Count(|options| &mut options.hub.limits.machines_per_user)),
     ("contacts-per-user", Limit::Count(|options| &mut options.hub.limits.contacts_per_user)),
     ("mailbox-messages", Limit::Count(|options| &mut options.hub.limits.mailbox_messages)),
@@ -80,6 +86,10 @@ pub(super) fn set(options: &mut Options, name: &str, value: &str) -> Result<(), 
                 .filter(|value| (1..=most).contains(value))
                 .ok_or_else(|| wrong("NUMBER, at least 1 (a frame has at most 16777216 bytes)"))?;
         }
+        Some((_, Limit::Bytes(bytes))) => {
+            *bytes(options) =
+                value.parse().ok().filter(|value| *value > 0).ok_or_else(|| wrong("BYTES, at least 1"))?;
+        }
         None => {
             let names: Vec<_> = LIMITS.iter().map(|(name, _)| *name).collect();
             let known = format!("known: {}, idle-seconds, all=off", names.join(", "));
@@ -116,6 +126,7 @@ mod tests {
             match limit {
                 Limit::Rate(rate) => assert_eq!(*rate(&mut options), Rate::new(7, 35), "{name}"),
                 Limit::Count(count) => assert_eq!(*count(&mut options), 7, "{name}"),
+                Limit::Bytes(bytes) => assert_eq!(*bytes(&mut options), 7, "{name}"),
             }
         }
     }

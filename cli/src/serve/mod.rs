@@ -56,6 +56,8 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
         trusted_proxies: serve.trusted_proxies.iter().map(|address| address.to_canonical()).collect(),
         ..Options::default()
     };
+    // What is kept for ever comes back as if it were kept for a month.
+    options.hub.limits.stored_for = options.retention.unwrap_or(std::time::Duration::from_secs(30 * 86_400));
     for limit in &serve.limits {
         limits::set(&mut options, &limit.name, &limit.value)
             .map_err(|(what, next)| Failure::usage(what, next))?;

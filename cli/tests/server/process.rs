@@ -45,7 +45,16 @@ pub(crate) fn bare(program: impl AsRef<OsStr>) -> Command {
 /// anyone's agent would be is not what is tested here.
 pub(crate) fn serve(dir: &Path) -> Command {
     let mut command = program();
-    command.args(["serve", "--bind", "127.0.0.1:0", "--limit", "all=off", "--admin", "root", "--data-dir"]);
+    command.args([
+        "serve",
+        "--bind",
+        "127.0.0.1:0",
+        "--limit",
+        "all=off,disk-free=1",
+        "--admin",
+        "root",
+        "--data-dir",
+    ]);
     command.arg(dir);
     command
 }

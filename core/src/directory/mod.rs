@@ -358,6 +358,18 @@ impl Directory {
         Some((id, self.channels.get(&id)?.invites.get(token)?))
     }
 
+    /// How many invites there are.
+    pub fn invite_count(&self) -> usize {
+        self.invites.len()
+    }
+
+    /// How many invites there are to the channels that a user has created.
+    pub fn invites_by(&self, creator: UserId) -> usize {
+        let channels = self.users.get(&creator).into_iter().flat_map(|user| &user.channels);
+        let channels = channels.filter_map(|id| self.channels.get(id));
+        channels.filter(|channel| channel.creator == creator).map(|channel| channel.invites.len()).sum()
+    }
+
     /// The identity that the next new user gets.
     pub fn next_user(&self) -> UserId {
         UserId(self.next_user)

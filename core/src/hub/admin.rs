@@ -150,6 +150,12 @@ impl Hub {
                 if found.invites.len() - records.len() >= most {
                     return Err(Refusal::Full { limit: Limit::ChannelInvites, most });
                 }
+                // Nobody has more than are left, so that some are left for everybody.
+                let (own, all) = (self.directory.invites_by(found.creator), self.directory.invite_count());
+                let left = self.config.limits.invites.saturating_sub(all);
+                if own >= left {
+                    return Err(Refusal::Full { limit: Limit::ChannelInvites, most: left });
+                }
                 let Some(token) = fresh.filter(|token| self.directory.invite(token).is_none()) else {
                     return Err(Refusal::NoFreshToken);
                 };

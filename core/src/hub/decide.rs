@@ -9,6 +9,7 @@ use super::audience::Subscribers;
 use super::commit::{Change, Destination, FollowUp, Post};
 use super::limit::{Cost, longer_wait};
 use super::line::may_need_record;
+use super::quota::{SHORT, Space};
 use super::{Action, ConnId, Hub, Lifecycle, Purpose, Range, Read, RequestId, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
@@ -63,6 +64,9 @@ impl Hub {
         if self.state != Lifecycle::Running {
             return reply(actions, conn, request, Refusal::ShuttingDown);
         }
+        if let Err(refusal) = self.has_space_for(&command) {
+            return reply(actions, conn, request, refusal);
+        }
         if let Err(wait) = self.take_tokens(now, conn, &command) {
             return reply(actions, conn, request, Refusal::TooFast { wait });
         }
@@ -74,12 +78,14 @@ impl Hub {
     }
 
     fn take_tokens(&mut self, now: Now, conn: ConnId, command: &Command) -> Result<(), core::time::Duration> {
+        let times = if self.quotas.space == Space::Enough { 1 } else { SHORT };
         let size = |payload: &Payload| u32::try_from(payload.size()).unwrap_or(u32::MAX);
+        let stored = |payload: &Payload| size(payload).saturating_mul(times);
         let cost = match command {
             Command::Ping => return Ok(()),
-            Command::Post { payload, .. } => Cost::Post(size(payload)),
+            Command::Post { payload, .. } => Cost::Post(stored(payload)),
             Command::Whisper { payload, .. } => Cost::Whisper(size(payload)),
-            Command::Stream(StreamCommand::Post { payload, .. }) => Cost::Post(size(payload)),
+            Command::Stream(StreamCommand::Post { payload, .. }) => Cost::Post(stored(payload)),
             command if is_question(command) => Cost::Question,
             _ => Cost::Control,
         };
@@ -133,7 +139,7 @@ impl Hub {
                 Ok(Some(done(&channel)))
             }
             Command::Who { channel } => self.who(&asker, channel).map(Some),
-            Command::Post { channel, payload } => self.post(&asker, &channel, payload),
+            Command::Post { channel, payload } => self.post(now, &asker, &channel, payload),
             Command::Whisper { target, payload } => match self.whisper_to(user, &target) {
                 Some(to) => {
                     let target = Arc::new(target);
@@ -247,11 +253,13 @@ impl Hub {
 
     fn post(
         &mut self,
+        now: Now,
         asker: &Asker,
         name: &ChannelName,
         payload: Payload,
     ) -> Result<Option<Reply>, Refusal> {
         let channel = self.subscribed(asker, name)?;
+        self.take_space(now, asker.user, Some(channel), payload.size())?;
         let machine = self.sessions.get(&asker.conn).map(|session| session.machine);
         self.gathering.posts.push_back(Post {
             conn: asker.conn,

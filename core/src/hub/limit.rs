@@ -204,6 +204,18 @@ pub struct Limits {
     pub mailbox_messages: usize,
     /// Bytes of messages that wait in a mailbox; one message always fits.
     pub mailbox_bytes: usize,
+    /// Invites in all; a user has no more than are left.
+    pub invites: usize,
+    /// Bytes of messages that a user may store; they come back evenly over [`Limits::stored_for`].
+    pub stored_per_user: u64,
+    /// The same for a channel, whoever posts.
+    pub stored_per_channel: u64,
+    /// How long it takes until what was stored has come back: the time for which messages are kept.
+    pub stored_for: Duration,
+    /// Bytes of the whole store. From nine tenths on, writers are slowed.
+    pub stored: u64,
+    /// Bytes of the disk that stay free. From four times as much on, writers are slowed.
+    pub disk_free: u64,
     /// A session that was not heard for this long has ended.
     pub idle: Duration,
     /// A session that takes nothing of what it is sent for this long is dropped.
@@ -249,6 +261,12 @@ impl Default for Limits {
             contacts_per_user: 1_000,
             mailbox_messages: 1_000,
             mailbox_bytes: 8 << 20,
+            invites: 100_000,
+            stored_per_user: 16 << 30,
+            stored_per_channel: 64 << 30,
+            stored_for: Duration::from_secs(7 * 86_400),
+            stored: 1 << 60,
+            disk_free: 256 << 20,
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(30),
         }

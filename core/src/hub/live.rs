@@ -10,6 +10,7 @@ use super::commit::{Change, FollowUp};
 use super::limit::Buckets;
 use super::mail::OwnMessages;
 use super::pager::{Pager, Subscription};
+use super::quota::{Space, no_space};
 use super::{Action, ConnId, Hub, Lifecycle, Registration, SessionInfo};
 use crate::handshake::{Proven, Terms};
 use crate::name::{ChannelName, Handle, MachineName, SessionPath};
@@ -90,6 +91,9 @@ impl Hub {
         let named = self.config.admins.contains_key(&claim.user);
         if closed && !named && self.directory.machine_with(&key).is_none() {
             return refuse_open(actions, conn, Refusal::RegistrationClosed);
+        }
+        if self.quotas.space == Space::None && !named {
+            return refuse_open(actions, conn, no_space());
         }
         let pinned = self.config.admins.get(&claim.user).copied().flatten();
         if self.directory.user_named(claim.user.as_str()).is_some() {

@@ -41,6 +41,7 @@ mod line;
 mod live;
 mod mail;
 mod pager;
+mod quota;
 mod reads;
 mod receipts;
 mod stream;
@@ -55,6 +56,7 @@ use audience::Subscribers;
 use commit::{Batch, InFlight, PostKey};
 use line::Line;
 use live::{LiveUser, Session};
+use quota::Quotas;
 use reads::Reads;
 use receipts::Receipts;
 
@@ -149,6 +151,13 @@ pub enum Input {
         read: Read,
         /// The page, or why there is none.
         page: Result<Vec<Stamped>, String>,
+    },
+    /// The store was measured.
+    Space {
+        /// The bytes that it takes.
+        stored: u64,
+        /// The bytes that it may still take: what is free on its disk, and what purged messages left.
+        free: u64,
     },
     /// The time of [`Hub::next_deadline`] has come.
     Tick,
@@ -377,6 +386,7 @@ pub struct Hub {
     in_flight: Option<InFlight>,
     line: Line,
     reads: Reads,
+    quotas: Quotas,
     next_batch: u64,
     state: Lifecycle,
 }
@@ -425,6 +435,7 @@ impl Hub {
             in_flight: None,
             line: Line::default(),
             reads: Reads::default(),
+            quotas: Quotas::default(),
             next_batch: 0,
             state: Lifecycle::Running,
         }
@@ -453,6 +464,7 @@ impl Hub {
             Input::Lagged { conn, channel, seq } => self.lagged(now, conn, channel, seq, actions),
             Input::Ready { conn } => self.ready(now, conn, actions),
             Input::Progressed { conn, taken } => self.progressed(now, conn, taken, actions),
+            Input::Space { stored, free } => self.measured(stored, free),
             // Timeouts are looked at before every input.
             Input::Tick => {}
             Input::RoundEnded => self.seal(now, actions),

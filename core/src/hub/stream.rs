@@ -251,6 +251,9 @@ impl Hub {
             waiting.push((asker.conn, asker.request));
             return Ok(None);
         }
+        // A mailbox has a bound of its own.
+        let channel = matches!(to, Destination::Channel).then_some(stream);
+        self.take_space(now, asker.user, channel, payload.size())?;
         let machine = self.sessions.get(&asker.conn).map(|session| session.machine);
         let sender = machine.map(|machine| (asker.user, machine));
         let post = Post {

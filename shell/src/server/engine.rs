@@ -201,6 +201,11 @@ impl Driver {
         self.outbound.backend.purge_older_than(cutoff);
     }
 
+    /// Has the space measured that the store takes and has.
+    pub fn measure(&self) {
+        self.outbound.backend.measure();
+    }
+
     /// Ready when something has arrived.
     pub async fn arrived(&self) {
         let shared = &self.outbound.handle.shared;
@@ -317,6 +322,10 @@ impl Outbound {
                     info!(rows, "old messages were purged");
                 }
                 None
+            }
+            Stored::Space { stored, free } => {
+                self.handle.metrics().space(stored, free);
+                Some(Input::Space { stored, free })
             }
             Stored::Warning(why) => {
                 warn!(%why, "the store met a difficulty");

@@ -25,6 +25,8 @@ pub struct Metrics {
     channels: Gauge,
     connections: Family<State, Gauge>,
     held: Gauge,
+    stored: Gauge,
+    free: Gauge,
     queues: Family<Queue, Gauge>,
     posts: Counter,
     deliveries: Counter,
@@ -118,6 +120,9 @@ impl Default for Metrics {
             Unit::Bytes,
             held.clone(),
         );
+        let (stored, free) = (Gauge::default(), Gauge::default());
+        registry.register_with_unit("stored", "Space that the store takes", Unit::Bytes, stored.clone());
+        registry.register_with_unit("free", "Space that the store may still take", Unit::Bytes, free.clone());
         let (sent, received) = (Counter::default(), Counter::default());
         registry.register_with_unit("sent", "Written to connections", Unit::Bytes, sent.clone());
         registry.register_with_unit("received", "Read from connections", Unit::Bytes, received.clone());
@@ -129,6 +134,8 @@ impl Default for Metrics {
             channels,
             connections,
             held,
+            stored,
+            free,
             queues,
             posts,
             deliveries,
@@ -225,6 +232,12 @@ impl Metrics {
     /// Notes the bytes that connections hold for their users.
     pub fn held(&self, bytes: usize) {
         self.held.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Notes the space that the store takes and has.
+    pub fn space(&self, stored: u64, free: u64) {
+        self.stored.set(i64::try_from(stored).unwrap_or(i64::MAX));
+        self.free.set(i64::try_from(free).unwrap_or(i64::MAX));
     }
 
     /// Notes the hub's numbers.

@@ -45,6 +45,8 @@ use crate::clock::Clock;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How often the disk's space is looked at: it must not fill up meanwhile.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// How often old messages are looked for.
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// How long a drain waits for connections to read their last word.
@@ -198,9 +200,14 @@ impl HubTask {
     /// Runs until the hub is drained, and gives the engine back to be stopped.
     pub async fn run<R: Runtime>(self) -> Driver {
         let Self { mut driver, shared, retention } = self;
-        let mut next_purge = Instant::now();
+        let (mut next_purge, mut next_measure) = (Instant::now(), Instant::now());
         loop {
             let Round::Until(mut wake) = driver.round() else { return driver };
+            if Instant::now() >= next_measure {
+                next_measure = Instant::now() + MEASURE_EVERY;
+                driver.measure();
+            }
+            wake = Some(wake.map_or(next_measure, |wake| wake.min(next_measure)));
             if let Some(retention) = retention {
                 if Instant::now() >= next_purge {
                     next_purge = Instant::now() + PURGE_EVERY;

@@ -174,6 +174,10 @@ impl Backend for Running {
         self.writer().purge_older_than(cutoff);
     }
 
+    fn measure(&self) {
+        self.writer().measure();
+    }
+
     fn stop(self: Box<Self>) {
         Self::stop(*self);
     }

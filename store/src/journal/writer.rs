@@ -32,6 +32,7 @@ pub struct Writer {
 enum Task {
     Persist(Batch),
     Purge { cutoff: UnixMillis },
+    Measure,
 }
 
 impl Writer {
@@ -55,6 +56,23 @@ impl Writer {
         // A journal that was stopped is purged the next time.
         let _ = self.queue.push(Task::Purge { cutoff });
     }
+
+    /// Has the space measured that is taken and left: [`Event::Space`] tells.
+    pub fn measure(&self) {
+        let _ = self.queue.push(Task::Measure);
+    }
+}
+
+/// The bytes that are free where a file lies, as far as the system tells.
+fn free_on_disk(file: &Path) -> u64 {
+    #[cfg(unix)]
+    if let Some(dir) = file.parent()
+        && let Ok(disk) = rustix::fs::statvfs(dir)
+    {
+        return disk.f_bavail.saturating_mul(disk.f_frsize);
+    }
+    let _ = file;
+    u64::MAX
 }
 
 /// The thread, ended by dropping this.
@@ -125,6 +143,7 @@ impl Worker {
             while let Some(task) = tasks.pop_front() {
                 match task {
                     Task::Purge { cutoff } => self.purge.sweep(cutoff),
+                    Task::Measure => self.measure(),
                     Task::Persist(batch) => {
                         let mut size = batch.records.len();
                         group.push(batch);
@@ -142,6 +161,23 @@ impl Worker {
             if self.purge.is_due() {
                 self.purge_step();
             }
+        }
+    }
+
+    /// Tells how much space the store takes, and how much is left.
+    fn measure(&self) {
+        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let pages = || {
+            Ok::<_, rusqlite::Error>((pragma("page_count")?, pragma("freelist_count")?, pragma("page_size")?))
+        };
+        match pages() {
+            Ok((all, unused, size)) => {
+                let [all, unused, size] = [all, unused, size].map(|count| u64::try_from(count).unwrap_or(0));
+                let unused = unused.min(all);
+                let free = free_on_disk(&self.file).saturating_add(unused * size);
+                (self.on_event)(Event::Space { stored: (all - unused) * size, free });
+            }
+            Err(error) => (self.on_event)(Event::Warning(error.into())),
         }
     }
 

@@ -301,6 +301,9 @@ fn who_was_in_the_same_channel_may_write_to_who_is_away() {
     world.must(ann, "set private c");
     assert_eq!(refusal(mail(&mut world, cyn, "bea", 3)), Refusal::NoMailbox);
     world.must(ann, "add c bea");
+    // Who is no member was out when it became private.
+    assert_eq!(refusal(mail(&mut world, cyn, "bea", 3)), Refusal::NoMailbox);
+    world.must(ann, "add c cyn");
     place(&mail(&mut world, cyn, "bea", 3));
 }
 

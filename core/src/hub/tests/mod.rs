@@ -12,5 +12,6 @@ mod mail;
 mod mail_model;
 mod messages;
 mod presence;
+mod quota;
 mod streams;
 mod world;

@@ -162,7 +162,11 @@ impl Watch {
                 }
             }
             Input::Shutdown => self.draining = true,
-            Input::HistoryRead { .. } | Input::Overflowed { .. } | Input::Tick | Input::RoundEnded => {}
+            Input::HistoryRead { .. }
+            | Input::Overflowed { .. }
+            | Input::Tick
+            | Input::Space { .. }
+            | Input::RoundEnded => {}
             Input::AlreadyStored { .. }
             | Input::Lagged { .. }
             | Input::Ready { .. }
