@@ -145,20 +145,12 @@ fn a_prompt_is_answered_by_a_named_approver_only() {
 }
 
 #[test]
-fn two_sessions_in_one_dir_settle_on_two_names() {
+fn two_sessions_in_one_dir_have_two_names() {
     let scene = Scene::new(&["alice"]);
     let mut first = Agent::new(scene.bridge("alice", &[]));
-    first.until_connected();
     let mut second = Agent::new(scene.bridge("alice", &[]));
-    let name = |agent: &mut Agent| agent.until_connected();
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        let (one, two) = (name(&mut first), name(&mut second));
-        if one != two && [&one, &two].iter().any(|path| path.ends_with("-2")) {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "both are {one} and {two}");
-    }
+    assert_eq!(first.until_connected(), "alice/m/alice");
+    assert_eq!(second.until_connected(), "alice/m/alice-2");
     // And under these they hear each other.
     first.done("create_channel", json!({ "name": "ops", "visibility": "public" }));
     scene.level("alice", "converse", "ops");
@@ -170,6 +162,26 @@ fn two_sessions_in_one_dir_settle_on_two_names() {
     second.until_heard("from the first", &mut Vec::new());
     second.done("send_channel", json!({ "channel": "ops", "text": "from the second" }));
     first.until_heard("from the second", &mut Vec::new());
+}
+
+#[test]
+fn a_session_has_its_name_again_however_the_last_one_ended() {
+    let scene = Scene::new(&["alice"]);
+    for _ in 0..2 {
+        // Each is killed when the next one starts.
+        let mut first = Agent::new(scene.bridge("alice", &[]));
+        assert_eq!(first.until_connected(), "alice/m/alice");
+        let mut second = Agent::new(scene.bridge("alice", &[]));
+        assert_eq!(second.until_connected(), "alice/m/alice-2");
+    }
+    // Who cannot remember takes part under the directory's name.
+    for log in ["alice/state.db-wal", "alice/state.db-shm"] {
+        // There is none if the last session had the time to tidy up.
+        let _ = std::fs::remove_file(scene.dir().join(log));
+    }
+    std::fs::write(scene.dir().join("alice/state.db"), "no state at all").unwrap();
+    let mut forgetful = Agent::new(scene.bridge("alice", &[]));
+    assert_eq!(forgetful.until_connected(), "alice/m/alice");
 }
 
 #[test]
