@@ -317,6 +317,11 @@ pub enum Action {
         /// In which channel.
         channel: ChannelName,
     },
+    /// Tell: everything that waited in a mailbox is handed on.
+    MailboxCaughtUp {
+        /// Which.
+        mailbox: OwnMailbox,
+    },
     /// Tell: the server does not take the subscription for now; it is asked again later, unless the channel is followed
     /// already and was asked for once more.
     Deferred {

@@ -285,7 +285,7 @@ impl Streams {
         if let Some(stream) = self.followed.get_mut(&key)
             && !core::mem::replace(&mut stream.caught_up, true)
         {
-            here.actions.extend(key.channel().map(|channel| Action::CaughtUp { channel }));
+            here.actions.push(key.caught_up());
         }
         Ok(())
     }

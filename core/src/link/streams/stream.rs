@@ -37,6 +37,13 @@ impl Key {
         }
     }
 
+    pub(super) fn caught_up(&self) -> Action {
+        match self {
+            Self::Channel(name) => Action::CaughtUp { channel: name.clone() },
+            Self::Mailbox(mailbox) => Action::MailboxCaughtUp { mailbox: *mailbox },
+        }
+    }
+
     /// How the server is asked for it before its number is known.
     pub(super) fn stream(&self) -> StreamRef {
         match self {

@@ -317,6 +317,7 @@ impl LinkClient {
             Action::Passed { .. }
             | Action::Deliver { channel: None, .. }
             | Action::Opened { .. }
+            | Action::MailboxCaughtUp { .. }
             | Action::ChannelRenamed { .. }
             | Action::SenderKey { .. }
             | Action::ReceiptsMoved { .. } => world.fail("version 1 has no streams".to_owned()),
