@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use conclave_core::body::View;
-use conclave_core::handshake::Claim;
+use conclave_core::handshake::{Claim, HandshakeError};
 use conclave_core::key::{PublicKey, SecretKey};
 use conclave_core::name::{Handle, SessionPath, sanitize};
 use conclave_core::protocol::{Command, Reply};
@@ -49,14 +49,25 @@ impl<'a> Connection<'a> {
 
     /// Opens a session of version 2 where the server speaks it, otherwise one of version 1.
     pub(crate) fn open_newest(context: &'a Context, net: &Net) -> Result<Self, Failure> {
+        Self::open_as(context, net, None)
+    }
+
+    /// The same, as a session that is kept, if a handle is given.
+    pub(crate) fn open_as(context: &'a Context, net: &Net, handle: Option<Handle>) -> Result<Self, Failure> {
         let url = context.server(net.server.as_deref())?;
         let config = context.config()?;
         let key = context.key()?;
         let pin = pin_now(Some(&config), &url, &key, &net.dial)?;
         let public = Pin::key(pin, key.clone()).public();
-        let credentials = Credentials { key, handle: own_handle(ONE_SHOT)?, claim: None };
+        let keep = handle.is_some();
+        let handle = match handle {
+            Some(handle) => handle,
+            None => own_handle(ONE_SHOT)?,
+        };
+        let credentials = Credentials { key, handle, claim: None };
         let derived = pin.is_some_and(|pin| pin.derived);
         let terms = terms(pin, if derived { KeyUse::PerServer } else { KeyUse::Shared })?;
+        let terms = Terms { keep, ..terms };
         let connection = Self::with(context, url, credentials, Some(terms), &net.dial);
         let connection = connection?
             .map_err(|(url, error)| explain::opening(&url, config.server(&url), &public, &error))?;
@@ -278,6 +289,28 @@ pub(crate) fn pin_now(
     let pin = runtime.block_on(pin_at(config, url, machine, &options));
     runtime.shutdown_background();
     pin
+}
+
+/// The key that a server proves now. Nothing is said to it about this machine.
+pub(crate) fn proven_key(context: &Context, url: &ServerUrl, dial: &Dial) -> Result<PublicKey, Failure> {
+    // A key that no server has: the handshake ends with the server's own, before anybody has to say who they are.
+    let nobody = Pin { server_key: PublicKey::from_trusted([0; 32]), derived: false };
+    let credentials =
+        Credentials { key: SecretKey::from_seed(&[0; 32]), handle: own_handle(ONE_SHOT)?, claim: None };
+    let terms = terms(Some(nobody), KeyUse::Shared)?;
+    let options = options(dial, &context.config()?, url);
+    let runtime = runtime()?;
+    let opened = runtime.block_on(Session::open_newest(url, credentials, terms, &options));
+    runtime.shutdown_background();
+    match opened {
+        Err(SessionError::Handshake(HandshakeError::ServerKeyChanged { found, .. })) => Ok(found),
+        Err(SessionError::Downgrade) => Err(Failure::new(
+            format!("{url} proves no key: it speaks version 1 only"),
+            "ask its operator to update it",
+        )),
+        Err(error) => Err(explain::general(url, &error)),
+        Ok(_) => Err(unexpected(url)),
+    }
 }
 
 /// What a session of version 2 that ends soon asks for.

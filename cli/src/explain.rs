@@ -3,6 +3,7 @@
 use conclave_core::handshake::HandshakeError;
 use conclave_core::key::PublicKey;
 use conclave_core::protocol::{Admin, Code, Command, Refusal};
+use conclave_core::stream::{StreamCommand, StreamRef};
 use conclave_core::text::shell_word;
 use conclave_shell_tokio::client::SessionError;
 use conclave_store::config::{Server, ServerUrl};
@@ -111,12 +112,12 @@ pub(crate) fn request(url: &ServerUrl, command: &Command, error: &SessionError) 
 pub(crate) fn general(url: &ServerUrl, error: &SessionError) -> Failure {
     let next = match error {
         SessionError::Dial(dial) => return Failure::new(dial.to_string(), dial.advice()),
-        SessionError::Handshake(HandshakeError::ServerKeyChanged { .. }) | SessionError::Downgrade => {
-            format!(
-                "if its operator set {url} up anew, remove server_key and derived_key of it in config.toml and register \
-             again; if not, somebody sits between you and the server"
-            )
+        SessionError::Handshake(HandshakeError::ServerKeyChanged { .. }) => {
+            format!("ask its operator whether that is right, then type: conclave server trust {url}")
         }
+        SessionError::Downgrade => format!(
+            "ask its operator; if an older version runs there again: conclave server remove {url}, then register again"
+        ),
         SessionError::Handshake(HandshakeError::VersionMismatch { .. }) => {
             "compare the versions: `conclave --version` here and on the server".into()
         }
@@ -143,6 +144,7 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         (Code::Internal, _) => "try again; if it stays so, tell the server's operator".into(),
         (Code::InvalidArgument, _) => "check the names and the size of what is sent".into(),
         (Code::RateLimited | Code::Unavailable, _) => "wait a little, then type it again".into(),
+        (code, Command::Stream(command)) if let Some(advice) = of_stream(url, code, command) => advice,
         (Code::QuotaExceeded, _) => {
             "end or delete what is not needed any more; the server's operator sets the limit (--limit)".into()
         }
@@ -177,5 +179,29 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         }
         (_, Command::Admin(_)) => "ask whoever created the channel, or a server admin".into(),
         _ => channels(),
+    }
+}
+
+/// What to type after a refusal of what version 2 adds.
+fn of_stream(url: &ServerUrl, code: Code, command: &StreamCommand) -> Option<String> {
+    match (code, command) {
+        (Code::QuotaExceeded, StreamCommand::Post { stream: StreamRef::Mailbox(_), .. }) => {
+            Some("wait until its owner has read some, then send it again".into())
+        }
+        (
+            Code::NotFound,
+            StreamCommand::Post { stream: StreamRef::Mailbox(_), .. }
+            | StreamCommand::Locate { stream: StreamRef::Mailbox(_) },
+        ) => Some(format!(
+            "see who is online: conclave who --server {url}; whoever shares no channel with you has to type first: \
+             conclave allow YOUR-NAME"
+        )),
+        (Code::NotFound, StreamCommand::SetContact { .. } | StreamCommand::Keys { .. }) => Some(format!(
+            "check the name; the server tells of users with whom you share a channel: conclave who --server {url}"
+        )),
+        (Code::NotFound, StreamCommand::Receipts { .. }) => {
+            Some("check the number: `--json` prints it when a message is sent".into())
+        }
+        _ => None,
     }
 }

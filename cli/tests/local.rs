@@ -178,7 +178,7 @@ fn what_is_typed_wrongly_exits_2_and_says_how_it_is_typed() {
         (&["tail", "--channel", "a", "--since", "2"], "2h"),
         (&["invite", "create", "--channel", "a", "--uses", "0"], "1.."),
         (&["machine", "add", "--name", "n", "--pubkey", "k"], "base64"),
-        (&["whisper", "bob", "x"], "user/machine/session"),
+        (&["whisper", "bob/m", "x"], "user/machine/session"),
         (&["approve", "abcdl"], "five letters"),
         (&["serve", "--limit", "x"], "NAME=VALUE"),
         (&["completions", "tcsh"], "bash"),

@@ -277,7 +277,7 @@ fn what_others_write_drives_no_terminal_and_json_carries_it_exact() {
 fn a_whisper_reaches_a_live_session_and_fails_for_an_absent_one() {
     let server = Server::start();
     let ann = Home::registered(&server.url, "ann");
-    ann.run(["whisper", "ann/m/nobody", "hi"]).fails(1, "not online", "conclave who");
+    ann.run(["whisper", "ann/m/nobody", "hi"]).fails(1, "no mailbox", "conclave who");
     ann.run(["channel", "create", "ops"]).ok();
     let tail = common::Running::start(ann.command(["tail", "--channel", "ops", "--as", "cli-desk"]));
     tail.note("following #ops");

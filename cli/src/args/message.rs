@@ -6,6 +6,7 @@ use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::stream::ReceiptState;
 use conclave_core::time::Since;
 
+use super::mail::{Recipient, message_number};
 use super::value::channel;
 use super::{Net, OfChannel, named_channel, no_channel};
 use crate::Failure;
@@ -79,6 +80,7 @@ impl From<Wait> for ReceiptState {
 Examples:
   conclave receipts ops 42
   conclave receipts ops 42 --watch
+  conclave receipts --to bea 7                  of a message that you whispered
 
 `conclave send --json` prints a message's number.")]
 pub struct Receipts {
@@ -88,6 +90,9 @@ pub struct Receipts {
     /// The channel
     #[arg(long, value_parser = channel)]
     channel: Option<ChannelName>,
+    /// The message was whispered to this user or session
+    #[arg(long, value_name = "TARGET", conflicts_with = "channel")]
+    pub to: Option<Recipient>,
     /// Go on, and show each change
     #[arg(long)]
     pub watch: bool,
@@ -97,21 +102,31 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    /// The channel and the message.
+    /// Where the message is, and its number.
     ///
     /// # Errors
     /// One of them is missing, or no number.
-    pub fn split(&self) -> Result<(ChannelName, u64), Failure> {
-        let (channel, seq) = match (&self.channel, &self.words[..]) {
-            (Some(channel), [seq]) => (channel.clone(), seq),
-            (None, [channel, seq]) => (named_channel(channel)?, seq),
-            _ => return Err(Failure::usage("which message?", "conclave receipts CHANNEL SEQ")),
+    pub fn split(&self) -> Result<(Place, u64), Failure> {
+        let (place, seq) = match (&self.to, &self.channel, &self.words[..]) {
+            (Some(to), None, [seq]) => (Place::Mailbox(to.clone()), seq),
+            (None, Some(channel), [seq]) => (Place::Channel(channel.clone()), seq),
+            (None, None, [channel, seq]) => (Place::Channel(named_channel(channel)?), seq),
+            _ => {
+                let next = "conclave receipts CHANNEL SEQ, or conclave receipts --to TARGET SEQ";
+                return Err(Failure::usage("which message?", next));
+            }
         };
-        let seq = seq.parse().map_err(|_| {
-            Failure::usage(format!("'{seq}' is not a message's number"), "`conclave send --json` prints them")
-        })?;
-        Ok((channel, seq))
+        Ok((place, message_number(seq)?))
     }
+}
+
+/// Where a message goes, or is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a channel.
+    Channel(ChannelName),
+    /// In somebody's mailbox.
+    Mailbox(Recipient),
 }
 
 impl Send {
@@ -174,18 +189,25 @@ pub struct Tail {
     pub no_follow: bool,
 }
 
-/// Send a message to one live session
+/// Send a message to one session, or to a user
 #[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
-  conclave whisper carol/laptop/site 'can you look at ops?'
-  conclave who                                   lists who can be whispered to")]
+  conclave whisper bea 'can you look at ops?'           to the mailbox of a user
+  conclave whisper carol/laptop/site 'and you?'         to one session
+  conclave whisper bea 'deploy?' --wait acknowledged --timeout 5m
+
+Who is away finds the message in the mailbox later (`conclave inbox`). You can write to
+whoever shares a channel with you, or allowed you (`conclave allow`).")]
 pub struct Whisper {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
-    /// The session, as user/machine/session
-    pub target: SessionPath,
+    /// Wait until the reader has the message in this state; --timeout says how long [default: 30s]
+    #[arg(long, value_enum, value_name = "STATE")]
+    pub wait: Option<Wait>,
+    /// A user, or a session as user/machine/session
+    pub target: Recipient,
     /// The text; `-`, or none with piped input, reads standard input
     #[arg(allow_hyphen_values = true)]
     pub text: Option<String>,

@@ -3,6 +3,7 @@
 mod channel;
 mod identity;
 mod local;
+mod mail;
 mod message;
 mod moderate;
 mod serve;
@@ -25,7 +26,8 @@ use crate::Failure;
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
-pub use message::{Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
+pub use mail::Recipient;
+pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Kick, User};
 pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
 pub use value::show_duration;

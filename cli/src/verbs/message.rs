@@ -3,28 +3,15 @@
 use std::io::{self, IsTerminal as _, Read as _};
 
 use conclave_core::name::{ChannelName, SessionPath};
-use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use serde_json::json;
 
-use crate::args::{Whisper, Who};
+use crate::args::Who;
 use crate::connect::{Connection, unexpected};
 use crate::{Context, Failure};
 
 /// A message is at most as large as a frame; what is read beyond says that it is larger.
 const MAX_INPUT: u64 = 16 * 1024 * 1024;
-
-pub(super) fn whisper(whisper: Whisper, context: &Context) -> Result<(), Failure> {
-    let text = text(whisper.text)?;
-    let mut connection = Connection::open(context, &whisper.net)?;
-    let target = whisper.target;
-    connection.done(&Command::Whisper { target: target.clone(), payload: Payload::Plain(text) })?;
-    acknowledged(context, json!({ "server": connection.url.as_str(), "target": target.to_string() }))
-}
-
-fn acknowledged(context: &Context, value: serde_json::Value) -> Result<(), Failure> {
-    if context.output.is_json() { context.output.result("", value) } else { Ok(()) }
-}
 
 /// The text that was typed, or piped in; one closing line end does not belong to it.
 pub(super) fn text(typed: Option<String>) -> Result<String, Failure> {

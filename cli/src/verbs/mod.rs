@@ -9,6 +9,7 @@ mod local;
 mod message;
 mod perm;
 mod post;
+mod receipts;
 mod skill;
 mod status;
 mod tail;
@@ -36,8 +37,8 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Join(it) => channel::join(it, context),
         Verb::Tail(it) => tail::run(it, context),
         Verb::Send(it) => post::send(it, context),
-        Verb::Receipts(it) => post::receipts(it, context),
-        Verb::Whisper(it) => message::whisper(it, context),
+        Verb::Receipts(it) => receipts::receipts(it, context),
+        Verb::Whisper(it) => post::whisper(it, context),
         Verb::Who(it) => message::who(it, context),
         Verb::Channel(action) => channel::channel(action, context),
         Verb::Acl(action) => channel::acl(action, context),

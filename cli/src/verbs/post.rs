@@ -1,17 +1,14 @@
-//! Posting, and what becomes of a message: version 2 where the server speaks it.
+//! Posting to channels and mailboxes: version 2 where the server speaks it.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conclave_core::body;
-use conclave_core::name::{ChannelName, SessionPath};
+use conclave_core::name::ChannelName;
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::record::{ChannelId, Stamp};
-use conclave_core::stream::{
-    MessageId, Receipt, ReceiptState, Signed, Start, StreamCommand, StreamRef, StreamReply,
-};
+use conclave_core::stream::{MailboxRef, MessageId, Signed, Start, StreamCommand, StreamRef, StreamReply};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::client::KeyUse;
@@ -20,7 +17,8 @@ use conclave_shell_tokio::client::SessionError;
 use serde_json::{Value, json};
 
 use super::message::text;
-use crate::args::{Receipts, Send, Wait};
+use super::receipts::{needs_version_2, wait_for};
+use crate::args::{Net, Place, Recipient, Send, Wait, Whisper};
 use crate::connect::{Connection, unexpected};
 use crate::output::line;
 use crate::{Context, Failure, explain};
@@ -28,46 +26,110 @@ use crate::{Context, Failure, explain};
 /// How long `--wait` waits unless another time is typed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where a message was stored.
+struct Stored {
+    stream: ChannelId,
+    stamp: Stamp,
+    present: bool,
+}
+
 /// Posts a message, and waits for its readers where that is asked.
 pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
     let (channel, typed) = send.split()?;
     let text = text(typed)?;
     let mut connection = Connection::open_newest(context, &send.net)?;
     if connection.server_key().is_none() {
-        return send_v1(&mut connection, &channel, text, send.wait, context);
+        if send.wait.is_some() {
+            return Err(needs_version_2(&connection));
+        }
+        // Only a subscribed session posts.
+        connection.done(&Command::Join { channel: channel.clone(), token: None })?;
+        connection.done(&Command::Post { channel: channel.clone(), payload: Payload::Plain(text) })?;
+        return acknowledged(
+            context,
+            json!({ "server": connection.url.as_str(), "channel": channel.as_str() }),
+        );
     }
+    deliver(connection, &send.net, &Place::Channel(channel), &text, send.wait, context)
+}
+
+/// Posts a message to a mailbox.
+pub(super) fn whisper(whisper: Whisper, context: &Context) -> Result<(), Failure> {
+    let text = text(whisper.text)?;
+    let mut connection = Connection::open_newest(context, &whisper.net)?;
+    if connection.server_key().is_some() {
+        let target = Place::Mailbox(whisper.target);
+        return deliver(connection, &whisper.net, &target, &text, whisper.wait, context);
+    }
+    if whisper.wait.is_some() {
+        return Err(needs_version_2(&connection));
+    }
+    let Recipient::Session(target) = whisper.target else {
+        let what = format!("{} keeps no mailboxes: it speaks version 1 of the protocol", connection.url);
+        let next = format!(
+            "name one session that is online: conclave whisper {}/MACHINE/SESSION TEXT; `conclave who` lists them",
+            shell_word(&whisper.target.to_string())
+        );
+        return Err(Failure::usage(what, next));
+    };
+    let shown = target.to_string();
+    connection.done(&Command::Whisper { target: *target, payload: Payload::Plain(text) })?;
+    acknowledged(context, json!({ "server": connection.url.as_str(), "target": shown }))
+}
+
+fn acknowledged(context: &Context, value: Value) -> Result<(), Failure> {
+    if context.output.is_json() { context.output.result("", value) } else { Ok(()) }
+}
+
+/// Posts a message and tells what became of it.
+fn deliver<'a>(
+    mut connection: Connection<'a>,
+    net: &Net,
+    target: &Place,
+    text: &str,
+    wait: Option<Wait>,
+    context: &'a Context,
+) -> Result<(), Failure> {
     let id = message_id()?;
-    let mut stored_at = post(&mut connection, &channel, &text, &id, send.wait, context)?;
-    if let Err(lost @ SessionError::Ended { sent: true, .. }) = stored_at {
+    let mut stored = post(&mut connection, target, text, &id, wait, context)?;
+    if let Err(lost @ SessionError::Ended { sent: true, .. }) = stored {
         // The server knows the message by its id, so it is stored once.
         context.output.detail(format_args!("{}: {lost}; sending again under the same id", connection.url));
-        let Ok(again) = Connection::open_newest(context, &send.net) else {
+        let Ok(again) = Connection::open_newest(context, net) else {
             return Err(explain::general(&connection.url, &lost));
         };
         connection = again;
-        stored_at = post(&mut connection, &channel, &text, &id, send.wait, context)?;
+        stored = post(&mut connection, target, text, &id, wait, context)?;
     }
-    let (stream, stamp) = stored_at.map_err(|error| explain::general(&connection.url, &error))?;
-    let missing = match send.wait {
+    let stored = stored.map_err(|error| explain::general(&connection.url, &error))?;
+    let missing = match wait {
         None => Vec::new(),
         Some(wait) => {
-            let patience = send.net.dial.timeout.unwrap_or(PATIENCE);
-            wait_for(&mut connection, stream, stamp.seq, wait.into(), patience)?
+            let patience = net.dial.timeout.unwrap_or(PATIENCE);
+            wait_for(&mut connection, (stored.stream, stored.stamp.seq), target, wait.into(), patience)?
         }
     };
     if context.output.is_json() {
-        let value = stored(&connection, &channel, stream, stamp, &id, &missing);
-        context.output.result("", value)?;
+        context.output.result("", shown(&connection, target, &stored, &id, &missing))?;
+    } else if let Place::Mailbox(_) = target
+        && !stored.present
+        && missing.is_empty()
+        && wait.is_none()
+    {
+        context.output.note("kept until they come");
     }
-    match send.wait {
-        Some(wait) if !missing.is_empty() => Err(Failure::new(
-            format!("not {} by {}", wait.as_str(), line(&missing.join(", "))),
-            format!(
-                "the message is stored; see who has it: conclave receipts {} {}",
-                shell_word(channel.as_str()),
-                stamp.seq
-            ),
-        )),
+    match wait {
+        Some(wait) if !missing.is_empty() => {
+            let seq = stored.stamp.seq;
+            let again = match target {
+                Place::Channel(channel) => format!("{} {seq}", shell_word(channel.as_str())),
+                Place::Mailbox(to) => format!("--to {} {seq}", shell_word(&to.to_string())),
+            };
+            Err(Failure::new(
+                format!("not {} by {}", wait.as_str(), line(&missing.join(", "))),
+                format!("the message is stored; see who has it: conclave receipts {again}"),
+            ))
+        }
         _ => Ok(()),
     }
 }
@@ -75,14 +137,24 @@ pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
 /// Posts a message once. Fails inside if only the answer to the post is missing.
 fn post(
     connection: &mut Connection<'_>,
-    channel: &ChannelName,
+    target: &Place,
     text: &str,
     id: &MessageId,
     wait: Option<Wait>,
     context: &Context,
-) -> Result<Result<(ChannelId, Stamp), SessionError>, Failure> {
-    let stream = subscribe(connection, channel)?;
-    let of = StreamRef::Number(stream);
+) -> Result<Result<Stored, SessionError>, Failure> {
+    let (stream, of) = match target {
+        Place::Channel(channel) => {
+            let stream = subscribe(connection, channel)?;
+            (stream, StreamRef::Number(stream))
+        }
+        // By its name: only so a session of version 1 that is meant is handed the message.
+        Place::Mailbox(to) => {
+            read_own(connection, to)?;
+            let of = StreamRef::Mailbox(to.mailbox());
+            (locate(connection, &of)?, of)
+        }
+    };
     if wait.is_some() {
         connection.done(&Command::Stream(StreamCommand::WatchReceipts { stream: of.clone(), on: true }))?;
     }
@@ -93,41 +165,24 @@ fn post(
     let post =
         Command::Stream(StreamCommand::Post { stream: of, payload, signed: signed.into(), lifetime: None });
     match connection.ask(&post) {
-        Ok(Reply::Stream(StreamReply::Stored { stamp, .. })) => Ok(Ok((stream, stamp))),
+        Ok(Reply::Stream(StreamReply::Stored { stream: place, stamp, present })) if place == stream => {
+            Ok(Ok(Stored { stream, stamp, present }))
+        }
+        // The session that is meant came, or was kept, in between: the signature is for another mailbox.
+        Ok(Reply::Stream(StreamReply::Stored { .. })) => Err(Failure::new(
+            "the mailbox changed while the message was sent, so its reader cannot check who sent it",
+            "send it again",
+        )),
         Ok(_) => Err(unexpected(&connection.url)),
         Err(error @ SessionError::Ended { .. }) => Ok(Err(error)),
         Err(error) => Err(explain::request(&connection.url, &post, &error)),
     }
 }
 
-fn send_v1(
+pub(super) fn subscribe(
     connection: &mut Connection<'_>,
     channel: &ChannelName,
-    text: String,
-    wait: Option<Wait>,
-    context: &Context,
-) -> Result<(), Failure> {
-    if wait.is_some() {
-        return Err(needs_version_2(connection));
-    }
-    // Only a subscribed session posts.
-    connection.done(&Command::Join { channel: channel.clone(), token: None })?;
-    connection.done(&Command::Post { channel: channel.clone(), payload: Payload::Plain(text) })?;
-    if context.output.is_json() {
-        let value = json!({ "server": connection.url.as_str(), "channel": channel.as_str() });
-        context.output.result("", value)?;
-    }
-    Ok(())
-}
-
-fn needs_version_2(connection: &Connection<'_>) -> Failure {
-    Failure::new(
-        format!("{} does not tell what becomes of messages: it speaks version 1", connection.url),
-        "ask its operator to update it",
-    )
-}
-
-fn subscribe(connection: &mut Connection<'_>, channel: &ChannelName) -> Result<ChannelId, Failure> {
+) -> Result<ChannelId, Failure> {
     let subscribe = StreamCommand::Subscribe {
         stream: StreamRef::Channel(channel.clone()),
         from: Start::Latest,
@@ -135,6 +190,24 @@ fn subscribe(connection: &mut Connection<'_>, channel: &ChannelName) -> Result<C
     };
     match connection.request(&Command::Stream(subscribe))? {
         Reply::Stream(StreamReply::Subscribed { stream, .. }) => Ok(stream),
+        _ => Err(unexpected(&connection.url)),
+    }
+}
+
+/// What becomes of messages in one's own mailbox is told to its readers only.
+pub(super) fn read_own(connection: &mut Connection<'_>, to: &Recipient) -> Result<(), Failure> {
+    if connection.session().is_some_and(|session| session.path().user == *to.user()) {
+        let stream = StreamRef::Mailbox(MailboxRef::Mine);
+        let subscribe = StreamCommand::Subscribe { stream, from: Start::Latest, invite: None };
+        connection.request(&Command::Stream(subscribe))?;
+    }
+    Ok(())
+}
+
+fn locate(connection: &mut Connection<'_>, stream: &StreamRef) -> Result<ChannelId, Failure> {
+    let locate = StreamCommand::Locate { stream: stream.clone() };
+    match connection.request(&Command::Stream(locate))? {
+        Reply::Stream(StreamReply::Located { stream, .. }) => Ok(stream),
         _ => Err(unexpected(&connection.url)),
     }
 }
@@ -163,66 +236,28 @@ fn message_id() -> Result<MessageId, Failure> {
     Ok(MessageId::at(UnixMillis(i64::try_from(since.as_millis()).unwrap_or_default()), random))
 }
 
-/// Waits until every reader of the channel but the sender has come so far; returns who has not when the time is over.
-fn wait_for(
-    connection: &mut Connection<'_>,
-    stream: ChannelId,
-    seq: u64,
-    state: ReceiptState,
-    patience: Duration,
-) -> Result<Vec<String>, Failure> {
-    let until = Instant::now() + patience;
-    loop {
-        let readers = receipts_of(connection, StreamRef::Number(stream), seq)?;
-        let missing: Vec<String> =
-            readers.iter().filter(|it| it.state < state).map(|it| it.reader.to_string()).collect();
-        let left = until.saturating_duration_since(Instant::now());
-        if readers.is_empty() {
-            return Err(Failure::new(
-                "nobody in this channel tells how far they read",
-                "agents and people whose sessions are kept do; the message is stored",
-            ));
-        }
-        if missing.is_empty() || left.is_zero() {
-            return Ok(missing);
-        }
-        // It comes when a reader has moved.
-        connection.notice(left)?;
-    }
-}
-
-/// How all readers of a channel stand to a message, but the asking session.
-fn receipts_of(
-    connection: &mut Connection<'_>,
-    stream: StreamRef,
-    seq: u64,
-) -> Result<Vec<Receipt>, Failure> {
-    let own: Option<SessionPath> = connection.session().map(|session| session.path().clone());
-    match connection.request(&Command::Stream(StreamCommand::Receipts { stream, seq }))? {
-        Reply::Stream(StreamReply::Receipts { readers, .. }) => {
-            Ok(readers.into_iter().filter(|it| Some(&*it.reader) != own.as_ref()).collect())
-        }
-        _ => Err(unexpected(&connection.url)),
-    }
-}
-
-fn stored(
+fn shown(
     connection: &Connection<'_>,
-    channel: &ChannelName,
-    stream: ChannelId,
-    stamp: Stamp,
+    target: &Place,
+    stored: &Stored,
     id: &MessageId,
     missing: &[String],
 ) -> Value {
     let mut value = json!({
         "server": connection.url.as_str(),
-        "channel": channel.as_str(),
         // As it stands on the wire.
-        "stream": stream.0 + 1,
-        "seq": stamp.seq,
+        "stream": stored.stream.0 + 1,
+        "seq": stored.stamp.seq,
         "message_id": hex(&id.0),
-        "stamp": stamp.ts.rfc3339(),
+        "stamp": stored.stamp.ts.rfc3339(),
     });
+    match target {
+        Place::Channel(channel) => value["channel"] = json!(channel.as_str()),
+        Place::Mailbox(to) => {
+            value["target"] = json!(to.to_string());
+            value["present"] = json!(stored.present);
+        }
+    }
     if !missing.is_empty() {
         value["missing"] = json!(missing);
     }
@@ -231,49 +266,6 @@ fn stored(
 
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Shows who has a message.
-pub(super) fn receipts(receipts: Receipts, context: &Context) -> Result<(), Failure> {
-    let (channel, seq) = receipts.split()?;
-    let mut connection = Connection::open_newest(context, &receipts.net)?;
-    if connection.server_key().is_none() {
-        return Err(needs_version_2(&connection));
-    }
-    let stream = StreamRef::Number(subscribe(&mut connection, &channel)?);
-    let mut shown = BTreeMap::new();
-    if receipts.watch {
-        connection
-            .done(&Command::Stream(StreamCommand::WatchReceipts { stream: stream.clone(), on: true }))?;
-    }
-    loop {
-        let readers = receipts_of(&mut connection, stream.clone(), seq)?;
-        if !receipts.watch {
-            let items: Vec<Value> = readers.iter().map(item).collect();
-            return context.output.list(&items, ["READER", "STATE", "AT", "WORD"], "nobody tells", |it| {
-                ["reader", "state", "at", "word"].map(|key| it[key].as_str().unwrap_or_default().to_owned())
-            });
-        }
-        for receipt in &readers {
-            let news = (receipt.state, receipt.word.clone());
-            if shown.insert(receipt.reader.clone(), news.clone()) != Some(news) {
-                let said = format!("{} {}", receipt.reader, receipt.state.as_str());
-                context.output.result(line(&said), item(receipt))?;
-            }
-        }
-        connection.notice(Duration::from_secs(20))?;
-        // It keeps the session alive, too.
-        connection.done(&Command::Ping)?;
-    }
-}
-
-fn item(receipt: &Receipt) -> Value {
-    json!({
-        "reader": receipt.reader.to_string(),
-        "state": receipt.state.as_str(),
-        "at": receipt.at.map(UnixMillis::rfc3339),
-        "word": receipt.word.as_ref().map(|word| word.0.as_str()),
-    })
 }
 
 #[cfg(test)]
