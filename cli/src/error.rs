@@ -5,6 +5,7 @@ use std::io;
 
 use conclave_store::config::ConfigError;
 use conclave_store::keystore::KeyError;
+use conclave_store::state::StateError;
 
 /// Why a verb was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +54,12 @@ impl From<KeyError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::new(error.to_string(), error.advice())
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
         Self::new(error.to_string(), error.advice())
     }
 }

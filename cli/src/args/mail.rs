@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use conclave_core::name::{SessionPath, UserName};
+use clap::Args;
+use conclave_core::name::{Handle, SessionPath, UserName};
 use conclave_core::stream::MailboxRef;
 
+use super::Net;
 use crate::Failure;
 
 /// Whose mailbox a message goes to.
@@ -56,6 +58,32 @@ impl fmt::Display for Recipient {
             Self::Session(path) => path.fmt(f),
         }
     }
+}
+
+/// Show what was written to your mailbox, each message once
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave inbox
+  conclave inbox --follow
+  conclave inbox --count
+  conclave inbox --as desk --json | jq -r .text
+
+What was shown is remembered on this machine (state.db), and reported to the server as
+delivered; on a terminal as seen, too.")]
+pub struct Inbox {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// Read as this kept session, and what was written to it alone, too [default: inbox]
+    #[arg(long = "as", value_name = "SESSION")]
+    pub handle: Option<Handle>,
+    /// Go on, and show each message as it comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Print how many messages were not shown yet, and show none
+    #[arg(long, conflicts_with_all = ["handle", "follow"])]
+    pub count: bool,
 }
 
 /// A message's number in its channel or mailbox.

@@ -170,6 +170,7 @@ fn looks_like_a_flag(word: &str) -> bool {
 Examples:
   conclave tail ops
   conclave tail ops --since 2h
+  conclave tail ops --as desk                     goes on where it ended
   conclave tail ops --since 1d --no-follow --json | jq -r .text
 
 Network drops and server restarts are bridged: each message comes once, in order.")]
@@ -177,8 +178,8 @@ pub struct Tail {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub of: OfChannel,
-    /// The session's handle; what was posted under it from this machine is not shown again [default: one of its own
-    /// for each process]
+    /// The session's handle: a session with a name goes on where it ended, shows what is written to its mailbox, and
+    /// does not show its own messages [default: one of its own for each process, which remembers nothing]
     #[arg(long = "as", value_name = "SESSION")]
     pub handle: Option<Handle>,
     /// First show what came since then: a span as in 2h, 45m or 1d, or a time as in 2026-11-20T09:00:00Z

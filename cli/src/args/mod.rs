@@ -26,7 +26,7 @@ use crate::Failure;
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
-pub use mail::Recipient;
+pub use mail::{Inbox, Recipient};
 pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Kick, User};
 pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
@@ -248,6 +248,7 @@ Examples:
     Receipts(Receipts),
     Tail(Tail),
     Whisper(Whisper),
+    Inbox(Inbox),
     Who(Who),
     /// Create, delete, rename, list channels and set who sees them
     #[command(subcommand)]

@@ -5,11 +5,14 @@ mod bridge;
 mod channel;
 mod demo;
 mod doctor;
+mod inbox;
+mod kept;
 mod local;
 mod message;
 mod perm;
 mod post;
 mod receipts;
+mod shown;
 mod skill;
 mod status;
 mod tail;
@@ -39,6 +42,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Send(it) => post::send(it, context),
         Verb::Receipts(it) => receipts::receipts(it, context),
         Verb::Whisper(it) => post::whisper(it, context),
+        Verb::Inbox(it) => inbox::run(it, context),
         Verb::Who(it) => message::who(it, context),
         Verb::Channel(action) => channel::channel(action, context),
         Verb::Acl(action) => channel::acl(action, context),

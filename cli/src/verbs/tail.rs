@@ -1,13 +1,16 @@
-//! `conclave tail`: a channel's messages, each once and in order, across drops and restarts.
+//! `conclave tail` and `conclave inbox`: the messages of a channel or of one's own mailboxes, each once and in order, across
+//! drops and restarts.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use conclave_core::body::View;
+use std::collections::BTreeSet;
+
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, Config, DownReason, Input, JoinFrom, Loss, Newest, Place, Proof, Refused};
-use conclave_core::name::{ChannelName, SessionPath};
+use conclave_core::link::{
+    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, OwnMailbox, Place, Refused, RequestId,
+};
+use conclave_core::name::{ChannelName, Handle, SessionPath};
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{Command, Refusal};
+use conclave_core::protocol::{Code, Command, Refusal};
+use conclave_core::stream::{StreamCommand, StreamRef};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::client::KeyUse;
@@ -15,50 +18,63 @@ use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage, link};
 use conclave_store::config::{Change, Pin, ServerUrl};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
-use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 
-use super::post::hex;
-use crate::args::Tail;
+use super::kept::Kept;
+use super::shown::show;
+use crate::args::{Net, Tail};
 use crate::connect::{options, own_handle, pin_now, runtime};
-use crate::output::{FAINT, STRONG, line, shown};
+use crate::output::{FAINT, line};
 use crate::{Context, Failure, explain};
+
+/// What is followed, and how.
+pub(super) struct Plan {
+    pub(super) net: Net,
+    /// The session's handle, under which its positions are kept. `None`: one of this process alone, and none are kept.
+    pub(super) handle: Option<Handle>,
+    pub(super) channel: Option<ChannelName>,
+    /// Mailboxes of our own; only a session that is kept has one.
+    pub(super) mailboxes: Vec<OwnMailbox>,
+    pub(super) since: Option<conclave_core::time::Since>,
+    pub(super) no_follow: bool,
+}
 
 pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
     let channel = tail.of.channel()?;
-    let url = context.server(tail.of.net.server.as_deref())?;
+    let mailboxes = if tail.handle.is_some() { vec![OwnMailbox::Session] } else { Vec::new() };
+    let Tail { of, handle, since, no_follow } = tail;
+    let plan = Plan { net: of.net, handle, channel: Some(channel), mailboxes, since, no_follow };
+    follow(plan, context)
+}
+
+/// Shows what a plan names.
+pub(super) fn follow(plan: Plan, context: &Context) -> Result<(), Failure> {
+    let net = &plan.net;
+    let url = context.server(net.server.as_deref())?;
     let key = context.key()?;
-    let pin = pin_now(Some(&context.config()?), &url, &key, &tail.of.net.dial)?;
+    let pin = pin_now(Some(&context.config()?), &url, &key, &net.dial)?;
     let public = Pin::key(pin, key.clone()).public();
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
     let config = Config {
-        defaulted: tail.handle.is_none(),
-        handle: match tail.handle.clone() {
+        defaulted: plan.handle.is_none(),
+        handle: match plan.handle.clone() {
             Some(handle) => handle,
             None => own_handle("tail")?,
         },
         key,
         seed,
-        newest: Some(newest(pin, tail.handle.is_some())),
+        newest: Some(newest(pin, plan.handle.is_some())),
     };
-    let options = options(&tail.of.net.dial, &context.config()?, &url);
+    let mut kept = Kept::open(context, plan.handle.clone(), pin.map(|pin| pin.server_key))?;
+    let options = options(&net.dial, &context.config()?, &url);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let watch = Watch {
-            context,
-            tail: &tail,
-            channel,
-            url: &url,
-            public,
-            pin,
-            zone: TimeZone::system(),
-            options,
-        };
-        let mut driver = link(url.clone(), config, watch.options.clone());
-        watch.follow(&mut driver).await
+        let mut driver = link(url.clone(), config, options.clone());
+        let zone = TimeZone::system();
+        let watch = Watch { context, plan: &plan, url: &url, public, pin, zone, options };
+        watch.follow(&mut driver, &mut kept).await
     });
     runtime.shutdown_background();
     ended
@@ -66,8 +82,7 @@ pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
 
 struct Watch<'a> {
     context: &'a Context,
-    tail: &'a Tail,
-    channel: ChannelName,
+    plan: &'a Plan,
     url: &'a ServerUrl,
     public: PublicKey,
     pin: Option<Pin>,
@@ -76,40 +91,85 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    async fn follow(&self, driver: &mut LinkDriver) -> Result<(), Failure> {
-        let channel = &self.channel;
-        let from = self.from(driver.now().wall);
-        driver.input(Input::Join { channel: channel.clone(), token: None, from });
+    async fn follow(&self, driver: &mut LinkDriver, kept: &mut Kept) -> Result<(), Failure> {
+        kept.pins(driver)?;
+        let mut resumed = self.start(driver, kept)?;
+        // What has an end ends when all of these have come to it; `None` is the channel.
+        let mailboxes = self.plan.mailboxes.iter().copied().map(Some);
+        let mut unfinished: BTreeSet<Option<OwnMailbox>> =
+            mailboxes.chain(self.plan.channel.as_ref().map(|_| None)).collect();
         // The first connection must be made in time, later ones are waited for; what has an end must go on to it.
         let patience = || Some(Instant::now() + self.options.timeout);
         let mut deadline = patience();
         let (mut begun, mut was_down, mut last) = (false, false, None);
         let mut path = String::new();
         loop {
-            let told = tokio::select! {
-                told = driver.next() => told,
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                    return Err(self.late(begun, last));
+            let told = match driver.pending() {
+                Some(told) => told,
+                None => {
+                    // All that came together is noted by one write.
+                    kept.flush(driver)?;
+                    if self.plan.no_follow && unfinished.is_empty() {
+                        return self.finish(driver, kept).await;
+                    }
+                    tokio::select! {
+                        told = driver.next() => told,
+                        () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                            return Err(self.late(begun, last));
+                        }
+                    }
                 }
             };
             match told {
-                Action::Deliver { from, payload, ts, place, .. } => {
-                    self.show(Some(&self.channel), &from, &payload, ts, place.as_ref())?;
+                Action::Deliver { channel, from, payload, ts, place } => {
+                    self.show(channel.as_ref(), &from, &payload, ts, place.as_ref())?;
+                    if let Some(place) = place {
+                        kept.shown(place.stream, place.seq);
+                    }
                     deadline = deadline.and_then(|_| patience());
                 }
                 Action::Whispered { from, payload } => self.show(None, &from, &payload, None, None)?,
                 Action::Up { path: own, server_key, .. } => {
                     path = own.to_string();
+                    if server_key.is_none() {
+                        if self.plan.channel.is_none() {
+                            return Err(no_mailboxes(self.url));
+                        }
+                        unfinished.retain(Option::is_none);
+                    }
                     self.pin(server_key)?;
+                    kept.up(server_key, driver)?;
                 }
-                Action::Joined { .. } => {
+                Action::SenderKey { user, name, machine, key } => {
+                    if let Some(news) = kept.sender(driver, (user, &name), machine, &key)? {
+                        self.context.output.warning(news);
+                    }
+                }
+                Action::Joined { channel, position } => {
+                    kept.joined(&channel, position)?;
+                    resumed = false;
                     self.greet(&path, was_down);
                     if !begun {
-                        deadline = if self.tail.no_follow { patience() } else { None };
+                        deadline = if self.plan.no_follow { patience() } else { None };
                     }
                     (begun, was_down, last) = (true, false, None);
                 }
-                Action::CaughtUp { .. } if self.tail.no_follow => return Ok(()),
+                Action::Opened { mailbox, position } => {
+                    kept.opened(mailbox, position)?;
+                    if self.plan.channel.is_none() && mailbox == OwnMailbox::User {
+                        self.greet(&path, was_down);
+                        if !begun {
+                            deadline = if self.plan.no_follow { patience() } else { None };
+                        }
+                        (begun, was_down, last) = (true, false, None);
+                    }
+                }
+                Action::CaughtUp { .. } => {
+                    unfinished.remove(&None);
+                }
+                Action::MailboxCaughtUp { mailbox } => {
+                    unfinished.remove(&Some(mailbox));
+                }
                 // There is time left: the link tries again by itself.
                 Action::Down(reason @ (DownReason::DialTimeout | DownReason::HandshakeTimeout)) if !begun => {
                     last = Some(reason);
@@ -119,19 +179,34 @@ impl Watch<'_> {
                     was_down = true;
                     self.note(format_args!("{}: {reason}; trying again", self.url));
                 }
-                Action::Deferred { reason, .. } if !begun => return Err(self.lost(channel, true, reason)),
-                Action::Deferred { reason, .. } => self.note(format_args!("{reason}; trying again")),
-                Action::Lost { why: Loss::Refused(reason), .. } => {
-                    return Err(self.lost(channel, !begun, reason));
+                Action::Deferred { channel, reason } if !begun => {
+                    return Err(self.lost(&channel, true, reason));
                 }
-                Action::Lost { why, .. } => {
+                Action::Deferred { reason, .. } => self.note(format_args!("{reason}; trying again")),
+                // The channel of the last run was deleted, and another one has its name.
+                Action::Lost { channel, why: Loss::Refused(reason) }
+                    if resumed && reason.code() == Code::NotFound =>
+                {
+                    resumed = false;
+                    kept.forget(&channel)?;
+                    let from = self.from(driver.now().wall);
+                    driver.input(Input::Join { channel, token: None, from });
+                }
+                Action::Lost { channel, why: Loss::Refused(reason) } => {
+                    return Err(self.lost(&channel, !begun, reason));
+                }
+                Action::Lost { channel, why } => {
                     let what = format!("#{channel} cannot be followed any more: {why}");
                     return Err(Failure::new(what, "ask an admin of the channel"));
                 }
-                Action::Passed { from, to, purged: true, .. } => {
-                    self.note(format_args!("the server does not keep messages {from} to {to} any more"));
+                Action::Passed { stream, from, to, purged, .. } => {
+                    if purged {
+                        self.note(format_args!("the server does not keep messages {from} to {to} any more"));
+                    }
+                    kept.shown(stream, to);
                 }
-                Action::ChannelRenamed { from, to, .. } => {
+                Action::ChannelRenamed { stream, from, to } => {
+                    kept.joined(&to, Some((stream, 0)))?;
                     self.note(format_args!("#{from} is called #{to} now"));
                 }
                 Action::Refused(
@@ -142,8 +217,9 @@ impl Watch<'_> {
                 }
                 // This session is in one channel only: that one got another name, and nothing comes under the old one.
                 Action::Stray { channel: now } => {
+                    let before = self.plan.channel.as_ref().map_or("", ChannelName::as_str);
                     return Err(Failure::new(
-                        format!("#{channel} is called #{now} now"),
+                        format!("#{before} is called #{now} now"),
                         format!("follow it: conclave tail --channel {}", shell_word(now.as_str())),
                     ));
                 }
@@ -154,6 +230,40 @@ impl Watch<'_> {
                 _ => {}
             }
         }
+    }
+
+    /// Follows what is planned, from where the last run ended; returns whether that is known for the channel.
+    fn start(&self, driver: &mut LinkDriver, kept: &Kept) -> Result<bool, Failure> {
+        for mailbox in &self.plan.mailboxes {
+            let after = kept.mailbox(*mailbox)?;
+            driver.input(Input::Open { mailbox: *mailbox, after });
+        }
+        let Some(channel) = self.plan.channel.clone() else { return Ok(false) };
+        let before = if self.plan.since.is_none() { kept.channel(&channel)? } else { None };
+        let from = match before {
+            Some((stream, seq)) => JoinFrom::After { stream, seq },
+            None => self.from(driver.now().wall),
+        };
+        driver.input(Input::Join { channel, token: None, from });
+        Ok(before.is_some())
+    }
+
+    /// Tells the server how far it came, before the end. A report that the server does not take changes nothing here.
+    async fn finish(&self, driver: &mut LinkDriver, kept: &mut Kept) -> Result<(), Failure> {
+        let mut open = BTreeSet::new();
+        for (nth, (stream, delivered, seen)) in (0..).zip(kept.reports()) {
+            let stream = StreamRef::Number(stream);
+            let command = Command::Stream(StreamCommand::Report { stream, delivered, seen });
+            let deadline = Some(driver.now().mono + self.options.timeout);
+            driver.input(Input::Request { id: RequestId(nth), command, deadline });
+            open.insert(RequestId(nth));
+        }
+        while !open.is_empty() {
+            if let Action::Replied { id, .. } = driver.next().await {
+                open.remove(&id);
+            }
+        }
+        Ok(())
     }
 
     /// Writes the server's key down at first contact.
@@ -169,15 +279,14 @@ impl Watch<'_> {
     }
 
     fn from(&self, now: UnixMillis) -> JoinFrom {
-        match self.tail.since {
+        match self.plan.since {
             Some(since) => JoinFrom::Since(since.moment(now)),
             // Nothing to follow: all that is kept, then.
-            None if self.tail.no_follow => JoinFrom::Since(UnixMillis(0)),
+            None if self.plan.no_follow => JoinFrom::Since(UnixMillis(0)),
             None => JoinFrom::Live,
         }
     }
 
-    /// Shows a message of a channel, or one that was whispered to this session and is kept nowhere else.
     fn show(
         &self,
         channel: Option<&ChannelName>,
@@ -186,53 +295,16 @@ impl Watch<'_> {
         ts: Option<UnixMillis>,
         place: Option<&Place>,
     ) -> Result<(), Failure> {
-        let now = Timestamp::now();
-        let output = &self.context.output;
-        if output.is_json() {
-            let (text, encrypted) = match payload.view() {
-                Ok(View::Text(text)) => (Some(text), None),
-                Ok(View::Sealed { ciphertext, key_id }) => {
-                    (None, Some(json!({ "ciphertext": STANDARD.encode(ciphertext), "key_id": key_id })))
-                }
-                Err(_) => (None, None),
-            };
-            let signed = place.and_then(|place| place.origin.signed.as_ref());
-            return output.json(&json!({
-                "channel": channel.map(ChannelName::as_str),
-                "from": from.to_string(),
-                "user": from.user.as_str(),
-                "machine": from.machine.as_str(),
-                "session": from.session.as_str(),
-                "ts": ts.map(UnixMillis::rfc3339),
-                "ts_ms": ts.map(|ts| ts.0),
-                "received_at": format!("{now:.3}"),
-                "text": text,
-                "encrypted": encrypted,
-                // As it stands on the wire.
-                "stream": place.map(|place| place.stream.0 + 1),
-                "seq": place.map(|place| place.seq),
-                "message_id": signed.map(|signed| hex(&signed.id.0)),
-                "signed": place.map_or(Proof::Unsigned, |place| place.proof).as_str(),
-            }));
-        }
-        let stamp = ts.and_then(|ts| Timestamp::from_millisecond(ts.0).ok()).unwrap_or(now);
-        let stamp = stamp.to_zoned(self.zone.clone());
-        output.text(format_args!(
-            "{FAINT}{}{FAINT:#} {}{STRONG}{}{STRONG:#}{}: {}",
-            local(&stamp),
-            if place.is_some_and(|place| place.proof == Proof::Forged) { FORGED } else { "" },
-            line(&from.to_string()),
-            if channel.is_some() { "" } else { " whispers" },
-            body(payload)
-        ))
+        show(&self.context.output, &self.zone, channel, from, payload, ts, place)
     }
 
     fn greet(&self, path: &str, again: bool) {
-        let channel = &self.channel;
         if again {
             self.note(format_args!("connected again"));
-        } else if !self.context.output.is_json() && !self.tail.no_follow {
-            self.note(format_args!("following #{channel} as {path}; Ctrl-C ends it"));
+        } else if !self.context.output.is_json() && !self.plan.no_follow {
+            let what =
+                self.plan.channel.as_ref().map_or("your inbox".into(), |channel| format!("#{channel}"));
+            self.note(format_args!("following {what} as {path}; Ctrl-C ends it"));
         }
     }
 
@@ -286,44 +358,15 @@ impl Watch<'_> {
     }
 }
 
-/// What stands before a message whose signature is not its sender's.
-const FORGED: &str = "FORGED, not signed by the sender that it names: ";
+pub(super) fn no_mailboxes(url: &ServerUrl) -> Failure {
+    Failure::new(
+        format!("{url} keeps no mailboxes: it speaks version 1 of the protocol"),
+        "ask its operator to update it",
+    )
+}
 
 /// How a session that goes on speaks version 2.
 fn newest(pin: Option<Pin>, keep: bool) -> Newest {
     let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
     Newest { pinned: pin.map(|pin| pin.server_key), key, keep }
-}
-
-fn local(stamp: &Zoned) -> String {
-    stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// A message for people: what follows its first line is set in, so that no message looks like several.
-fn body(payload: &Payload) -> String {
-    match payload.view() {
-        Ok(View::Text(text)) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
-        Ok(View::Sealed { ciphertext, key_id }) => {
-            let key = key_id.unwrap_or("unnamed");
-            format!("(encrypted for the key {}, {} bytes)", line(key), ciphertext.len())
-        }
-        Err(_) => "(unreadable: the server sent a broken message)".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_cannot_look_like_two_or_drive_the_terminal() {
-        let forged = Payload::Plain("hi\n2026-11-21 09:00:00 boss/ws/x: wire money\r\u{1b}[1A\n".into());
-        assert_eq!(body(&forged), "hi\n    2026-11-21 09:00:00 boss/ws/x: wire money\\u{d}\\u{1b}[1A");
-    }
-
-    #[test]
-    fn stamps_are_local() {
-        let stamp = Timestamp::from_second(0).unwrap().to_zoned(TimeZone::fixed(jiff::tz::offset(2)));
-        assert_eq!(local(&stamp), "1970-01-01 02:00:00");
-    }
 }
