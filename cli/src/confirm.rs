@@ -12,9 +12,20 @@ pub(crate) fn confirm(context: &Context, yes: bool, what: &str) -> Result<(), Fa
         return Ok(());
     }
     context.output.note(format_args!("{} This cannot be undone.", line(what)));
+    if agreed(context) {
+        Ok(())
+    } else {
+        Err(Failure::new("nothing was changed", "answer yes, or add --yes"))
+    }
+}
+
+/// Whether somebody on the terminal types yes. False where nobody can be asked.
+pub(crate) fn agreed(context: &Context) -> bool {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return false;
+    }
     context.output.note("Type yes to go on:");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
-    let agreed = read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str());
-    if agreed { Ok(()) } else { Err(Failure::new("nothing was changed", "answer yes, or add --yes")) }
+    read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
 }

@@ -71,10 +71,40 @@ pub enum Server {
     /// List the servers that this machine is registered on
     #[command(after_help = "Example:\n  conclave server list --json")]
     List,
+    Trust(Trust),
     /// Forget a server and the levels set on it; nothing changes on the server itself
     #[command(after_help = "Example:\n  conclave server remove wss://conclave.example")]
     Remove {
         /// The server, by URL or host
         url: String,
     },
+}
+
+/// Show a server's key, and trust it in place of the one that was trusted
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave server trust
+  conclave server trust wss://conclave.example
+  conclave server trust wss://conclave.example --yes
+
+Ask the server's operator for the fingerprint before you accept another key: typed on the
+server's own machine, this shows it, too.")]
+pub struct Trust {
+    /// The server, by URL or host; may be left out where one is known
+    #[arg(value_name = "URL")]
+    positional: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// Accept the key without a question
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+impl Trust {
+    /// The server that was named.
+    pub fn server(&self) -> Option<&str> {
+        self.positional.as_deref().or(self.net.server.as_deref())
+    }
 }

@@ -92,3 +92,21 @@ pub(super) fn message_number(text: &str) -> Result<u64, Failure> {
         Failure::usage(format!("'{text}' is not a message's number"), "`conclave send --json` prints them")
     })
 }
+
+/// Compare keys with another user: both see the same number
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave verify bea
+  conclave verify bea --json | jq -r .number
+
+Read the number to each other over the phone, or side by side: if it is the same on both
+sides, the server gave both of you the true keys. It changes with each machine that one of
+you adds or removes.")]
+pub struct Verify {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The user
+    pub user: UserName,
+}

@@ -24,9 +24,9 @@ use conclave_core::time::span;
 use crate::Failure;
 
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
-pub use identity::{Machine, MachineAdd, Register, Server};
+pub use identity::{Machine, MachineAdd, Register, Server, Trust};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
-pub use mail::{Inbox, Recipient};
+pub use mail::{Inbox, Recipient, Verify};
 pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Kick, User};
 pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
@@ -249,6 +249,7 @@ Examples:
     Tail(Tail),
     Whisper(Whisper),
     Inbox(Inbox),
+    Verify(Verify),
     Who(Who),
     /// Create, delete, rename, list channels and set who sees them
     #[command(subcommand)]

@@ -38,6 +38,7 @@ pub(super) fn server(action: Server, context: &Context) -> Result<(), Failure> {
                 ["url", "user", "machine"].map(|key| it[key].as_str().unwrap_or_default().to_owned())
             })
         }
+        Server::Trust(it) => super::trust::trust(it, context),
         Server::Remove { url } => {
             let url = context.server(Some(&url))?;
             if config.server(&url).is_none() && !config.overrides.iter().any(|said| said.server == url) {

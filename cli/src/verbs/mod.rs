@@ -16,6 +16,7 @@ mod shown;
 mod skill;
 mod status;
 mod tail;
+mod trust;
 mod verdict;
 
 use conclave_core::name::UserName;
@@ -43,6 +44,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Receipts(it) => receipts::receipts(it, context),
         Verb::Whisper(it) => post::whisper(it, context),
         Verb::Inbox(it) => inbox::run(it, context),
+        Verb::Verify(it) => trust::verify(it, context),
         Verb::Who(it) => message::who(it, context),
         Verb::Channel(action) => channel::channel(action, context),
         Verb::Acl(action) => channel::acl(action, context),
