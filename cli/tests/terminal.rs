@@ -75,6 +75,38 @@ fn a_server_ends_with_its_terminal() {
 }
 
 #[test]
+fn what_is_shown_on_a_terminal_is_seen() {
+    let server = Server::start();
+    let (ann, bea) = (Home::registered(&server.url, "ann"), Home::registered(&server.url, "bea"));
+    ann.run(["channel", "create", "ops"]).ok();
+    ann.run(["acl", "add", "ops", "bea"]).ok();
+    // A reader claims nothing of what came before it.
+    bea.run(["tail", "ops", "--as", "desk", "--no-follow"]).ok();
+    ann.run(["send", "ops", "hi"]).ok();
+    ann.run(["whisper", "bea", "psst"]).ok();
+    on_terminal(&bea, "tail ops --as desk --no-follow", &[]).ok();
+    on_terminal(&bea, "inbox", &[]).ok();
+    for message in [&["ops", "1"][..], &["--to", "bea", "1"]] {
+        let told = ann.run([&["receipts", "--json"], message].concat()).json();
+        assert_eq!(told[0]["state"], "seen", "{told}");
+    }
+}
+
+#[test]
+fn another_key_of_a_server_is_accepted_by_an_answer() {
+    let (server, other) = (Server::start(), Server::start());
+    let door = conclave_tests::client::Door::to(server.address());
+    let url = format!("ws://{}", door.address());
+    let ann = Home::registered(&url, "ann");
+    door.close();
+    door.lead_to(other.address());
+    let refused = answering(&ann, "server trust", "no");
+    assert!(refused.code == 1 && refused.out.contains("proved now:"), "{refused:?}");
+    assert!(answering(&ann, "server trust", "yes").ok().out.contains("is trusted with the key"));
+    ann.run(["server", "trust"]).ok();
+}
+
+#[test]
 fn colours_stand_on_a_terminal_and_nowhere_else() {
     let home = Home::new();
     home.run(["key"]).ok();

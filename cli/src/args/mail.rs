@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::Args;
-use conclave_core::name::{Handle, SessionPath, UserName};
+use conclave_core::name::{ChannelName, Handle, SessionPath, UserName};
 use conclave_core::stream::MailboxRef;
 
-use super::Net;
+use super::value::channel;
+use super::{Net, named_channel};
 use crate::Failure;
 
 /// Whose mailbox a message goes to.
@@ -86,11 +87,72 @@ pub struct Inbox {
     pub count: bool,
 }
 
+/// Confirm a message to its sender, perhaps with a word
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave ack ops 42
+  conclave ack ops 42 'on it'
+  conclave ack --inbox 7 yes
+
+A kept session confirms: in a channel the one that follows it under --as, in the inbox the
+one that reads it. A session of that name that is connected is interrupted for a moment.
+`conclave tail --json` and `conclave inbox --json` print a message's number.")]
+pub struct Ack {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The session that confirms [default: the only one of this machine that follows the channel; with --inbox: inbox]
+    #[arg(long = "as", value_name = "SESSION")]
+    pub handle: Option<Handle>,
+    /// A message of your own mailbox
+    #[arg(long, conflicts_with = "channel")]
+    inbox: bool,
+    /// The channel
+    #[arg(long, value_parser = channel)]
+    channel: Option<ChannelName>,
+    /// The channel, unless --channel or --inbox names where it is, the message's number, and a word to its sender
+    #[arg(value_name = "CHANNEL] [SEQ] [WORD", required = true, num_args = 1..=3)]
+    words: Vec<String>,
+}
+
+impl Ack {
+    /// The channel, or none for the inbox; the message; the word.
+    ///
+    /// # Errors
+    /// One of them is missing, or no number.
+    pub fn split(&self) -> Result<(Option<ChannelName>, u64, String), Failure> {
+        let (channel, rest) = match (&self.channel, &self.words[..]) {
+            _ if self.inbox => (None, &self.words[..]),
+            (Some(channel), rest) => (Some(channel.clone()), rest),
+            (None, [channel, rest @ ..]) => (Some(named_channel(channel)?), rest),
+            (None, []) => (None, &[][..]),
+        };
+        let (seq, word) = match rest {
+            [seq] => (seq, String::new()),
+            [seq, word] => (seq, word.clone()),
+            [] => return Err(Failure::usage("which message?", "conclave ack CHANNEL SEQ [WORD]")),
+            _ => return Err(Failure::usage("there is more than one word", "put it in quotes")),
+        };
+        Ok((channel, message_number(seq)?, word))
+    }
+}
+
 /// A message's number in its channel or mailbox.
 pub(super) fn message_number(text: &str) -> Result<u64, Failure> {
     text.parse().map_err(|_| {
         Failure::usage(format!("'{text}' is not a message's number"), "`conclave send --json` prints them")
     })
+}
+
+/// Somebody whom you let write to you, or not
+#[derive(Clone, Args)]
+pub struct OfContact {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The user
+    pub user: UserName,
 }
 
 /// Compare keys with another user: both see the same number

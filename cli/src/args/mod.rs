@@ -26,7 +26,7 @@ use crate::Failure;
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server, Trust};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
-pub use mail::{Inbox, Recipient, Verify};
+pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
 pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Kick, User};
 pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
@@ -249,6 +249,22 @@ Examples:
     Tail(Tail),
     Whisper(Whisper),
     Inbox(Inbox),
+    Ack(Ack),
+    /// Let nobody of this name write to your mailboxes
+    #[command(after_help = "Example:\n  conclave block mallory\n\nA block does not affect channels.")]
+    Block(OfContact),
+    /// Lift a block
+    #[command(after_help = "Example:\n  conclave unblock mallory")]
+    Unblock(OfContact),
+    /// Let a user write to your mailboxes with whom you share no channel; lifts a block
+    #[command(after_help = "Example:\n  conclave allow bea")]
+    Allow(OfContact),
+    /// Take an allowance back
+    #[command(after_help = "Example:\n  conclave disallow bea")]
+    Disallow(OfContact),
+    /// List whom you allowed and blocked
+    #[command(after_help = "Example:\n  conclave contacts --json")]
+    Contacts(Net),
     Verify(Verify),
     Who(Who),
     /// Create, delete, rename, list channels and set who sees them

@@ -3,6 +3,7 @@
 mod account;
 mod bridge;
 mod channel;
+mod contacts;
 mod demo;
 mod doctor;
 mod inbox;
@@ -20,6 +21,7 @@ mod trust;
 mod verdict;
 
 use conclave_core::name::UserName;
+use conclave_core::stream::ContactChange;
 use serde_json::json;
 
 use crate::args::Verb;
@@ -44,6 +46,12 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Receipts(it) => receipts::receipts(it, context),
         Verb::Whisper(it) => post::whisper(it, context),
         Verb::Inbox(it) => inbox::run(it, context),
+        Verb::Ack(it) => contacts::ack(it, context),
+        Verb::Block(of) => contacts::change(&of, ContactChange::Block, context),
+        Verb::Unblock(of) => contacts::change(&of, ContactChange::Unblock, context),
+        Verb::Allow(of) => contacts::change(&of, ContactChange::Allow, context),
+        Verb::Disallow(of) => contacts::change(&of, ContactChange::Disallow, context),
+        Verb::Contacts(net) => contacts::list(&net, context),
         Verb::Verify(it) => trust::verify(it, context),
         Verb::Who(it) => message::who(it, context),
         Verb::Channel(action) => channel::channel(action, context),
