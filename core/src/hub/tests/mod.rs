@@ -13,5 +13,6 @@ mod mail_model;
 mod messages;
 mod presence;
 mod quota;
+mod races;
 mod streams;
 mod world;
