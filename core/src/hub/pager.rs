@@ -308,17 +308,25 @@ impl Hub {
             if message.seq < expected {
                 continue;
             }
-            read_up_to = message.seq;
-            if message.origin.has_expired(now.wall) {
-                continue;
+            if message.seq <= newest {
+                read_up_to = message.seq;
+                if message.origin.has_expired(now.wall) {
+                    continue;
+                }
             }
-            if message.seq > expected {
+            // The store may be ahead of what is known to be durable here: that is delivered when it is known.
+            let until = message.seq.min(newest + 1);
+            if until > expected {
                 if !run.is_empty() {
                     notify(Notice::Deliveries { stream, messages: core::mem::take(&mut run) });
                 }
-                notify(Notice::Gap { stream, from: expected, to: message.seq - 1 });
+                notify(Notice::Gap { stream, from: expected, to: until - 1 });
+                expected = until;
             }
-            expected = message.seq + 1;
+            if message.seq > newest {
+                break;
+            }
+            expected += 1;
             run.push(message);
         }
         if !run.is_empty() {

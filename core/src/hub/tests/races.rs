@@ -1,6 +1,8 @@
 //! What the store does before the hub knows of it, and what else is under way meanwhile.
 
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::world::{World, proven};
 use crate::body;
@@ -10,7 +12,9 @@ use crate::name::ChannelName;
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply};
-use crate::stream::{MessageId, Signed, Start, StreamCommand, StreamRef, StreamReply};
+use crate::record::Stamp;
+use crate::stream::{MessageId, Notice, Signed, Start, StreamCommand, StreamRef, StreamReply};
+use crate::time::UnixMillis;
 
 fn c() -> StreamRef {
     StreamRef::Channel(ChannelName::new("c").unwrap())
@@ -42,6 +46,18 @@ fn world() -> (World, ConnId, ConnId) {
     (world, ann, bea)
 }
 
+/// The sequence numbers that a session was told of.
+fn told(world: &mut World, conn: ConnId) -> Vec<String> {
+    let notices = world.notices.remove(&conn).unwrap_or_default();
+    let each = notices.into_iter().flat_map(|notice| match notice {
+        Notice::Deliveries { messages, .. } => messages.iter().map(|one| one.seq.to_string()).collect(),
+        Notice::Live { seq, .. } => alloc::vec![alloc::format!("live {seq}")],
+        Notice::Gap { from, to, .. } => alloc::vec![alloc::format!("gap {from}-{to}")],
+        other => alloc::vec![alloc::format!("{other:?}")],
+    });
+    each.collect()
+}
+
 #[test]
 fn a_change_that_was_decided_while_posts_came_back_is_kept() {
     let (mut world, ann, bea) = world();
@@ -61,4 +77,30 @@ fn a_change_that_was_decided_while_posts_came_back_is_kept() {
     assert_eq!(world.raw_reply(bea, again), world.raw_reply(bea, first));
     assert_eq!(world.reply(ann, created).as_deref(), Some("done d"));
     assert_eq!(world.reply(ann, behind).as_deref(), Some("done e"));
+}
+
+#[test]
+fn a_page_that_is_ahead_of_the_hub_is_not_delivered_twice() {
+    for purged in [false, true] {
+        let (mut world, ann, bea) = world();
+        world.must(ann, "post c 1");
+        subscribe(&mut world, bea, Start::After(0));
+        let wanted = world.take_read();
+        // The next message is in the store before the hub hears of it, and a page is read in between.
+        world.submit(ann, "post c 2");
+        assert!(world.seal());
+        let mut page = world.page(&wanted);
+        let ahead = Stamp { seq: 2, ts: UnixMillis(page[0].ts.0 + 1) };
+        let mut second = page[0].clone();
+        (second.seq, second.ts) = (ahead.seq, ahead.ts);
+        page.push(second);
+        if purged {
+            page.remove(0);
+        }
+        world.answer(&wanted, Ok(page));
+        let first = if purged { "gap 1-1" } else { "1" };
+        assert_eq!(told(&mut world, bea), [first, "live 1"]);
+        world.persist();
+        assert_eq!(world.received(bea).len(), 1, "it is delivered as it is posted");
+    }
 }
