@@ -30,7 +30,7 @@ impl Hub {
             hold!(found, "{path} is not found by its user");
             hold!(self.liveness.contains(&(session.next_check, *conn)), "{path} has no time to be checked");
             for (channel, subscription) in &session.subscriptions {
-                let live = *subscription == Subscription::Live;
+                let live = matches!(subscription, Subscription::Live { .. });
                 let found = self.subscribers.get(channel).is_some_and(|subscribers| {
                     subscribers.live.contains(*conn) == live && subscribers.behind.contains(conn) != live
                 });

@@ -272,7 +272,8 @@ impl Hub {
         if session.subscriptions.len() >= most {
             return Err(Refusal::Full { limit: Limit::SessionChannels, most });
         }
-        session.subscriptions.insert(channel, Subscription::Live);
+        // Version 1 is not told where it began.
+        session.subscriptions.insert(channel, Subscription::Live { from: 0 });
         let format = session.terms.format;
         if let Some(live) = self.users.get_mut(&session.user) {
             *live.channels.entry(channel).or_default() += 1;

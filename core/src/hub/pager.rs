@@ -46,8 +46,8 @@ enum Job {
 /// How a session stands to a channel that it is subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Subscription {
-    /// It receives posts as they are made.
-    Live,
+    /// It receives posts as they are made, from this one on.
+    Live { from: u64 },
     /// It reads the store; this is the next message that it needs.
     Behind { next: u64 },
 }
@@ -77,8 +77,9 @@ impl Hub {
 
     /// From now on the subscription receives posts as they are made.
     pub(super) fn go_live(&mut self, conn: ConnId, channel: ChannelId) {
+        let from = self.last_seq(channel) + 1;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        session.subscriptions.insert(channel, Subscription::Live);
+        session.subscriptions.insert(channel, Subscription::Live { from });
         let format = session.terms.format;
         self.subscribers.entry(channel).or_default().go_live(format, conn);
     }
@@ -123,12 +124,12 @@ impl Hub {
         actions: &mut Vec<Action>,
     ) {
         let Some(session) = self.sessions.get(&conn) else { return };
-        if session.subscriptions.get(&channel) != Some(&Subscription::Live) {
-            return;
-        }
+        let Some(Subscription::Live { from }) = session.subscriptions.get(&channel) else { return };
+        // It may have been moved since: what was dropped before is not its any more.
+        let next = seq.max(*from);
         // The queue is full: nothing more is read before it is empty.
         self.mark(now, conn, actions);
-        self.fall_behind(now, conn, channel, seq, actions);
+        self.fall_behind(now, conn, channel, next, actions);
     }
 
     /// The session's queue is written up to the mark.

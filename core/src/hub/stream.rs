@@ -299,7 +299,7 @@ impl Hub {
     /// The last message of a stream that a session was sent.
     pub(super) fn sent_up_to(&self, conn: ConnId, channel: ChannelId) -> u64 {
         match self.sessions.get(&conn).and_then(|session| session.subscriptions.get(&channel)) {
-            Some(Subscription::Live) => self.last_seq(channel),
+            Some(Subscription::Live { .. }) => self.last_seq(channel),
             Some(Subscription::Behind { next }) => next - 1,
             None => 0,
         }

@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use super::world::{World, proven};
 use crate::body;
 use crate::handshake::{Format, Terms};
-use crate::hub::ConnId;
+use crate::hub::{ConnId, Input};
 use crate::name::ChannelName;
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply};
-use crate::record::Stamp;
+use crate::record::{ChannelId, Stamp};
 use crate::stream::{MessageId, Notice, Signed, Start, StreamCommand, StreamRef, StreamReply};
 use crate::time::UnixMillis;
 
@@ -103,4 +103,19 @@ fn a_page_that_is_ahead_of_the_hub_is_not_delivered_twice() {
         world.persist();
         assert_eq!(world.received(bea).len(), 1, "it is delivered as it is posted");
     }
+}
+
+#[test]
+fn a_subscription_that_was_moved_is_not_dragged_back_by_what_had_no_room_before() {
+    let (mut world, ann, bea) = world();
+    subscribe(&mut world, bea, Start::Latest);
+    world.must(ann, "post c 1");
+    // In one round the message is delivered and the subscription moved; then it turns out that there was no room.
+    subscribe(&mut world, bea, Start::Latest);
+    assert_eq!(told(&mut world, bea), ["live 0", "live 1"]);
+    world.handle(Input::Lagged { conn: bea, channel: ChannelId(0), seq: 1 });
+    world.must(ann, "post c 2");
+    world.handle(Input::Ready { conn: bea });
+    world.settle();
+    assert_eq!(told(&mut world, bea), ["2", "live 2"], "its start is behind the first message");
 }
