@@ -85,6 +85,7 @@ fn posted(nth: usize, server: &PublicKey, stream: u64, id: u8, text: &str) -> De
     let (id, body) = (MessageId([id; 16]), body::of_text(text));
     let signed = signature::to_sign(server, ChannelId(stream - 1), &id, &body);
     Delivery {
+        expires_ms: 0,
         seq: 1,
         stamp_ms: 1,
         from: Some(participant(nth)),

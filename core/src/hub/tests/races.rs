@@ -25,6 +25,7 @@ fn post(id: u8) -> Command {
         stream: c(),
         payload: Payload::Body(body::of_text("x")),
         signed: Arc::new(Signed { id: MessageId([id; 16]), signature: Opaque([id; 64]), acknowledge: false }),
+        lifetime: None,
     })
 }
 
