@@ -115,6 +115,22 @@ fn a_tail_with_a_name_goes_on_where_it_ended() {
 }
 
 #[test]
+fn a_channel_that_got_another_name_meanwhile_is_resumed_under_it() {
+    let server = Server::start();
+    let (ann, bea) = two(&server);
+    let first = Running::start(bea.command(["tail", "ops", "--as", "desk"]));
+    first.note("following #ops");
+    ann.run(["send", "ops", "one", "--wait", "delivered"]).ok();
+    drop(first);
+    ann.run(["send", "ops", "two"]).ok();
+    ann.run(["channel", "rename", "ops", "den"]).ok();
+    let second = Running::start(bea.command(["tail", "den", "--as", "desk"]));
+    assert!(second.line().ends_with(": two"));
+    ann.run(["send", "den", "three"]).ok();
+    assert!(second.line().ends_with(": three"));
+}
+
+#[test]
 fn a_channel_that_was_made_anew_is_followed_from_its_beginning() {
     let server = Server::start();
     let (ann, bea) = two(&server);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Input, OwnMailbox};
+use conclave_core::link::{Input, JoinFrom, OwnMailbox};
 use conclave_core::name::{ChannelName, Handle, UserName};
 use conclave_core::record::{ChannelId, MachineId, UserId};
 use conclave_shell_tokio::client::LinkDriver;
@@ -82,6 +82,14 @@ impl Kept {
         let followed = state.followed(&reader)?;
         let found = followed.into_iter().rev().find(|it| it.name == *channel);
         Ok(found.map(|it| (it.stream, it.delivered)))
+    }
+
+    /// From where to follow a stream that is followed from behind this message, but was read before and not so far.
+    pub(super) fn before(&self, position: Option<(ChannelId, u64)>) -> Option<JoinFrom> {
+        let ((state, reader), (stream, after)) = (self.reader()?, position?);
+        let followed = state.followed(&reader).ok()?;
+        let known = followed.iter().find(|it| it.stream == stream && it.delivered < after)?;
+        Some(JoinFrom::After { stream, seq: known.delivered })
     }
 
     /// A channel is followed, from behind this message if none was read before.

@@ -146,6 +146,13 @@ impl Watch<'_> {
                     }
                 }
                 Action::Joined { channel, position } => {
+                    let first = !begun && self.plan.since.is_none();
+                    if let Some(from) = kept.before(position).filter(|_| first) {
+                        // It had another name when the last run ended.
+                        driver.input(Input::Leave { channel: channel.clone() });
+                        driver.input(Input::Join { channel, token: None, from });
+                        continue;
+                    }
                     kept.joined(&channel, position)?;
                     resumed = false;
                     self.greet(&path, was_down);
