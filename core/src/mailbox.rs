@@ -22,6 +22,7 @@ pub struct Queue {
     items: Vec<Item>,
     bytes: usize,
     most: usize,
+    live: usize,
     closed: bool,
     /// What is nobody else's counts for the user.
     account: Option<Arc<Account>>,
@@ -44,7 +45,7 @@ pub enum Pushed {
 impl Queue {
     /// An empty queue for at most `most` bytes; one item always fits.
     pub fn new(most: usize) -> Self {
-        Self { items: Vec::new(), bytes: 0, most, closed: false, account: None, counted: 0 }
+        Self { items: Vec::new(), bytes: 0, most, live: LIVE_BYTES, closed: false, account: None, counted: 0 }
     }
 
     /// Counts what is queued from now on for a user.
@@ -62,6 +63,13 @@ impl Queue {
         if let Some(account) = &self.account {
             account.give(core::mem::take(&mut self.counted));
         }
+    }
+
+    /// Another bound for what a session may lag behind, in bytes of deliveries: a simulation's worlds are small.
+    #[must_use]
+    pub fn with_live(mut self, live: usize) -> Self {
+        self.live = live;
+        self
     }
 
     /// Queues an item. The connection's end is always queued; after it, nothing is.
@@ -97,7 +105,7 @@ impl Queue {
     fn is_full_for(&self, item: &Item, size: usize) -> bool {
         let most = match item {
             // What does not fit is read from the store, so a slow session holds little.
-            Item::Burst(burst) if burst.resumable().is_some() => self.most.min(LIVE_BYTES),
+            Item::Burst(burst) if burst.resumable().is_some() => self.most.min(self.live),
             _ => self.most,
         };
         self.bytes > 0 && (self.bytes + size > most || (most < self.most && self.items.len() >= LIVE_ITEMS))

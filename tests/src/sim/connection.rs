@@ -2,11 +2,13 @@
 
 use conclave_core::engine::Arrival;
 use conclave_core::fanout::Item;
-use conclave_core::handshake::{HANDSHAKE_TIMEOUT, Proven};
+use conclave_core::handshake::{Format, HANDSHAKE_TIMEOUT, Proven};
 use conclave_core::hub::{ConnId, Input};
+use conclave_core::mailbox::Queue;
 use conclave_core::protocol::CloseReason;
 use conclave_core::pump::{Carrier, Progress, Pump};
-use conclave_core::wire::websocket::{self, Head, Kind};
+use conclave_core::wire::edge::Edge;
+use conclave_core::wire::websocket::{self, Head};
 use conclave_core::write_queue::WriteQueue;
 use rand_core::CryptoRng;
 
@@ -16,6 +18,8 @@ use super::world::{Event, World};
 
 /// Bytes that wait to be written beyond which a pump takes no more; the shell's are more.
 pub(super) const WRITE: usize = 16 << 10;
+/// Bytes of a mailbox of version 2. It must hold a page and whatever is answered beside it.
+pub(super) const QUEUE: usize = 4 << 20;
 /// The WebSocket's own goodbye: an empty close frame.
 const GOODBYE: [u8; 2] = [0x80 | CLOSE, 0];
 /// Its opcode.
@@ -34,7 +38,13 @@ impl World {
         let mut nonce = [0; 32];
         rand_core::Rng::fill_bytes(&mut self.secrets, &mut nonce);
         let wire = self.wires.len();
-        self.wires.push(Wire::new(wire, client, nonce, WRITE, self.plan.queue));
+        let format = self.clients[client].as_ref().map_or(Format::V1, |client| client.format());
+        let queue = match format {
+            Format::V1 => Queue::new(self.plan.queue),
+            Format::V2 | Format::V2Json => Queue::new(QUEUE).with_live(self.plan.live),
+        };
+        let edge = Edge::new(format, &self.identity, nonce);
+        self.wires.push(Wire::new(wire, client, edge, WRITE, queue));
         self.server.ends.insert(wire);
         self.after(HANDSHAKE_TIMEOUT.as_micros() as u64, Event::HandshakeTimeout(wire));
         let wanted = self.with_client(client, |client, world| client.dialed(world, attempt, wire));
@@ -266,6 +276,7 @@ impl Carrier for Polled<'_> {
         }
         queue.advance(bytes.len());
         world.wires[*wire].unread += bytes.len();
+        world.wires[*wire].taken += bytes.len() as u64;
         world.send_down(*wire, Down::Bytes(bytes));
         Ok(true)
     }
@@ -273,7 +284,7 @@ impl Carrier for Polled<'_> {
     fn read(&mut self, pump: &mut Pump) -> Result<bool, Gone> {
         match self.outside.arrived.pop_front() {
             Some(message) => {
-                pump.message(Kind::Binary, &message, self);
+                pump.message(self.outside.kind, &message, self);
                 pump.settle();
                 Ok(true)
             }

@@ -115,6 +115,38 @@ counters! {
     registered: "users registered",
     /// Mailboxes that overflowed.
     overflows: "mailboxes overflowed",
+    /// Sessions of version 2.
+    spoken: "sessions of version 2",
+    /// Subscriptions of version 2.
+    subscribed: "subscriptions from a position",
+    /// Messages that sessions of version 2 were delivered.
+    delivered: "messages delivered to version 2",
+    /// Times that a session of version 2 fell behind.
+    lagged: "times that a live session fell behind",
+    /// Pages that sessions of version 2 asked for.
+    pages: "pages read by number",
+    /// Gaps that were named.
+    gaps: "gaps that a purge explains",
+    /// Times that old messages were taken.
+    purges: "purges",
+    /// Posts of version 2 that were sent.
+    drafts: "posts under ids",
+    /// How often one was sent again.
+    retries: "posts sent again under their ids",
+    /// Posts that were in the store before.
+    already_stored: "posts found in the store under their ids",
+    /// First positions that a crash lost before they were written.
+    positions_lost: "first positions lost by a crash",
+    /// Reports and acknowledgements.
+    reports: "positions reported and messages acknowledged",
+    /// Readers in lists of receipts.
+    receipts: "receipts told",
+    /// Events about readers.
+    moves: "positions told to who watches",
+    /// Subscriptions whose end was told.
+    ends: "ends of subscriptions told",
+    /// Subscriptions of version 2 that are whole at the end.
+    whole: "subscriptions from a position that are whole at the end",
     /// Pieces of frames that were written in part.
     partial_writes: "partial writes",
 }

@@ -3,7 +3,7 @@
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::protocol::Token;
 
-use super::client::{Client, LinkClient};
+use super::client::{Client, LinkClient, Speaker};
 use super::plan::{Fault, MILLI, SECOND};
 use super::wire::Down;
 use super::world::{Event, World};
@@ -46,11 +46,24 @@ impl World {
             Fault::ClientCrash => {
                 self.coverage.client_crashes += 1;
                 let client = self.luck.index(self.clients.len());
-                self.with_client(client, |client, world| {
-                    if let Client::Link(link) = client {
-                        link.restart(world);
-                    }
+                self.with_client(client, |client, world| match client {
+                    Client::Link(link) => link.restart(world),
+                    Client::Speaker(speaker) => speaker.crash(world),
+                    Client::Stranger(_) => {}
                 });
+            }
+            Fault::Purge => {
+                self.coverage.purges += 1;
+                self.store.purge(&mut self.luck);
+                if let Some(process) = &mut self.server.process {
+                    process.outside.watch.purged = self.store.newest_purged();
+                }
+                // By content alone, a link finds its place in what is left as well as it can.
+                for client in self.clients.iter_mut().flatten() {
+                    if let Client::Link(link) = &mut **client {
+                        link.follows.values_mut().for_each(|follow| follow.incomparable = true);
+                    }
+                }
             }
             Fault::ClockJump => {
                 self.coverage.clock_jumps += 1;
@@ -85,11 +98,19 @@ impl World {
         paths.nth(chance.index(count)).cloned()
     }
 
+    /// The clients of version 2.
+    pub(super) fn speakers(&self) -> impl Iterator<Item = &Speaker> + Clone {
+        self.clients.iter().flatten().filter_map(|client| match &**client {
+            Client::Speaker(speaker) => Some(speaker),
+            _ => None,
+        })
+    }
+
     /// The links but the one that is at work.
     pub(super) fn links(&self) -> impl Iterator<Item = &LinkClient> + Clone {
         self.clients.iter().flatten().filter_map(|client| match &**client {
             Client::Link(link) => Some(link),
-            Client::Stranger(_) => None,
+            Client::Stranger(_) | Client::Speaker(_) => None,
         })
     }
 
@@ -115,6 +136,7 @@ impl World {
                 Client::Stranger(stranger) => stranger.leave(world),
                 Client::Link(link) if link.identity.twin => link.stop(world),
                 Client::Link(_) => {}
+                Client::Speaker(speaker) => speaker.calm_down(world),
             });
         }
         self.start();

@@ -3,12 +3,15 @@
 //! Texts repeat, so what is handed on may stand at several places of the log: all of them are kept until one
 //! remains. What must be handed on is every message from the start on but the link's own.
 
+use std::borrow::Cow;
+
 use conclave_core::link::JoinFrom;
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::record::ChannelId;
 use conclave_core::time::UnixMillis;
 
+use super::notation::{Node, Said};
 use super::store::Row;
 
 /// See the module.
@@ -35,6 +38,8 @@ pub(super) struct Reader<'a> {
     pub rows: &'a [Row],
     /// Every path that the link had: its own messages need not be handed on.
     pub own: &'a [SessionPath],
+    /// So many of them are purged.
+    pub purged: usize,
 }
 
 impl Reader<'_> {
@@ -111,14 +116,16 @@ impl Follow {
             return Ok(());
         }
         let matches = |row: &Row| {
-            *row.from == *from && *row.payload == *payload && ts.is_none_or(|ts| ts == row.stamp.ts)
+            *row.from == *from
+                && says(&row.payload) == says(payload)
+                && ts.is_none_or(|ts| ts == row.stamp.ts)
         };
         let mut places = Vec::new();
         for &place in &self.places {
             let mut at = place;
             let mut found_loose = false;
             while let Some(row) = reader.rows.get(at) {
-                let loose = self.is_loose(at, row);
+                let loose = self.is_loose(at, row, reader);
                 if matches(row) && !(loose && found_loose) {
                     // Of those that may be left out, the earliest allows everything that later ones do.
                     found_loose |= loose;
@@ -147,8 +154,9 @@ impl Follow {
     }
 
     /// Whether a message may be left out.
-    fn is_loose(&self, at: usize, row: &Row) -> bool {
-        at < self.loose_until || matches!(self.from, JoinFrom::Since(since) if row.stamp.ts <= since)
+    fn is_loose(&self, at: usize, row: &Row, reader: &Reader<'_>) -> bool {
+        at < self.loose_until.max(reader.purged)
+            || matches!(self.from, JoinFrom::Since(since) if row.stamp.ts <= since)
     }
 
     /// At rest: everything was handed on.
@@ -158,9 +166,24 @@ impl Follow {
     pub(super) fn complete(&self, reader: &Reader<'_>) -> Result<(), String> {
         let complete = self.places.iter().any(|&place| {
             let mut rest = reader.rows.iter().enumerate().skip(place);
-            rest.all(|(at, row)| self.is_loose(at, row) || reader.is_own(row))
+            rest.all(|(at, row)| self.is_loose(at, row, reader) || reader.is_own(row))
         });
         let next = self.places.last().copied().unwrap_or_default();
         if complete { Ok(()) } else { Err(format!("ends before {next} of {} in the log", reader.rows.len())) }
+    }
+}
+
+/// What version 1 shows of a message: a text, or a ciphertext and the name of its key.
+fn says(payload: &Payload) -> (bool, Cow<'_, str>, Cow<'_, [u8]>) {
+    match payload {
+        Payload::Plain(text) => (false, text.into(), Cow::default()),
+        Payload::Encrypted(envelope) => {
+            let key = envelope.key_id.as_deref().unwrap_or_default();
+            (true, key.into(), envelope.ciphertext[..].into())
+        }
+        Payload::Body(body) => {
+            let Said { sealed, text, ciphertext, .. } = Said::read(Node::Proto(body)).unwrap_or_default();
+            (sealed, text.into(), ciphertext.into())
+        }
     }
 }

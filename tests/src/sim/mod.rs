@@ -11,6 +11,7 @@ mod connection;
 mod coverage;
 mod faults;
 mod follow;
+mod notation;
 mod plan;
 mod rest;
 mod server;
@@ -32,7 +33,7 @@ use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use conclave_core::time::UnixMillis;
 
-use client::{Client, Identity, Kind, LinkClient, Stranger, key};
+use client::{Client, Identity, Kind, LinkClient, Speaker, Stranger, key};
 use plan::{MILLI, SECOND};
 use world::{Event, World};
 
@@ -163,6 +164,20 @@ fn populate(world: &mut World, seed: u64, options: &Options) {
             twin,
         };
         world.clients.push(Some(Box::new(Client::Link(LinkClient::new(identity, seed)))));
+    }
+    for nth in 0..world.plan.speakers {
+        // The last asks for what is hidden; some have a machine that is enrolled later, or never.
+        let prober = nth > 1 && nth + 1 == world.plan.speakers;
+        let owner = (nth * 2 + seed as usize) % USERS;
+        let (user, key) = match nth {
+            _ if prober => (EVE, EVE),
+            3 => (owner, spare_key(owner)),
+            _ => (owner, owner),
+        };
+        let number = world.clients.len();
+        let speaker = Speaker::new(number, user, key, prober, seed);
+        world.clients.push(Some(Box::new(Client::Speaker(speaker))));
+        world.after(number as u64 * 3 * MILLI, Event::ClientTimer(number));
     }
     let mut strangers = Vec::new();
     if !options.no_strangers {

@@ -40,11 +40,13 @@ pub enum Fault {
     ClockJump,
     /// A client's wall clock jumps.
     ClientClockJump,
+    /// The retention takes old messages.
+    Purge,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Crash,
         Self::Drain,
         Self::FailedCommit,
@@ -58,6 +60,7 @@ impl Fault {
         Self::NoDial,
         Self::ClockJump,
         Self::ClientClockJump,
+        Self::Purge,
     ];
 }
 
@@ -68,6 +71,8 @@ pub struct Options {
     pub without: Vec<Fault>,
     /// No client does anything of its own accord after this time, in microseconds.
     pub until: Option<u64>,
+    /// Nobody speaks version 2.
+    pub no_speakers: bool,
     /// No strangers: clients that misbehave, and the outsider.
     pub no_strangers: bool,
     /// Nobody administrates.
@@ -81,6 +86,7 @@ impl Options {
     pub const ALL: Self = Self {
         without: Vec::new(),
         until: None,
+        no_speakers: false,
         no_strangers: false,
         no_administration: false,
         trace: false,
@@ -98,8 +104,10 @@ pub(super) struct Plan {
     pub read: (u64, u64),
     /// Bytes that a connection carries unread.
     pub window: usize,
-    /// Bytes of a mailbox.
+    /// Bytes of a mailbox of version 1.
     pub queue: usize,
+    /// Bytes of deliveries that a session of version 2 may lag behind.
+    pub live: usize,
     /// The hub's bounds.
     pub limits: Limits,
     /// How long clients act.
@@ -110,6 +118,8 @@ pub(super) struct Plan {
     pub registrars: usize,
     /// See `registrars`.
     pub vandals: usize,
+    /// Clients of version 2.
+    pub speakers: usize,
     /// Mean time between two acts of a client.
     pub pace: u64,
     /// In so many of 100 posts the text is one of a few.
@@ -137,11 +147,13 @@ impl Plan {
             read,
             window: *chance.pick(&[600, 4 << 10, 64 << 10]),
             queue: *chance.pick(&[1500, 8 << 10, 64 << 10, 1 << 20]),
+            live: 0,
             limits: limits(chance),
             active: chance.between((15, 60)) * SECOND,
             links: chance.between((4, 12)) as usize,
             registrars: chance.index(3),
             vandals: chance.index(4),
+            speakers: 0,
             pace: chance.between((50, 800)) * MILLI,
             repeats: *chance.pick(&[0, 30, 70, 100]),
             administration: *chance.pick(&[6, 20, 100]),
@@ -156,6 +168,11 @@ impl Plan {
                 plan.faults.push((fault, mean));
             }
         }
+        let chance = &mut Chance::new(seed, 5);
+        plan.live = *chance.pick(&[300, 1500, 8 << 10, 64 << 10]);
+        plan.speakers = if options.no_speakers { 0 } else { chance.between((1, 6)) as usize };
+        plan.limits.catch_up_rows = *chance.pick(&[1, 3, 10, 4_096]);
+        plan.limits.readers_per_user = *chance.pick(&[2, 1_000]);
         if options.no_strangers {
             (plan.registrars, plan.vandals) = (0, 0);
         }

@@ -1,7 +1,12 @@
 //! The end of a run: all is whole again, time passes, and whatever was promised must hold.
 
-use conclave_core::name::ChannelName;
+use std::collections::BTreeMap;
 
+use conclave_core::name::ChannelName;
+use conclave_core::payload::Payload;
+use conclave_core::record::{ChannelId, UserId};
+
+use super::notation::{Node, Said};
 use super::plan::SECOND;
 use super::world::{Event, World};
 
@@ -82,12 +87,17 @@ fn check(world: &mut World) -> Result<(), String> {
             complete += 1;
         }
     }
+    let mut whole = 0;
+    for speaker in world.speakers() {
+        whole += speaker.at_rest(world)?;
+    }
+    world.coverage.whole += whole;
     world.coverage.complete += complete;
     world.coverage.incomparable += incomparable;
     posts(world)
 }
 
-fn renamed(world: &World, name: &ChannelName, channel: Option<conclave_core::record::ChannelId>) -> bool {
+fn renamed(world: &World, name: &ChannelName, channel: Option<ChannelId>) -> bool {
     world
         .server
         .process
@@ -112,8 +122,47 @@ fn posts(world: &World) -> Result<(), String> {
             ));
         }
     }
+    drafts(world)?;
     match world.store.texts().find(|(text, _)| !world.fates.contains_key(*text)) {
         Some((text, _)) => Err(format!("{text:?} is in the history, and nobody posted it")),
         None => Ok(()),
     }
+}
+
+/// A post of version 2 that is acknowledged is where it was said to be; each id is stored once, as it was sent.
+fn drafts(world: &World) -> Result<(), String> {
+    let mut places: BTreeMap<([u8; 16], Option<UserId>), u64> = BTreeMap::new();
+    for (channel, log) in world.store.logs() {
+        for row in &log.rows {
+            let Some(signed) = row.origin.signed.as_deref() else { continue };
+            let Some(draft) = world.drafts.get(&signed.id.0) else {
+                return Err(format!("{:?} is in the history, and nobody posted it", signed.id));
+            };
+            let said = match &*row.payload {
+                Payload::Body(body) => Said::read(Node::Proto(body)),
+                _ => None,
+            };
+            let same = channel.0 + 1 == draft.stream
+                && row.from.user.as_str() == draft.user
+                && said.as_ref() == Some(&draft.said)
+                && signed.signature.0 == draft.signature
+                && signed.acknowledge == draft.acknowledge
+                && !draft.denied;
+            if !same {
+                return Err(format!("{draft:?} is stored as another message, or was denied"));
+            }
+            // Once the first is purged, the id is free.
+            let user = row.origin.sender.map(|(user, _)| user);
+            if let Some(first) = places.insert((signed.id.0, user), row.stamp.seq)
+                && first > log.purged as u64
+            {
+                return Err(format!("{draft:?} is stored twice"));
+            }
+        }
+    }
+    let lost = world.drafts.iter().find(|(id, draft)| match draft.stored {
+        Some((seq, _)) => !places.iter().any(|((of, _), found)| of == *id && *found >= seq),
+        None => false,
+    });
+    lost.map_or(Ok(()), |(_, draft)| Err(format!("{draft:?} was acknowledged and is gone")))
 }

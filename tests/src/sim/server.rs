@@ -6,10 +6,11 @@ use conclave_core::engine::{Arrival, ConnIds, Engine, Host};
 use conclave_core::handshake::Proven;
 use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read};
 use conclave_core::name::UserName;
-use conclave_core::record::Record;
+use conclave_core::record::{ChannelId, Record};
 use conclave_core::time::Now;
 
 use super::plan::{MILLI, SECOND};
+use super::store::Committed;
 use super::watch::Watch;
 use super::wire::{Down, Mailbox, ServerEnd};
 use super::world::{Event, World};
@@ -21,6 +22,8 @@ const MOST_WAITING: usize = 256 * 64;
 pub(super) struct Server {
     /// How often it has started.
     pub life: u32,
+    /// So many records were durable when it started last.
+    pub began: usize,
     /// The process, while it runs.
     pub process: Option<Process>,
     /// Connections whose server's end lives.
@@ -53,7 +56,7 @@ pub(super) struct Outside {
 impl Server {
     /// A server that has not started.
     pub(super) fn new() -> Self {
-        Self { life: 0, process: None, ends: BTreeSet::new() }
+        Self { life: 0, began: 0, process: None, ends: BTreeSet::new() }
     }
 }
 
@@ -64,12 +67,13 @@ impl World {
             return;
         }
         self.server.life += 1;
+        self.server.began = self.store.records().len();
         let mut config = Config { limits: self.plan.limits.clone(), ..Config::default() };
         // The one name that the operator gave.
         if let Ok(root) = UserName::new("root") {
             config.admins.insert(root, None);
         }
-        let watch = match Watch::new(config.clone(), self.store.records()) {
+        let watch = match Watch::new(config.clone(), self.store.records(), self.store.newest_purged()) {
             Ok(watch) => watch,
             Err(what) => return self.fail(format!("what is durable contradicts itself: {what}")),
         };
@@ -88,6 +92,14 @@ impl World {
         });
         let life = self.server.life;
         self.trace(format_args!("server: life {life} begins"));
+    }
+
+    /// Whether a reader, by its number on the wire, had a position when the server started.
+    pub(super) fn had_position(&self, number: u64, of: ChannelId) -> bool {
+        self.store.records()[..self.server.began].iter().any(|record| {
+            matches!(record, Record::CursorMoved { reader, channel, .. }
+                if reader.0 + 1 == number && *channel == of)
+        })
     }
 
     /// Something arrives at the engine.
@@ -220,8 +232,13 @@ impl World {
         let Some((batch, outcome)) = self.store.commit(self.at) else { return };
         self.trace(format_args!("store: {batch:?} {outcome:?}"));
         let input = match outcome {
-            Ok(()) => Input::Persisted { batch },
-            Err(why) => Input::PersistFailed { batch, why },
+            Committed::Stored => Input::Persisted { batch },
+            Committed::Known(posts) => {
+                self.coverage.already_stored += posts.len() as u64;
+                Input::AlreadyStored { batch, posts }
+            }
+            Committed::Failed(why) => Input::PersistFailed { batch, why },
+            Committed::Repeats => return self.fail(format!("{batch:?} has one post twice")),
         };
         let delay = self.net.below(self.plan.commit.0 + 1);
         self.after(delay, Event::Arrive(life, input));
@@ -297,8 +314,15 @@ impl World {
     /// Bytes that a connection's end may hold.
     pub(super) fn bounded(&self, end: &ServerEnd) -> Result<(), String> {
         // One item always fits, and one mailbox may be taken while there is room.
-        let page = self.plan.limits.page_bytes + self.plan.limits.page_rows * 160;
-        let most = self.plan.queue * 2 + super::connection::WRITE + page + (16 << 10);
+        let limits = &self.plan.limits;
+        let page = limits.page_bytes + limits.page_rows.max(limits.catch_up_rows.min(500)) * 160;
+        let most = if end.outside.resumes {
+            // A burst is what one commit posted; text takes more room in JSON than what it is counted by.
+            self.plan.live * 2 + page * 4 + (128 << 10)
+        } else {
+            self.plan.queue * 2 + page
+        };
+        let most = most + super::connection::WRITE + (16 << 10);
         let held = end.outside.mailbox.bytes() + end.pump.unwritten();
         if held > most { Err(format!("{held} bytes wait for one connection")) } else { Ok(()) }
     }
@@ -351,9 +375,8 @@ impl Host<Mailbox> for Round<'_> {
         self.world.after(delay, Event::Read(self.world.server.life, read));
     }
 
-    fn taken(&mut self, _: &Mailbox) -> u64 {
-        // Only sessions of version 2 are asked for it.
-        0
+    fn taken(&mut self, mailbox: &Mailbox) -> u64 {
+        self.world.wires[mailbox.wire()].taken
     }
 
     fn wake(&mut self, mailbox: Mailbox) {
@@ -369,6 +392,10 @@ impl Host<Mailbox> for Round<'_> {
         world.coverage.hub_inputs += 1;
         world.trace(format_args!("hub: {input:?}"));
         *outcome = match input {
+            Input::Lagged { .. } => {
+                world.coverage.lagged += 1;
+                None
+            }
             Input::Persisted { .. } => Some(true),
             Input::PersistFailed { .. } => Some(false),
             _ => None,

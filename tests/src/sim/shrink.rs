@@ -33,9 +33,11 @@ pub fn shrink(seed: u64) -> Option<Shrunk> {
             options = smaller;
         }
     }
-    for take_away in [(|options: &mut Options| options.no_strangers = true) as fn(&mut Options), |options| {
-        options.no_administration = true
-    }] {
+    for take_away in [
+        (|options: &mut Options| options.no_strangers = true) as fn(&mut Options),
+        |options| options.no_speakers = true,
+        |options| options.no_administration = true,
+    ] {
         let mut smaller = options.clone();
         take_away(&mut smaller);
         if attempt(&smaller, &mut end) {

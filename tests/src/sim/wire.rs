@@ -11,7 +11,7 @@ use conclave_core::mailbox::{Pushed, Queue};
 use conclave_core::memory::Account;
 use conclave_core::pump::Pump;
 use conclave_core::wire::edge::Edge;
-use conclave_core::wire::v1;
+use conclave_core::wire::websocket::Kind;
 
 /// A connection.
 pub(super) struct Wire {
@@ -29,6 +29,8 @@ pub(super) struct Wire {
     pub down_last: u64,
     /// Bytes sent down that the client has not taken.
     pub unread: usize,
+    /// Bytes that the network took from the server.
+    pub taken: u64,
     /// The client does not read before this time.
     pub stalled_until: u64,
     /// What arrived while the client did not read.
@@ -59,6 +61,10 @@ pub(super) struct ServerEnd {
 /// What a pump works with.
 pub(super) struct Outside {
     pub(super) mailbox: Mailbox,
+    /// How the client's messages are framed.
+    pub(super) kind: Kind,
+    /// It speaks version 2.
+    pub(super) resumes: bool,
     pub(super) arrived: VecDeque<Vec<u8>>,
     /// The peer has sent its end.
     pub(super) ended: bool,
@@ -77,8 +83,8 @@ struct Inner {
 }
 
 impl Mailbox {
-    fn new(wire: usize, most: usize) -> Self {
-        let (queue, overflows) = (RefCell::new(Queue::new(most)), Cell::default());
+    fn new(wire: usize, queue: Queue) -> Self {
+        let (queue, overflows) = (RefCell::new(queue), Cell::default());
         Self(Rc::new(Inner { wire, queue, overflows }))
     }
 
@@ -104,8 +110,10 @@ impl Mailbox {
 
 impl engine::Mailbox for Mailbox {
     fn push(&self, item: Item) -> Pushed {
+        // What a session of version 2 has no room for it reads later.
+        let resumable = matches!(&item, Item::Burst(burst) if burst.resumable().is_some());
         let pushed = self.0.queue.borrow_mut().push(item);
-        if pushed == Pushed::Full {
+        if pushed == Pushed::Full && !resumable {
             self.0.overflows.set(self.0.overflows.get() + 1);
         }
         pushed
@@ -117,19 +125,20 @@ impl engine::Mailbox for Mailbox {
 }
 
 impl Wire {
-    /// A connection that was just made, the `number`th. While `room` bytes wait to be written, its pump takes no more;
-    /// its mailbox holds `most`.
-    pub(super) fn new(number: usize, client: usize, nonce: [u8; 32], room: usize, most: usize) -> Self {
+    /// A connection that was just made, the `number`th. While `room` bytes wait to be written, its pump takes no more.
+    pub(super) fn new(number: usize, client: usize, edge: Edge, room: usize, queue: Queue) -> Self {
         Self {
             client,
             server: Some(Box::new(ServerEnd {
-                pump: Pump::new(Edge::V1(v1::edge::Edge::new(nonce)), room),
                 outside: Outside {
-                    mailbox: Mailbox::new(number, most),
+                    mailbox: Mailbox::new(number, queue),
+                    kind: edge.kind(),
+                    resumes: matches!(edge, Edge::V2(_)),
                     arrived: VecDeque::new(),
                     ended: false,
                     shut_down: false,
                 },
+                pump: Pump::new(edge, room),
                 woken: false,
             })),
             open: true,
@@ -137,6 +146,7 @@ impl Wire {
             up_last: 0,
             down_last: 0,
             unread: 0,
+            taken: 0,
             stalled_until: 0,
             held: VecDeque::new(),
             partial: Vec::new(),

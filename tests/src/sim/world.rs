@@ -3,12 +3,16 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Arguments;
+use std::sync::Arc;
 
 use conclave_core::hub::Input;
 use conclave_core::hub::Read;
+use conclave_core::key::SecretKey;
+use conclave_core::record::ChannelId;
 use conclave_core::time::{Monotonic, Now, UnixMillis};
+use conclave_core::wire::v2::handshake::ServerIdentity;
 
-use super::client::Client;
+use super::client::{Claims, Client, Draft};
 use super::coverage::Coverage;
 use super::plan::{Options, Plan};
 use super::server::Server;
@@ -109,6 +113,8 @@ pub(super) struct World {
     pub luck: Chance,
     /// The server's secrets.
     pub secrets: Chance,
+    /// The server's key, and what it says of itself.
+    pub identity: Arc<ServerIdentity>,
     /// The disk.
     pub store: Store,
     /// So many of its records were there from the beginning.
@@ -121,6 +127,10 @@ pub(super) struct World {
     pub clients: Vec<Option<Box<Client>>>,
     /// What became of posts, by text.
     pub fates: BTreeMap<String, Fate>,
+    /// The posts of version 2, by their ids.
+    pub drafts: BTreeMap<[u8; 16], Draft>,
+    /// What readers ever claimed to have, by path and channel.
+    pub claims: BTreeMap<(String, ChannelId), Claims>,
     /// Nobody can connect before this time.
     pub no_dial_until: u64,
     /// The server's wall clock goes wrong by so many milliseconds.
@@ -149,12 +159,22 @@ impl World {
             net: Chance::new(seed, 2),
             luck: Chance::new(seed, 3),
             secrets: Chance::new(seed, 4),
+            identity: Arc::new(ServerIdentity {
+                key: SecretKey::from_seed(&[0x5e; 32]),
+                name: "conclave/simulated",
+                frame_bytes: 1 << 20,
+                posts_per_second: 0,
+                post_bytes_per_second: 0,
+                retention_ms: 0,
+            }),
             store: Store::default(),
             furnished: 0,
             server: Server::new(),
             wires: Vec::new(),
             clients: Vec::new(),
             fates: BTreeMap::new(),
+            drafts: BTreeMap::new(),
+            claims: BTreeMap::new(),
             no_dial_until: 0,
             wall_error: 0,
             coverage: Coverage::default(),

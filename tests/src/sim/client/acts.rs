@@ -12,8 +12,9 @@ use super::super::world::World;
 use super::key;
 use super::link::{Asked, LinkClient};
 
-const CHANNELS: [&str; 9] = ["general", "corner", "team", "vault", "c0", "c1", "c2", "c3", "vault2"];
-const USERS: [&str; 8] = ["root", "u0", "u1", "u2", "u3", "u4", "u5", "eve"];
+pub(super) const CHANNELS: [&str; 9] =
+    ["general", "corner", "team", "vault", "c0", "c1", "c2", "c3", "vault2"];
+pub(super) const USERS: [&str; 8] = ["root", "u0", "u1", "u2", "u3", "u4", "u5", "eve"];
 
 impl LinkClient {
     /// Does something; says when to do the next thing.

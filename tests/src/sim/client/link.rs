@@ -278,7 +278,9 @@ impl LinkClient {
                 // Its history is gone at once, what was delivered comes all the same: there are gaps, rightly.
                 follow.incomparable |= follow.channel.is_some_and(|channel| world.store.is_gone(channel));
                 let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
-                let verdict = follow.handed_on(&Reader { rows, own: &self.paths }, &from, &payload, ts);
+                let purged = follow.channel.map_or(0, |channel| world.store.purged(channel));
+                let reader = Reader { rows, own: &self.paths, purged };
+                let verdict = follow.handed_on(&reader, &from, &payload, ts);
                 if let Err(what) = verdict {
                     world.fail(format!("link {} in {channel}: {what}", self.identity.number));
                 }
@@ -385,8 +387,9 @@ impl LinkClient {
     pub(crate) fn complete(&self, world: &World, channel: &ChannelName) -> Result<(), String> {
         let Some(follow) = self.follows.get(channel) else { return Ok(()) };
         let rows = follow.channel.map(|channel| world.store.rows(channel)).unwrap_or_default();
+        let purged = follow.channel.map_or(0, |channel| world.store.purged(channel));
         follow
-            .complete(&Reader { rows, own: &self.paths })
+            .complete(&Reader { rows, own: &self.paths, purged })
             .map_err(|what| format!("what link {} handed on of {channel} {what}", self.identity.number))
     }
 
@@ -429,7 +432,7 @@ fn link(identity: &Identity, chance: &mut Chance) -> Link {
 }
 
 /// Whether a key was enrolled during the run: the link may have asked before.
-fn enrolled_later(world: &World, public: &PublicKey) -> bool {
+pub(super) fn enrolled_later(world: &World, public: &PublicKey) -> bool {
     world.store.records()[world.furnished..]
         .iter()
         .any(|record| matches!(record, Record::MachineAdded { key, .. } if key == public))

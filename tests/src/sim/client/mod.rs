@@ -2,15 +2,18 @@
 
 mod acts;
 mod link;
+mod speaker;
 mod stranger;
 
 use std::sync::OnceLock;
 
+use conclave_core::handshake::Format;
 use conclave_core::key::SecretKey;
 use conclave_core::name::ChannelName;
 use conclave_core::record::ChannelId;
 
 pub(super) use link::{Identity, LinkClient};
+pub(super) use speaker::{Claims, Draft, Speaker};
 pub(super) use stranger::{Kind, Stranger};
 
 use super::store::Row;
@@ -22,6 +25,8 @@ use super::world::World;
 pub(super) enum Client {
     /// A link and its application.
     Link(LinkClient),
+    /// A client of version 2, written for this.
+    Speaker(Speaker),
     /// Somebody else.
     Stranger(Stranger),
 }
@@ -41,10 +46,10 @@ impl World {
 
     /// A client's deadline has come.
     pub(super) fn client_timer(&mut self, client: usize) {
-        self.with_client(client, |client, world| {
-            if let Client::Link(link) = client {
-                link.timer(world);
-            }
+        self.with_client(client, |client, world| match client {
+            Client::Link(link) => link.timer(world),
+            Client::Speaker(speaker) => speaker.tick(world),
+            Client::Stranger(_) => {}
         });
     }
 
@@ -55,6 +60,7 @@ impl World {
         }
         let pace = self.with_client(client, |client, world| match client {
             Client::Link(link) => link.act(world),
+            Client::Speaker(speaker) => speaker.act(world),
             Client::Stranger(stranger) => stranger.act(world),
         });
         if let Some(pace) = pace {
@@ -68,6 +74,7 @@ impl Client {
     pub(super) fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
         match self {
             Self::Link(link) => link.dialed(world, attempt, wire),
+            Self::Speaker(speaker) => speaker.dialed(world, attempt, wire),
             Self::Stranger(stranger) => stranger.dialed(world, wire),
         }
     }
@@ -76,6 +83,7 @@ impl Client {
     pub(super) fn dial_failed(&mut self, world: &mut World, attempt: u64) {
         match self {
             Self::Link(link) => link.dial_failed(world, attempt),
+            Self::Speaker(speaker) => speaker.dial_failed(attempt),
             Self::Stranger(stranger) => stranger.dial_failed(),
         }
     }
@@ -84,6 +92,7 @@ impl Client {
     pub(super) fn closed(&mut self, world: &mut World, wire: usize, why: &'static str) {
         match self {
             Self::Link(link) => link.closed(world, wire, why),
+            Self::Speaker(speaker) => speaker.closed(wire),
             Self::Stranger(stranger) => stranger.closed(wire),
         }
     }
@@ -92,7 +101,17 @@ impl Client {
     pub(super) fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
         match self {
             Self::Link(link) => link.message(world, wire, bytes),
+            Self::Speaker(speaker) => speaker.message(world, wire, bytes),
             Self::Stranger(stranger) => stranger.message(world, wire, bytes),
+        }
+    }
+
+    /// What it speaks.
+    pub(super) fn format(&self) -> Format {
+        match self {
+            Self::Speaker(speaker) if speaker.json => Format::V2Json,
+            Self::Speaker(_) => Format::V2,
+            Self::Link(_) | Self::Stranger(_) => Format::V1,
         }
     }
 

@@ -4,12 +4,14 @@ use conclave_core::hub::ConnId;
 use conclave_core::name::{ChannelName, UserName};
 use conclave_core::protocol::{Admin, ChannelInfo, Code, Command, KickTarget, Refusal, Reply, Visibility};
 use conclave_core::record::{ChannelId, Record, UserId};
+use conclave_core::stream::{EndReason, StreamCommand};
+use conclave_core::time::UnixMillis;
 
 use super::model::Channel;
 use super::{Asked, Verdict, Watch};
 
 /// Whether a refusal says nothing about what was asked for.
-fn is_passing(refusal: &Refusal) -> bool {
+pub(super) fn is_passing(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::TooFast { .. } | Refusal::ShuttingDown | Refusal::SubscriptionEnded)
 }
 
@@ -90,7 +92,7 @@ impl Watch {
                     .flat_map(|batch| &batch.records)
                     .any(|record| matches!(record, Record::ChannelDeleted { channel } if *channel == id));
                 demand!(
-                    gone || !messages.is_empty() || newest <= *since,
+                    gone || !messages.is_empty() || newest <= *since || self.is_purged(id, newest),
                     "an empty page ends a history that goes on to {newest:?}"
                 );
                 Ok(())
@@ -98,10 +100,10 @@ impl Watch {
             (Command::Ping, Reply::Pong) => Ok(()),
             (Command::Admin(admin), reply) => {
                 match admin {
-                    Admin::Kick { channel, target } => self.kicked(channel, target),
+                    Admin::Kick { channel, target } => self.kicked(channel, target, EndReason::Kicked),
                     // Who is no member may be subscribed all the same.
                     Admin::AclRemove { channel, user } => {
-                        self.kicked(channel, &KickTarget::User(user.clone()))
+                        self.kicked(channel, &KickTarget::User(user.clone()), EndReason::Removed)
                     }
                     _ => {}
                 }
@@ -123,7 +125,10 @@ impl Watch {
             return Ok(());
         }
         let invited = match command {
-            Command::Join { token: Some(token), .. } => self.model.invite(token),
+            Command::Join { token: Some(token), .. }
+            | Command::Stream(StreamCommand::Subscribe { invite: Some(token), .. }) => {
+                self.model.invite(token)
+            }
             _ => None,
         };
         let visible = self.model.channel_named(channel).is_some_and(|(id, known)| {
@@ -242,13 +247,21 @@ impl Watch {
         };
         demand!(done, "{conn:?} was told that {admin:?} was done, and it is not, or may not be");
         // Whom a removal ends has ended by now, unless it removed itself and could not be told later.
-        let told_first = self.doomed.is_empty() || self.doomed.contains_key(&conn);
+        // (Another change of the same batch may have its effect later.)
+        let user = self.sessions.get(&conn).map(|session| session.user);
+        let ends = |session: &super::Session| match admin {
+            Admin::UserRemove { user: whom } => session.path.user == *whom,
+            Admin::MachineRemove { name } => Some(session.user) == user && session.path.machine == *name,
+            _ => false,
+        };
+        let mut doomed = self.doomed.keys().filter_map(|other| self.sessions.get(other));
+        let told_first = self.doomed.contains_key(&conn) || !doomed.any(ends);
         demand!(told_first, "{admin:?} was acknowledged before it had effect");
         Ok(())
     }
 
     /// The channel that a session has entered, rightly.
-    fn entered(&self, conn: ConnId, name: &ChannelName) -> Result<(ChannelId, &Channel), String> {
+    pub(super) fn entered(&self, conn: ConnId, name: &ChannelName) -> Result<(ChannelId, &Channel), String> {
         let Some((id, channel)) = self.model.channel_named(name) else {
             return Err(format!("{name} was joined and is none"));
         };
@@ -261,7 +274,7 @@ impl Watch {
         if may { Ok((id, channel)) } else { Err(format!("{} joined {name} and may not", session.path)) }
     }
 
-    fn sees(&self, conn: ConnId, id: ChannelId, channel: &Channel) -> bool {
+    pub(super) fn sees(&self, conn: ConnId, id: ChannelId, channel: &Channel) -> bool {
         let Some(session) = self.sessions.get(&conn) else { return false };
         self.administers(conn, channel.creator)
             || channel.members.contains(&session.user)
@@ -298,23 +311,28 @@ impl Watch {
         list
     }
 
+    /// Whether the retention took a channel's messages up to a stamp.
+    fn is_purged(&self, channel: ChannelId, ts: UnixMillis) -> bool {
+        self.purged.get(&channel).is_some_and(|purged| purged.ts >= ts)
+    }
+
     /// A kick ends subscriptions as it is answered.
-    fn kicked(&mut self, name: &ChannelName, target: &KickTarget) {
+    fn kicked(&mut self, name: &ChannelName, target: &KickTarget, reason: EndReason) {
         let Some((id, _)) = self.model.channel_named(name) else { return };
         match target {
             KickTarget::User(user) => {
                 if let Some(user) = self.model.user_named(user) {
-                    self.unsubscribe(id, |session| session.user == user);
+                    self.unsubscribe(id, reason, |session| session.user == user);
                 }
             }
-            KickTarget::Session(path) => self.unsubscribe(id, |session| *session.path == *path),
+            KickTarget::Session(path) => self.unsubscribe(id, reason, |session| *session.path == *path),
         }
     }
 }
 
 /// With an invite, who may not enter is told the same as who may not see: a token may be worth nothing.
 fn joins_by_invite(watch: &Watch, conn: ConnId, command: &Command, channel: &ChannelName) -> bool {
-    matches!(command, Command::Join { .. })
+    matches!(command, Command::Join { .. } | Command::Stream(StreamCommand::Subscribe { .. }))
         && watch.model.channel_named(channel).is_some_and(|(_, known)| {
             known.visibility == Visibility::Private
                 && watch.sessions.get(&conn).is_none_or(|session| !known.members.contains(&session.user))

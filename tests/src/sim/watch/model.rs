@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::directory::Directory;
 use conclave_core::key::PublicKey;
-use conclave_core::name::{ChannelName, MachineName, UserName};
+use conclave_core::name::{ChannelName, Handle, MachineName, UserName};
 use conclave_core::protocol::{Token, Visibility};
-use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use conclave_core::record::{Ack, ChannelId, Cursor, MachineId, ReaderId, Record, Stamp, UserId};
+use conclave_core::stream::MessageId;
 
 /// Users and channels.
 #[derive(Clone, Debug, Default)]
@@ -17,9 +18,31 @@ pub(crate) struct Model {
     pub channels: BTreeMap<ChannelId, Channel>,
     /// Who had created the channels that are gone, by their last name.
     pub gone: BTreeMap<ChannelName, UserId>,
+    /// The readers.
+    pub readers: BTreeMap<ReaderId, Reader>,
+    /// Where they stand, as far as it is written.
+    pub cursors: BTreeMap<(ChannelId, ReaderId), Cursor>,
+    /// What they acknowledged last, oldest first.
+    pub acks: BTreeMap<(ChannelId, ReaderId), Vec<Ack>>,
+    /// Where posts of version 2 are stored.
+    pub ids: BTreeMap<(ChannelId, UserId, MessageId), Stamp>,
     /// The core's own fold of the same records.
     pub directory: Directory,
-    ids: BTreeSet<(u8, u64)>,
+    given: BTreeSet<(u8, u64)>,
+}
+
+/// Acknowledgements that are kept of one reader in one channel.
+const ACKS: usize = 64;
+
+/// A reader.
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
+    /// Its machine.
+    pub machine: MachineId,
+    /// Its user.
+    pub user: UserId,
+    /// Its handle.
+    pub handle: Handle,
 }
 
 /// A user.
@@ -59,12 +82,13 @@ impl Model {
         self.directory.apply(record);
         match record {
             Record::UserAdded { user, name, .. } => {
-                demand!(self.ids.insert((0, user.0)), "{user:?} was given twice");
+                demand!(self.gives(0, user.0), "{user:?} was given twice");
                 demand!(self.user_named(name).is_none(), "two users are called {name}");
                 self.users.insert(*user, User { name: name.clone(), machines: BTreeMap::new() });
             }
             Record::UserRemoved { user } => {
                 demand!(self.users.remove(user).is_some(), "a user was removed that was none");
+                self.forget_readers(|reader| reader.user == *user);
                 for (id, channel) in &mut self.channels {
                     demand!(channel.creator != *user, "{id:?} outlives who created it");
                     channel.members.remove(user);
@@ -72,7 +96,7 @@ impl Model {
                 }
             }
             Record::MachineAdded { machine, user, name, key, .. } => {
-                demand!(self.ids.insert((1, machine.0)), "{machine:?} was given twice");
+                demand!(self.gives(1, machine.0), "{machine:?} was given twice");
                 demand!(self.machine_with(key).is_none(), "a key was enrolled twice");
                 let Some(owner) = self.users.get_mut(user) else {
                     return Err(format!("{machine:?} has no user"));
@@ -83,9 +107,10 @@ impl Model {
             Record::MachineRemoved { user, machine } => {
                 let removed = self.users.get_mut(user).and_then(|owner| owner.machines.remove(machine));
                 demand!(removed.is_some(), "a machine was removed that was none");
+                self.forget_readers(|reader| reader.machine == *machine);
             }
             Record::ChannelCreated { channel, name, visibility, creator, last, .. } => {
-                demand!(self.ids.insert((2, channel.0)), "{channel:?} was given twice");
+                demand!(self.gives(2, channel.0), "{channel:?} was given twice");
                 demand!(self.channel_named(name).is_none(), "two channels are called {name}");
                 demand!(self.users.contains_key(creator), "{channel:?} was created by nobody");
                 let created = Channel {
@@ -104,6 +129,8 @@ impl Model {
                     return Err("a channel was deleted that was none".into());
                 };
                 self.gone.insert(gone.name, gone.creator);
+                self.cursors.retain(|(other, _), _| other != channel);
+                self.acks.retain(|(other, _), _| other != channel);
             }
             Record::ChannelRenamed { channel, name } => {
                 demand!(self.channel_named(name).is_none(), "two channels are called {name}");
@@ -148,24 +175,75 @@ impl Model {
                 let removed = self.channel(*channel)?.invites.remove(token);
                 demand!(removed.is_some(), "an invite was revoked that was none");
             }
-            Record::Posted { channel, stamp, .. } => {
+            Record::Posted { channel, stamp, origin, .. } => {
+                if let (Some((user, _)), Some(signed)) = (origin.sender, &origin.signed) {
+                    self.ids.insert((*channel, user, signed.id), *stamp);
+                }
                 let last = &mut self.channel(*channel)?.last;
                 demand!(stamp.seq == last.seq + 1, "{stamp:?} follows {last:?} in {channel:?}");
                 demand!(stamp.ts > last.ts, "the stamp of {channel:?} went from {last:?} to {stamp:?}");
                 *last = *stamp;
             }
-            // Sessions of version 1 have no readers and no mailboxes.
-            Record::ReaderAdded { .. }
-            | Record::CursorMoved { .. }
-            | Record::Acknowledged { .. }
-            | Record::MailboxCreated { .. }
-            | Record::MessageWaits { .. }
-            | Record::ContactSet { .. } => {
-                return Err(format!("no session here speaks version 2: {record:?}"));
+            Record::ReaderAdded { reader, user, machine, handle, .. } => {
+                demand!(self.gives(3, reader.0), "{reader:?} was given twice");
+                let owner = self.users.get(user).is_some_and(|owner| owner.machines.contains_key(machine));
+                demand!(owner, "{reader:?} reads for nobody");
+                let twice = self.readers.values().any(|it| it.machine == *machine && it.handle == *handle);
+                demand!(!twice, "two readers are called {handle}");
+                let new = Reader { machine: *machine, user: *user, handle: handle.clone() };
+                self.readers.insert(*reader, new);
+            }
+            // Of what is gone, nothing is kept.
+            Record::CursorMoved { reader, channel, cursor } => {
+                if self.readers.contains_key(reader) && self.channels.contains_key(channel) {
+                    demand!(cursor.since <= cursor.seen && cursor.seen <= cursor.delivered, "{cursor:?}");
+                    demand!(
+                        cursor.delivered <= self.channel(*channel)?.last.seq,
+                        "{cursor:?} is ahead of {channel:?}"
+                    );
+                    self.cursors.insert((*channel, *reader), *cursor);
+                }
+            }
+            Record::Acknowledged { reader, channel, ack } => {
+                if self.readers.contains_key(reader) && self.channels.contains_key(channel) {
+                    demand!(ack.seq <= self.channel(*channel)?.last.seq, "{ack:?} is ahead of {channel:?}");
+                    let acks = self.acks.entry((*channel, *reader)).or_default();
+                    acks.retain(|other| other.seq != ack.seq);
+                    acks.push(ack.clone());
+                    if acks.len() > ACKS {
+                        acks.remove(0);
+                    }
+                }
+            }
+            // Nobody writes to one here, but every user and every reader has one.
+            Record::MailboxCreated { mailbox, .. } => {
+                demand!(self.gives(2, mailbox.0), "{mailbox:?} was given twice");
+            }
+            Record::MessageWaits { .. } | Record::ContactSet { .. } => {
+                return Err(format!("nobody writes to a mailbox here: {record:?}"));
             }
             Record::Counted { .. } => {}
         }
         Ok(())
+    }
+
+    fn gives(&mut self, kind: u8, id: u64) -> bool {
+        self.given.insert((kind, id))
+    }
+
+    fn forget_readers(&mut self, whom: impl Fn(&Reader) -> bool) {
+        self.readers.retain(|_, reader| !whom(reader));
+        let readers = &self.readers;
+        self.cursors.retain(|(_, reader), _| readers.contains_key(reader));
+        self.acks.retain(|(_, reader), _| readers.contains_key(reader));
+    }
+
+    /// A reader's path.
+    pub(crate) fn path_of(&self, id: ReaderId) -> Option<String> {
+        let reader = self.readers.get(&id)?;
+        let user = self.users.get(&reader.user)?;
+        let (machine, _) = user.machines.get(&reader.machine)?;
+        Some(format!("{}/{machine}/{}", user.name, reader.handle))
     }
 
     fn channel(&mut self, id: ChannelId) -> Result<&mut Channel, String> {
