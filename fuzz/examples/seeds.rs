@@ -74,6 +74,37 @@ fn main() -> Result<(), Box<dyn Error>> {
             fs::write(dir("json")?.join(format!("{name}-{nth:02}")), message(vector, &bytes))?;
         }
     }
+    // Version 2's frames, in both encodings: sent by a client, and by a server.
+    for (nth, vector) in vectors["messages"].as_array().into_iter().flatten().enumerate() {
+        let target = match vector["message"].as_str() {
+            Some("ClientFrame") => "edge_v2",
+            Some("ServerFrame") => "client_v2",
+            _ => continue,
+        };
+        let forms =
+            [unhex(vector["hex"].as_str().unwrap_or_default())?, vector["json"].to_string().into_bytes()];
+        for (choice, frame) in forms.into_iter().enumerate().filter(|(_, frame)| frame.len() <= LONGEST) {
+            let (ask, say) = if target == "edge_v2" { (part(0, b""), 1) } else { (part(0, b""), 7) };
+            let input =
+                [&[choice as u8][..], &ask, &part(say, &frame), &part(4, b""), &part(8, b"xyz")].concat();
+            fs::write(dir(target)?.join(format!("frame-{nth:03}-{choice}")), input)?;
+        }
+    }
+    for choice in 0..2u8 {
+        for (name, side, parts) in [
+            ("enrolled", 0, vec![part(0, b"client"), part(66, b"handle"), part(4, b"")]),
+            ("registers", 0, vec![part(0, b"client"), part(130, b"user"), part(132, b"")]),
+            ("another-key", 0, vec![part(0, b"client"), part(2, b"handle"), part(12, b"")]),
+            ("no-signature", 0, vec![part(0, b"client"), part(2, b"handle"), part(5, &[0; 64])]),
+            ("proven", 2, vec![part(8, b""), part(2, b""), part(5, b"")]),
+            ("another-server", 2, vec![part(136, b""), part(130, b""), part(5, b"")]),
+            ("unproven", 2, vec![part(8, b""), part(4, &[0; 64]), part(5, b"")]),
+            ("another-level", 2, vec![part(16, b""), part(2, b""), part(5, b"")]),
+        ] {
+            let input = [&[choice | side][..], &parts.concat()].concat();
+            fs::write(dir("handshake_v2")?.join(format!("{name}-{choice}")), input)?;
+        }
+    }
     // Steps drawn by a small generator: what they are is for the fuzzer to find out.
     let mut state = 1u64;
     for nth in 0..40 {
@@ -82,7 +113,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             steps.push((state >> 56) as u8);
         }
-        fs::write(dir("hub")?.join(format!("steps-{nth:02}")), steps)?;
+        fs::write(dir("hub")?.join(format!("steps-{nth:02}")), &steps)?;
+        fs::write(dir("hub_v2")?.join(format!("steps-{nth:02}")), steps)?;
     }
     Ok(())
 }

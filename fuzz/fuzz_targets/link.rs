@@ -42,7 +42,9 @@ impl World {
                     assert!(self.asked.contains(&id.0), "nobody asked");
                     assert!(self.answered.insert(id.0), "answered twice");
                 }
-                Action::Deliver { channel, .. } => assert!(self.followed.contains(&channel.unwrap()), "not followed"),
+                Action::Deliver { channel, .. } => {
+                    assert!(self.followed.contains(&channel.unwrap()), "not followed")
+                }
                 Action::Disabled(_) => self.ended = true,
                 _ => {}
             }
