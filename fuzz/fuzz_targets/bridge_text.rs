@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use conclave_core::bridge::{Framed, Line, LineReader, Place, Server, escape};
+use conclave_core::bridge::{About, Framed, Line, LineReader, Place, Server, escape};
 use conclave_core::name::SessionPath;
 use conclave_core::text::{is_unsafe, one_line};
 use libfuzzer_sys::fuzz_target;
@@ -39,7 +39,16 @@ fuzz_target!(|input: &[u8]| {
     let from = SessionPath::new("u", "m", "s").unwrap();
     let server = Server::new("server");
     let (place, around) = (Place::Channel(&text), (0, 0));
-    let tag = Framed { server: &server, place, from: &from, at: None, text: &text, around }.tag();
+    let tag = Framed {
+        server: &server,
+        place,
+        from: &from,
+        at: None,
+        about: About::default(),
+        text: &text,
+        around,
+    }
+    .tag();
     assert_eq!((tag.matches('<').count(), tag.matches('>').count()), (2, 2), "{tag}");
     assert!(tag.ends_with("\n</message>"));
 });
