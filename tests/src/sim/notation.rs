@@ -402,6 +402,6 @@ mod tests {
             assert_eq!(Said::read(Node::Proto(&bytes)), Said::read(Node::Json(&vector["json"])), "{vector}");
             compared += 1;
         }
-        assert!(compared > 5, "{compared}");
+        assert!(compared > 2, "{compared}");
     }
 }
