@@ -381,16 +381,20 @@ impl Hub {
         let Some(UserLine { mut openings, mut requests }) = line(self) else { return };
         let mut blocked = false;
         while !blocked && let Some(Opening { conn, proven }) = openings.pop_front() {
+            // Who has left meanwhile is not in line any more.
+            if self.line.opening.remove(&conn).is_none() {
+                continue;
+            }
             self.line.len -= 1;
-            self.line.opening.remove(&conn);
             self.open(now, conn, proven, actions);
             // If it waits, it waits at the end of a line that was empty.
             blocked = self.line.users.contains_key(&user);
         }
         while !blocked && let Some(waiting) = requests.pop_front() {
-            self.line.len -= 1;
             let conn = waiting.conn;
+            // One that an opening of this turn took over has left the line with all that it waited for.
             let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            self.line.len -= 1;
             session.in_line -= 1;
             let behind = session.held > 0 && is_post(&waiting.command);
             let waiting = if behind { Some(waiting) } else { self.attempt(now, user, waiting, actions) };
