@@ -120,3 +120,20 @@ fn a_subscription_that_was_moved_is_not_dragged_back_by_what_had_no_room_before(
     world.settle();
     assert_eq!(told(&mut world, bea), ["2", "live 2"], "its start is behind the first message");
 }
+
+#[test]
+fn a_session_that_ends_for_one_that_waited_in_its_users_line_is_counted_once() {
+    let mut world = World::new();
+    let ann = world.register("ann");
+    let mut proven = proven("ann", "m", "s", false);
+    proven.terms = Terms { format: Format::V2, keep: true };
+    // A reader is made for the session's own path, and who asked for it hangs up.
+    let first = world.connect(proven.clone());
+    world.close(first);
+    // Both stand in the user's line until the reader is durable; then the second is let in, and ends the session.
+    world.submit(ann, "create public c");
+    let second = world.connect(proven);
+    world.settle();
+    assert!(world.lives(second) && !world.lives(ann));
+    assert_eq!(world.hub.gauges().waiting, 0);
+}
