@@ -274,11 +274,6 @@ impl Channel {
         self.caught_up
     }
 
-    /// Whether it is still looked for where the history ends.
-    pub(super) fn is_probing(&self) -> bool {
-        self.probe.is_some()
-    }
-
     #[cfg(test)]
     pub(super) fn buffered(&self) -> usize {
         self.buffer.bytes()

@@ -204,8 +204,7 @@ impl Subscriptions {
                     subscription.channel.subscribing(now);
                 }
                 // What comes before the answer may be of the old subscription or of the new one.
-                State::Again if !subscription.channel.is_probing() => subscription.channel.subscribing(now),
-                State::Again => {}
+                State::Again => subscription.channel.subscribing(now),
                 _ => continue,
             }
             subscription.unasked = false;
@@ -220,8 +219,6 @@ impl Subscriptions {
         subscription.token = None;
         subscription.unasked = false;
         match core::mem::replace(&mut subscription.state, State::On) {
-            // It has no cursor to begin from yet, and is about to find one.
-            State::Again if subscription.channel.is_probing() => {}
             State::Again => {
                 // Where the old one had ended, there is a gap before what is delivered from now on.
                 subscription.channel.subscribing(here.now);
@@ -253,9 +250,7 @@ impl Subscriptions {
         if subscription.state == State::Again {
             subscription.state = State::On;
             subscription.token = None;
-            if !subscription.channel.is_probing() {
-                subscription.channel.subscribed();
-            }
+            subscription.channel.subscribed();
         } else {
             subscription.state = State::Off(here.now.mono + subscription.wait.next(here.jitter));
             subscription.channel.dropped(here.now);

@@ -250,6 +250,27 @@ fn what_comes_before_the_answer_to_a_join_once_more_keeps_its_place() {
 }
 
 #[test]
+fn a_search_for_the_end_begins_anew_when_a_channel_is_joined_once_more() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Live);
+    let start = pair.now.wall.0;
+    assert_eq!(kinds(&pair.say(&Frame::Joined { channel: "ops" })), ["Joined", "ReadSince"]);
+    assert_eq!(kinds(&pair.history(&[])), ["ReadSince"]);
+    assert_eq!(bodies(&pair.deliver("first")), ["first"]);
+    assert_eq!(kinds(&pair.history(&[(start, "first")])), ["ReadSince"]);
+    // A kick, and a message that is not delivered.
+    assert_eq!(kinds(&pair.join(JoinFrom::Live)), ["Join"]);
+    assert!(pair.history(&[(start, "first")]).is_empty(), "it is read again after the answer");
+    assert_eq!(kinds(&pair.say(&Frame::Joined { channel: "ops" })), ["Joined", "ReadSince"]);
+    let mut actions = pair.deliver("later");
+    pair.drop_connection();
+    pair.reconnect();
+    pair.say(&Frame::Joined { channel: "ops" });
+    actions.extend(pair.history(&[(start, "first"), (start + 1, "missed"), (start + 2, "later")]));
+    assert_eq!(bodies(&actions), ["missed", "later"]);
+}
+
+#[test]
 fn a_channel_that_is_joined_once_more_and_refused_is_lost_or_stands() {
     let mut pair = Scripted::joined();
     pair.join(JoinFrom::Live);

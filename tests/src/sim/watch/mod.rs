@@ -269,7 +269,8 @@ impl Watch {
         for (conn, session) in &mut self.sessions {
             if whom(session) && session.subscriptions.remove(&channel) {
                 session.forget(channel);
-                if session.format.resumes() {
+                // Who is ended by a change of the same batch before this one hears of that alone.
+                if session.format.resumes() && !self.doomed.contains_key(conn) {
                     self.notices.ends.insert((*conn, channel), reason);
                 }
                 self.ended.push((*conn, channel));
