@@ -146,13 +146,13 @@ impl Hub {
         }
         // Behind all posts: the store names those that it knows by their position.
         records.extend(posts.iter().filter_map(|(post, stamp)| self.waits(post, *stamp)));
-        let facts = self
-            .gathering
-            .facts
-            .drain(..self.gathering.facts.len().min(limits.batch_posts))
-            .collect::<Vec<_>>();
+        let most = self.gathering.facts.len().min(limits.batch_posts);
+        let facts: Vec<Fact> = match most {
+            0 => Vec::new(),
+            _ => self.gathering.facts.drain(..most).collect(),
+        };
         records.extend(facts.iter().map(|fact| fact.record.clone()));
-        let cursors: Vec<Record> = self.receipts.take_due().collect();
+        let cursors = self.receipts.take_due();
         records.extend(cursors.iter().cloned());
         self.gathering.before = self.gathering.before.saturating_sub(posts.len());
         let changes = match self.gathering.before {

@@ -83,6 +83,11 @@ impl Line {
         self.touched.is_empty()
     }
 
+    /// Whether nothing is undecided and nothing waits.
+    fn is_idle(&self) -> bool {
+        self.is_decided() && self.len == 0
+    }
+
     fn admits(&self, user: Option<UserId>, change: &Change) -> bool {
         let mut free = !self.sealed && user.is_none_or(|user| !self.touched.contains(&Touch::User(user)));
         for record in &change.records {
@@ -214,6 +219,14 @@ impl Hub {
         token: Option<Token>,
         actions: &mut Vec<Action>,
     ) {
+        if self.line.is_idle() {
+            self.decide(now, conn, request, command, token, actions);
+            if let Some(change) = self.line.proposed.take() {
+                let user = self.sessions.get(&conn).map(|session| session.user);
+                self.accept(conn, user, change);
+            }
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let user = session.user;
         let waiting = Waiting { conn, request, command, token };

@@ -43,20 +43,30 @@ struct Level {
 impl Level {
     /// What is used now, of a quota that comes back over a time.
     fn at(self, now: Monotonic, quota: u64, over: Duration) -> Self {
-        let passed = u128::from(now.0.saturating_sub(self.at.0));
-        let back = u128::from(quota) * passed / over.as_millis().max(1);
-        match u64::try_from(back).unwrap_or(u64::MAX) {
-            // Too little time for a byte is not lost.
-            0 => self,
-            back => Self { used: self.used.saturating_sub(back), at: now },
+        let passed = now.0.saturating_sub(self.at.0);
+        if passed == 0 {
+            return self;
         }
+        let over = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
+        let back = match quota.checked_mul(passed) {
+            Some(product) => product / over,
+            None => {
+                let back = u128::from(quota) * u128::from(passed) / u128::from(over);
+                u64::try_from(back).unwrap_or(u64::MAX)
+            }
+        };
+        // Too little time for a byte is not lost.
+        if back == 0 { self } else { Self { used: self.used.saturating_sub(back), at: now } }
     }
 
     /// How long it takes until `bytes` fit. They always fit if nothing is used.
     fn wait(self, bytes: u64, quota: u64, over: Duration) -> Option<Duration> {
         let missing = self.used.saturating_add(bytes).saturating_sub(quota).min(self.used);
+        if missing == 0 {
+            return None;
+        }
         let millis = u128::from(missing) * over.as_millis() / u128::from(quota.max(1)) + 1;
-        (missing > 0).then(|| Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+        Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
     }
 }
 

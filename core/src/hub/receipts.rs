@@ -56,17 +56,18 @@ impl Receipts {
     }
 
     /// The positions that are due to be written.
-    pub(super) fn take_due(&mut self) -> impl Iterator<Item = Record> {
-        let most = match core::mem::take(&mut self.write_due) {
-            true if self.stopping => usize::MAX,
-            true => WRITE_AT_ONCE,
-            false => 0,
-        };
-        self.moved.iter().take(most).map(|((channel, reader), cursor)| Record::CursorMoved {
+    pub(super) fn take_due(&mut self) -> Vec<Record> {
+        if !core::mem::take(&mut self.write_due) {
+            return Vec::new();
+        }
+        let most = if self.stopping { usize::MAX } else { WRITE_AT_ONCE };
+        let due = self.moved.iter().take(most);
+        due.map(|((channel, reader), cursor)| Record::CursorMoved {
             reader: *reader,
             channel: *channel,
             cursor: *cursor,
         })
+        .collect()
     }
 
     /// A position is durable.
