@@ -110,7 +110,7 @@ impl Link {
     }
 
     /// Hands on what streams have to say, once the senders of its messages are known.
-    fn hand_on(&mut self, now: Now, news: Vec<Action>, actions: &mut Vec<Action>) {
+    pub(super) fn hand_on(&mut self, now: Now, news: Vec<Action>, actions: &mut Vec<Action>) {
         let State::Up(live) = &self.state else { return };
         let Some(server) = live.server_key else { return };
         self.senders.pass(news, &server, actions);
@@ -243,6 +243,7 @@ impl Link {
                 }
             }
             Channels::ByPosition(streams) => {
+                self.senders.forget(&channel);
                 if let Some(command) = streams.leave(&channel).filter(|_| up) {
                     self.send(now, Purpose::Ping, &Command::Stream(command), actions);
                 }

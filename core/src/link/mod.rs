@@ -170,7 +170,9 @@ impl Link {
             Input::Request { id, command, deadline } => self.request(now, id, command, deadline, actions),
             Input::Join { channel, token, from } => {
                 if !matches!(self.state, State::Ended) {
-                    self.channels.join(channel, token, from, now, actions);
+                    let mut news = Vec::new();
+                    self.channels.join(channel, token, from, now, &mut news);
+                    self.hand_on(now, news, actions);
                 }
             }
             Input::Open { mailbox, after } => {

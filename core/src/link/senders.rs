@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::{Action, Proof};
 use crate::key::PublicKey;
-use crate::name::UserName;
+use crate::name::{ChannelName, UserName};
 use crate::payload::Payload;
 use crate::record::{ChannelId, MachineId, UserId};
 use crate::stream::{MachineKey, Signed};
@@ -116,6 +116,16 @@ impl Senders {
         self.release(server, actions);
     }
 
+    /// A channel is followed no more: what waits of it is not handed on.
+    pub(super) fn forget(&mut self, channel: &ChannelName) {
+        self.held.retain(|action| !is_of(action, channel));
+        let size = |action: &Action| match action {
+            Action::Deliver { payload, .. } => payload.size(),
+            _ => 0,
+        };
+        self.bytes = self.held.iter().map(size).sum();
+    }
+
     /// The connection is gone; what waits does so until the next.
     pub(super) fn dropped(&mut self) {
         self.asked = None;
@@ -157,5 +167,77 @@ impl Senders {
             (None, _) if self.unknown.contains(&sender) => Judged::Known(Proof::Unchecked),
             (None, _) => Judged::Needs(from.user.clone()),
         }
+    }
+}
+
+/// Whether what is told concerns a channel.
+fn is_of(action: &Action, name: &ChannelName) -> bool {
+    match action {
+        Action::Deliver { channel, .. } | Action::Passed { channel, .. } => channel.as_ref() == Some(name),
+        Action::Joined { channel, .. } | Action::CaughtUp { channel } | Action::Lost { channel, .. } => {
+            channel == name
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SecretKey;
+    use crate::link::Place;
+    use crate::name::SessionPath;
+    use crate::opaque::Opaque;
+    use crate::stream::{MessageId, Origin};
+    use alloc::vec;
+
+    fn server() -> PublicKey {
+        SecretKey::from_seed(&[1; 32]).public()
+    }
+
+    fn name(text: &str) -> ChannelName {
+        ChannelName::new(text).unwrap()
+    }
+
+    /// A signed message, by a machine that was not heard before.
+    fn message(channel: &str, seq: u64) -> Action {
+        let signed = Signed { id: MessageId([7; 16]), signature: Opaque([0; 64]), acknowledge: false };
+        let origin = Origin {
+            sender: Some((UserId(3), MachineId(4))),
+            signed: Some(signed.into()),
+            ..Origin::default()
+        };
+        Action::Deliver {
+            channel: Some(name(channel)),
+            from: SessionPath::new("bob", "m", "s").unwrap(),
+            payload: Payload::Plain("hello".into()),
+            ts: None,
+            place: Some(Place { stream: ChannelId(1), seq, origin, proof: Proof::Unsigned }),
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_a_message_that_waits_for_a_key_waits_too() {
+        let (mut senders, mut actions) = (Senders::default(), Vec::new());
+        let joined = Action::Joined { channel: name("ops"), position: Some((ChannelId(1), 1)) };
+        senders.pass(vec![message("ops", 1)], &server(), &mut actions);
+        senders.pass(vec![joined.clone()], &server(), &mut actions);
+        assert!(actions.is_empty());
+        assert!(senders.next().is_some());
+        senders.learnt(None, &server(), &mut actions);
+        assert!(matches!(&actions[..], [Action::Deliver { .. }, last] if *last == joined), "{actions:?}");
+    }
+
+    #[test]
+    fn what_waits_of_a_channel_that_is_left_is_not_handed_on() {
+        let (mut senders, mut actions) = (Senders::default(), Vec::new());
+        senders.pass(vec![message("ops", 1), message("dev", 1)], &server(), &mut actions);
+        assert!(senders.next().is_some());
+        senders.forget(&name("ops"));
+        senders.learnt(None, &server(), &mut actions);
+        assert!(
+            matches!(&actions[..], [Action::Deliver { channel: Some(channel), .. }] if *channel == name("dev"))
+        );
+        assert_eq!((senders.held.len(), senders.bytes), (0, 0));
     }
 }

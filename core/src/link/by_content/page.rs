@@ -76,12 +76,17 @@ impl Channel {
                 continue;
             }
             self.advance(ts.0, hash);
-            if from == *here.own || self.was_own(&from, hash) || self.anchor(hash) {
+            if from == *here.own {
+                continue;
+            }
+            // Another session may have the path by now: what it posts is delivered.
+            let was_own = self.was_own(&from, hash);
+            if !was_own && self.anchor(hash) {
                 continue;
             }
             self.remember(hash, here.now.mono);
             self.alignment.handed_on();
-            if ts.0 <= self.skip {
+            if was_own || ts.0 <= self.skip {
                 continue;
             }
             self.tell(Message { from, payload, ts: Some(ts) }, here);

@@ -517,6 +517,36 @@ fn what_was_posted_under_a_former_handle_hides_nothing_that_was_handed_on() {
 }
 
 #[test]
+fn what_another_session_posts_under_a_former_handle_keeps_its_place() {
+    let mut pair = Scripted::up();
+    pair.join(JoinFrom::Since(UnixMillis(0)));
+    pair.say(&Frame::Joined { channel: "ops" });
+    pair.history(&[(1, "first")]);
+    pair.history(&[]);
+    assert_eq!(bodies(&pair.deliver("a")), ["a"]);
+    pair.pass(Duration::from_secs(3));
+    pair.refuse("session superseded by a newer connection with the same path");
+    pair.reconnect();
+    pair.refuse("session superseded by a newer connection with the same path");
+    pair.wait();
+    pair.input(Input::Dialed { server_id: None });
+    pair.say(&Frame::Challenge { nonce: &[3; 32] });
+    pair.say(&Frame::Established { path: v1::Path { session: "dir-2", ..OWN } });
+    pair.say(&Frame::ServerInfo { admin: false });
+    pair.say(&Frame::Joined { channel: "ops" });
+    let theirs = Frame::ChannelMsg { channel: "ops", from: OWN, payload: v1::Payload::Plain("theirs") };
+    let mut actions = pair.say(&theirs);
+    actions.extend(pair.deliver("b"));
+    // Before "a" is found in the history, whoever posted "theirs" may have been us.
+    let row = |from, ts_ms, body| v1::HistoryMessage { from, ts_ms, payload: v1::Payload::Plain(body) };
+    let before = [row(BOB, 1, "first"), row(BOB, 5, "missed")];
+    let messages = before.into_iter().chain([row(OWN, 6, "theirs"), row(BOB, 7, "b")]).collect();
+    actions.extend(pair.say(&Frame::History { channel: "ops", messages }));
+    actions.extend(pair.history(&[]));
+    assert_eq!(bodies(&actions), ["missed", "b"], "it is left out, and does not come late");
+}
+
+#[test]
 fn a_busy_channel_whose_search_is_cut_off_repeats_nothing() {
     let mut pair = Scripted::up();
     pair.join(JoinFrom::Live);
