@@ -288,6 +288,30 @@ const BITES: &[Bite] = &[
         "Some(channel) if self.sees(asker, *id, channel) => Ok(Place::Channel(*id)),",
         "Some(_) if true => Ok(Place::Channel(*id)),",
     ),
+    (
+        "a link takes a wrong signature for a right one",
+        "link/senders.rs",
+        "} else {\n            Self::Forged",
+        "} else {\n            Self::Verified",
+    ),
+    (
+        "a link subscribes from the latest message after a drop",
+        "link/streams/stream.rs",
+        "self.place.map_or(first, |(_, position)| Start::After(position))",
+        "first",
+    ),
+    (
+        "a link hands on what it posted itself",
+        "link/streams/mod.rs",
+        "let own = from == *here.own || former.contains(&from);",
+        "let own = from == *here.own && former.contains(&from);",
+    ),
+    (
+        "a link hands on what is not checked yet",
+        "link/senders.rs",
+        "Judged::Needs(_) => return,",
+        "Judged::Needs(_) => Proof::Verified,",
+    ),
 ];
 
 const UNSEEN: &str = "

@@ -19,6 +19,8 @@ use crate::wire::client::{Client, RequestNumber};
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 const DEAD_AFTER: Duration = Duration::from_secs(60);
+/// After so long a server is asked again that could not tell keys.
+const KEYS_WAIT: Duration = Duration::from_secs(1);
 
 /// A live session and its connection.
 #[derive(Clone, Debug)]
@@ -119,7 +121,7 @@ impl Link {
 
     /// Asks for the keys that messages wait for.
     pub(super) fn ask_for_keys(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if let Some(user) = self.senders.next() {
+        if let Some(user) = self.senders.next(now.mono) {
             let command = Command::Stream(StreamCommand::Keys { user });
             self.send(now, Purpose::Keys, &command, actions);
         }
@@ -184,6 +186,10 @@ impl Link {
             (Purpose::Keys, _) => {
                 let told = match reply {
                     Reply::Stream(StreamReply::Keys { user, machines }) => Some((user, machines)),
+                    Reply::Refused(refusal) if refusal.may_succeed_later() => {
+                        let wait = refusal.retry_after().unwrap_or(KEYS_WAIT).max(Duration::from_millis(1));
+                        return self.senders.deferred(now.mono + wait);
+                    }
                     _ => None,
                 };
                 if let Some(server) = live.server_key {
@@ -281,6 +287,9 @@ impl Link {
             self.send(now, Purpose::Ping, &Command::Ping, actions);
         }
         self.subscribe(now, actions);
+        if self.senders.deadline().is_some_and(|again| again <= now.mono) {
+            self.ask_for_keys(now, actions);
+        }
         loop {
             let Channels::ByContent(subscriptions) = &mut self.channels else { return };
             let Some((channel, since, generation)) = subscriptions.next_read(now.mono) else { return };

@@ -202,7 +202,8 @@ impl Link {
             }
             State::Up(live) => {
                 let dead_at = live.dead_at(self.requests.oldest());
-                [Some(dead_at), Some(live.ping_at()), self.channels.deadline()].into_iter().flatten().min()
+                let due = [self.channels.deadline(), self.senders.deadline(), Some(live.ping_at())];
+                due.into_iter().flatten().chain([dead_at]).min()
             }
         };
         [state, self.requests.deadline()].into_iter().flatten().min()

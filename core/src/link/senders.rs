@@ -13,6 +13,7 @@ use crate::name::{ChannelName, UserName};
 use crate::payload::Payload;
 use crate::record::{ChannelId, MachineId, UserId};
 use crate::stream::{MachineKey, Signed};
+use crate::time::Monotonic;
 use crate::wire::v2::signature;
 
 /// Messages that wait for a key, at most. Those that would be more are handed on unchecked.
@@ -28,6 +29,8 @@ pub(super) struct Senders {
     /// Machines that the server gave no key for, on this connection.
     unknown: BTreeSet<(UserId, MachineId)>,
     asked: Option<UserName>,
+    /// The server did not tell keys for the moment: it is not asked before this.
+    again: Option<Monotonic>,
     held: VecDeque<Action>,
     bytes: usize,
 }
@@ -77,16 +80,28 @@ impl Senders {
         self.release(server, actions);
     }
 
+    /// When [`Senders::next`] has something to ask for.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.again
+    }
+
     /// The user whose keys are to be asked for now.
-    pub(super) fn next(&mut self) -> Option<UserName> {
-        if self.asked.is_some() {
+    pub(super) fn next(&mut self, now: Monotonic) -> Option<UserName> {
+        if self.asked.is_some() || self.again.is_some_and(|again| now < again) {
             return None;
         }
+        self.again = None;
         self.asked = self.held.front().and_then(|first| match self.judge(first, None) {
             Judged::Needs(user) => Some(user),
             Judged::Known(_) => None,
         });
         self.asked.clone()
+    }
+
+    /// The server does not tell keys for now: it is asked again.
+    pub(super) fn deferred(&mut self, again: Monotonic) {
+        self.asked = None;
+        self.again = Some(again);
     }
 
     /// The server told a user's keys, or would not.
@@ -129,6 +144,7 @@ impl Senders {
     /// The connection is gone; what waits does so until the next.
     pub(super) fn dropped(&mut self) {
         self.asked = None;
+        self.again = None;
         self.unknown.clear();
     }
 
@@ -223,16 +239,27 @@ mod tests {
         senders.pass(vec![message("ops", 1)], &server(), &mut actions);
         senders.pass(vec![joined.clone()], &server(), &mut actions);
         assert!(actions.is_empty());
-        assert!(senders.next().is_some());
+        assert!(senders.next(Monotonic::default()).is_some());
         senders.learnt(None, &server(), &mut actions);
         assert!(matches!(&actions[..], [Action::Deliver { .. }, last] if *last == joined), "{actions:?}");
+    }
+
+    #[test]
+    fn keys_that_are_not_told_for_now_are_asked_for_again() {
+        let (mut senders, mut actions) = (Senders::default(), Vec::new());
+        senders.pass(vec![message("ops", 1)], &server(), &mut actions);
+        assert!(senders.next(Monotonic(5)).is_some());
+        senders.deferred(Monotonic(20));
+        assert_eq!((senders.next(Monotonic(19)), senders.deadline()), (None, Some(Monotonic(20))));
+        assert!(senders.next(Monotonic(20)).is_some());
+        assert!(actions.is_empty(), "the message waits");
     }
 
     #[test]
     fn what_waits_of_a_channel_that_is_left_is_not_handed_on() {
         let (mut senders, mut actions) = (Senders::default(), Vec::new());
         senders.pass(vec![message("ops", 1), message("dev", 1)], &server(), &mut actions);
-        assert!(senders.next().is_some());
+        assert!(senders.next(Monotonic::default()).is_some());
         senders.forget(&name("ops"));
         senders.learnt(None, &server(), &mut actions);
         assert!(

@@ -145,6 +145,12 @@ counters! {
     moves: "positions told to who watches",
     /// Subscriptions whose end was told.
     ends: "ends of subscriptions told",
+    /// Messages that a link of version 2 handed on.
+    resumed: "messages that links of version 2 handed on",
+    /// Signed messages whose signature a link checked.
+    verified: "signatures verified by links",
+    /// Messages whose signature a link found to be wrong.
+    forged: "forged signatures found by links",
     /// Subscriptions of version 2 that are whole at the end.
     whole: "subscriptions from a position that are whole at the end",
     /// Pieces of frames that were written in part.

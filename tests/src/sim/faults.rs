@@ -3,7 +3,7 @@
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::protocol::Token;
 
-use super::client::{Client, LinkClient, Speaker};
+use super::client::{Client, LinkClient, Resumer, Speaker};
 use super::plan::{Fault, MILLI, SECOND};
 use super::wire::Down;
 use super::world::{Event, World};
@@ -49,6 +49,7 @@ impl World {
                 self.with_client(client, |client, world| match client {
                     Client::Link(link) => link.restart(world),
                     Client::Speaker(speaker) => speaker.crash(world),
+                    Client::Resumer(resumer) => resumer.crash(world),
                     Client::Stranger(_) => {}
                 });
             }
@@ -106,11 +107,19 @@ impl World {
         })
     }
 
+    /// The programs on links of version 2.
+    pub(super) fn resumers(&self) -> impl Iterator<Item = &Resumer> + Clone {
+        self.clients.iter().flatten().filter_map(|client| match &**client {
+            Client::Resumer(resumer) => Some(resumer),
+            _ => None,
+        })
+    }
+
     /// The links but the one that is at work.
     pub(super) fn links(&self) -> impl Iterator<Item = &LinkClient> + Clone {
         self.clients.iter().flatten().filter_map(|client| match &**client {
             Client::Link(link) => Some(link),
-            Client::Stranger(_) | Client::Speaker(_) => None,
+            _ => None,
         })
     }
 
@@ -135,7 +144,7 @@ impl World {
             self.with_client(client, |client, world| match client {
                 Client::Stranger(stranger) => stranger.leave(world),
                 Client::Link(link) if link.identity.twin => link.stop(world),
-                Client::Link(_) => {}
+                Client::Link(_) | Client::Resumer(_) => {}
                 Client::Speaker(speaker) => speaker.calm_down(world),
             });
         }

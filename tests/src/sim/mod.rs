@@ -33,7 +33,7 @@ use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use conclave_core::time::UnixMillis;
 
-use client::{Client, Identity, Kind, LinkClient, Speaker, Stranger, key};
+use client::{Client, Identity, Kind, LinkClient, Resumer, Speaker, Stranger, key};
 use plan::{MILLI, SECOND};
 use world::{Event, World};
 
@@ -192,9 +192,20 @@ fn populate(world: &mut World, seed: u64, options: &Options) {
         let stranger = Stranger::new(number, kind, user, key, seed);
         world.clients.push(Some(Box::new(Client::Stranger(stranger))));
     }
+    for nth in 0..world.plan.resumers {
+        let owner = (nth * 3 + seed as usize) % USERS;
+        let key = if nth == 2 { spare_key(owner) } else { owner };
+        let number = world.clients.len();
+        if let Some(resumer) = Resumer::new(world, number, owner, key, seed) {
+            world.clients.push(Some(Box::new(Client::Resumer(resumer))));
+        }
+    }
     let Ok(general) = ChannelName::new("general") else { return };
     for number in 0..world.clients.len() {
         world.with_client(number, |client, world| {
+            if let Client::Resumer(resumer) = client {
+                resumer.start(world);
+            }
             if let Client::Link(link) = client {
                 link.start(world);
                 let from = if number % 2 == 0 { JoinFrom::Live } else { JoinFrom::Since(UnixMillis(0)) };

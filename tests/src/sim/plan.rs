@@ -120,6 +120,8 @@ pub(super) struct Plan {
     pub vandals: usize,
     /// Clients of version 2.
     pub speakers: usize,
+    /// Programs on links of version 2.
+    pub resumers: usize,
     /// Mean time between two acts of a client.
     pub pace: u64,
     /// In so many of 100 posts the text is one of a few.
@@ -154,6 +156,7 @@ impl Plan {
             registrars: chance.index(3),
             vandals: chance.index(4),
             speakers: 0,
+            resumers: 0,
             pace: chance.between((50, 800)) * MILLI,
             repeats: *chance.pick(&[0, 30, 70, 100]),
             administration: *chance.pick(&[6, 20, 100]),
@@ -171,6 +174,7 @@ impl Plan {
         let chance = &mut Chance::new(seed, 5);
         plan.live = *chance.pick(&[300, 1500, 8 << 10, 64 << 10]);
         plan.speakers = if options.no_speakers { 0 } else { chance.between((1, 6)) as usize };
+        plan.resumers = if options.no_speakers { 0 } else { Chance::new(seed, 6).index(4) };
         plan.limits.catch_up_rows = *chance.pick(&[1, 3, 10, 4_096]);
         plan.limits.readers_per_user = *chance.pick(&[2, 1_000]);
         if options.no_strangers {

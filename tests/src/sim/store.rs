@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// All channels' messages.
-    pub(super) fn logs(&self) -> impl Iterator<Item = (ChannelId, &Log)> {
+    pub(super) fn logs(&self) -> impl Iterator<Item = (ChannelId, &Log)> + Clone {
         self.logs.iter().map(|(channel, log)| (*channel, log))
     }
 

@@ -12,7 +12,8 @@ use conclave_core::time::{Monotonic, UnixMillis};
 use conclave_core::wire::v1::Frame;
 
 use super::super::follow::{Follow, Reader};
-use super::super::world::{Event, World};
+use super::super::world::World;
+use super::driver::Driver;
 use super::key;
 use crate::chance::Chance;
 
@@ -38,8 +39,7 @@ pub(crate) struct Identity {
 pub(crate) struct LinkClient {
     /// Who it is.
     pub identity: Identity,
-    /// The link.
-    pub link: Link,
+    pub(super) driver: Driver,
     /// The channels that it follows, as its referee sees them.
     pub follows: BTreeMap<ChannelName, Follow>,
     /// Its own choices.
@@ -55,11 +55,6 @@ pub(crate) struct LinkClient {
     pub tokens: Vec<(ChannelName, Token)>,
     /// It has ended for good, until it is started again.
     pub ended: bool,
-    wire: Option<usize>,
-    dialing: bool,
-    attempt: u64,
-    timer: Option<u64>,
-    actions: Vec<Action>,
 }
 
 /// What was asked for.
@@ -76,7 +71,7 @@ impl LinkClient {
     pub(crate) fn new(identity: Identity, seed: u64) -> Self {
         let mut chance = Chance::new(seed, 100 + identity.number as u64);
         Self {
-            link: link(&identity, &mut chance),
+            driver: Driver::new(identity.number, link(&identity, &mut chance)),
             identity,
             follows: BTreeMap::new(),
             chance,
@@ -86,11 +81,6 @@ impl LinkClient {
             wall_error: 0,
             tokens: Vec::new(),
             ended: false,
-            wire: None,
-            dialing: false,
-            attempt: 0,
-            timer: None,
-            actions: Vec::new(),
         }
     }
 
@@ -101,22 +91,11 @@ impl LinkClient {
 
     /// The process dies and starts anew: nothing of the old link is left.
     pub(crate) fn restart(&mut self, world: &mut World) {
-        if let Some(wire) = self.wire.take() {
-            if self.chance.one_in(2) {
-                // Its machine went with it: nobody tells the server.
-                world.wires[wire].cut = true;
-                world.wires[wire].open = false;
-            } else {
-                world.hang_up(wire);
-            }
-        }
-        self.link = link(&self.identity, &mut self.chance);
+        let link = link(&self.identity, &mut self.chance);
+        self.driver.replace(world, link, &mut self.chance);
         self.follows.clear();
         self.pending.clear();
         self.ended = false;
-        self.dialing = false;
-        self.attempt += 1;
-        self.timer = None;
         self.start(world);
     }
 
@@ -128,32 +107,28 @@ impl LinkClient {
     }
 
     pub(super) fn dialed(&mut self, world: &mut World, attempt: u64, wire: usize) -> bool {
-        if !self.dialing || attempt != self.attempt {
-            return false;
+        let wanted = self.driver.dialed(attempt, wire);
+        if wanted {
+            self.drive(world, Input::Dialed { server_id: Some("server") });
         }
-        self.dialing = false;
-        self.wire = Some(wire);
-        self.drive(world, Input::Dialed { server_id: Some("server") });
-        true
+        wanted
     }
 
     pub(super) fn dial_failed(&mut self, world: &mut World, attempt: u64) {
-        if self.dialing && attempt == self.attempt {
-            self.dialing = false;
+        if self.driver.dial_failed(attempt) {
             self.drive(world, Input::DialFailed("refused"));
         }
     }
 
     pub(super) fn closed(&mut self, world: &mut World, wire: usize, why: &'static str) {
-        if self.wire == Some(wire) {
-            self.wire = None;
+        if self.driver.closed(wire) {
             self.drive(world, Input::Closed(why));
         }
     }
 
     pub(super) fn message(&mut self, world: &mut World, wire: usize, bytes: &[u8]) {
-        if self.wire == Some(wire) {
-            if self.attempt == 1 && !world.plan.twins && self.is_own(bytes) {
+        if self.driver.has(wire) {
+            if self.driver.attempt == 1 && !world.plan.twins && self.is_own(bytes) {
                 world.fail(format!("link {} is sent its own post", self.identity.number));
             }
             self.drive(world, Input::Message(Opaque(bytes)));
@@ -170,8 +145,7 @@ impl LinkClient {
     }
 
     pub(super) fn timer(&mut self, world: &mut World) {
-        if self.timer.is_some_and(|timer| timer <= world.at) {
-            self.timer = None;
+        if self.driver.is_due(world) {
             self.drive(world, Input::Tick);
         }
     }
@@ -222,48 +196,17 @@ impl LinkClient {
         self.drive(world, Input::Leave { channel });
     }
 
-    /// Hands an input to the link and carries out what it wants.
+    /// Hands an input to the link and takes what it tells.
     pub(super) fn drive(&mut self, world: &mut World, input: Input<'_>) {
-        let now = world.client_now(self.wall_error);
-        let mut actions = std::mem::take(&mut self.actions);
-        self.link.handle(now, input, &mut actions);
-        let deadline = self.link.next_deadline();
-        if deadline.is_some_and(|deadline| deadline <= now.mono) {
-            world.fail(format!("link {} leaves undone what is due", self.identity.number));
-        }
-        for action in actions.drain(..) {
-            self.carry_out(world, action);
-        }
-        self.actions = actions;
-        if let Some(at) = deadline.map(World::client_at)
-            && self.timer.is_none_or(|timer| timer > at)
-        {
-            self.timer = Some(at);
-            world.on(at, Event::ClientTimer(self.identity.number));
+        for action in self.driver.drive(world, self.wall_error, input) {
+            self.told(world, action);
         }
     }
 
-    fn carry_out(&mut self, world: &mut World, action: Action) {
-        if world.trace.is_some() && !matches!(action, Action::Send(_)) {
-            world.trace(format_args!("link {}: {action:?}", self.identity.number));
-        }
+    fn told(&mut self, world: &mut World, action: Action) {
         match action {
-            Action::Dial(_) => {
-                self.dialing = true;
-                self.attempt += 1;
-                let delay = world.net.between(world.plan.latency) * 2;
-                world.after(delay, Event::Dial(self.identity.number, self.attempt));
-            }
-            Action::Send(Opaque(bytes)) => match self.wire {
-                Some(wire) => world.send_up(wire, bytes),
-                None => world.fail(format!("link {} sends without a connection", self.identity.number)),
-            },
-            Action::Hangup => {
-                self.dialing = false;
-                if let Some(wire) = self.wire.take() {
-                    world.hang_up(wire);
-                }
-            }
+            // The driver's.
+            Action::Dial(_) | Action::Send(_) | Action::Hangup => {}
             Action::Deliver { channel: Some(channel), from, payload, ts, .. } => {
                 match ts {
                     Some(_) => world.coverage.handed_on_read += 1,
@@ -400,7 +343,7 @@ impl LinkClient {
 
     /// The current path, while the session lives.
     pub(crate) fn path(&self) -> Option<&SessionPath> {
-        self.link.path()
+        self.driver.link.path()
     }
 
     /// A stamp of the channel's log to follow it from.

@@ -1,7 +1,9 @@
 //! Those who connect: links, and strangers that speak the protocol by hand.
 
 mod acts;
+mod driver;
 mod link;
+mod resumer;
 mod speaker;
 mod stranger;
 
@@ -13,6 +15,7 @@ use conclave_core::name::ChannelName;
 use conclave_core::record::ChannelId;
 
 pub(super) use link::{Identity, LinkClient};
+pub(super) use resumer::{PREFIX, Resumer};
 pub(super) use speaker::{Claims, Draft, Speaker};
 pub(super) use stranger::{Kind, Stranger};
 
@@ -27,6 +30,8 @@ pub(super) enum Client {
     Link(LinkClient),
     /// A client of version 2, written for this.
     Speaker(Speaker),
+    /// A program on the link of version 2.
+    Resumer(Resumer),
     /// Somebody else.
     Stranger(Stranger),
 }
@@ -49,6 +54,7 @@ impl World {
         self.with_client(client, |client, world| match client {
             Client::Link(link) => link.timer(world),
             Client::Speaker(speaker) => speaker.tick(world),
+            Client::Resumer(resumer) => resumer.timer(world),
             Client::Stranger(_) => {}
         });
     }
@@ -61,6 +67,7 @@ impl World {
         let pace = self.with_client(client, |client, world| match client {
             Client::Link(link) => link.act(world),
             Client::Speaker(speaker) => speaker.act(world),
+            Client::Resumer(resumer) => resumer.act(world),
             Client::Stranger(stranger) => stranger.act(world),
         });
         if let Some(pace) = pace {
@@ -75,6 +82,7 @@ impl Client {
         match self {
             Self::Link(link) => link.dialed(world, attempt, wire),
             Self::Speaker(speaker) => speaker.dialed(world, attempt, wire),
+            Self::Resumer(resumer) => resumer.dialed(world, attempt, wire),
             Self::Stranger(stranger) => stranger.dialed(world, wire),
         }
     }
@@ -84,6 +92,7 @@ impl Client {
         match self {
             Self::Link(link) => link.dial_failed(world, attempt),
             Self::Speaker(speaker) => speaker.dial_failed(attempt),
+            Self::Resumer(resumer) => resumer.dial_failed(world, attempt),
             Self::Stranger(stranger) => stranger.dial_failed(),
         }
     }
@@ -93,6 +102,7 @@ impl Client {
         match self {
             Self::Link(link) => link.closed(world, wire, why),
             Self::Speaker(speaker) => speaker.closed(wire),
+            Self::Resumer(resumer) => resumer.closed(world, wire, why),
             Self::Stranger(stranger) => stranger.closed(wire),
         }
     }
@@ -102,6 +112,7 @@ impl Client {
         match self {
             Self::Link(link) => link.message(world, wire, bytes),
             Self::Speaker(speaker) => speaker.message(world, wire, bytes),
+            Self::Resumer(resumer) => resumer.message(world, wire, bytes),
             Self::Stranger(stranger) => stranger.message(world, wire, bytes),
         }
     }
@@ -110,7 +121,7 @@ impl Client {
     pub(super) fn format(&self) -> Format {
         match self {
             Self::Speaker(speaker) if speaker.json => Format::V2Json,
-            Self::Speaker(_) => Format::V2,
+            Self::Speaker(_) | Self::Resumer(_) => Format::V2,
             Self::Link(_) | Self::Stranger(_) => Format::V1,
         }
     }

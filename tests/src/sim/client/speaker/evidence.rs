@@ -37,9 +37,13 @@ pub(super) fn same(world: &World, number: u64, message: Node<'_>) -> Verdict {
     if is_same { Ok(()) } else { Err(format!("message {seq} of stream {number} is not what is on the disk")) }
 }
 
-/// What a durable message says.
 fn said(row: &Row) -> Option<Said> {
-    match &*row.payload {
+    said_by(&row.payload)
+}
+
+/// What a message says.
+pub(in crate::sim::client) fn said_by(payload: &Payload) -> Option<Said> {
+    match payload {
         Payload::Plain(text) => Some(Said { text: text.clone(), ..Said::default() }),
         Payload::Encrypted(envelope) => Some(Said {
             sealed: true,

@@ -6,7 +6,7 @@
 //! which it sends again under the same ids until they are answered.
 
 mod acts;
-mod evidence;
+pub(super) mod evidence;
 mod judge;
 mod opening;
 mod prober;
