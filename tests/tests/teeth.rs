@@ -170,8 +170,8 @@ const BITES: &[Bite] = &[
     (
         "a link hands on again what it handed on live",
         "link/by_content/page.rs",
-        "|| self.anchor(hash) {",
-        "|| (self.anchor(hash) && false) {",
+        "&& self.anchor(hash) {",
+        "&& self.anchor(hash) && false {",
     ),
     (
         "a link does not ask for its channels again",

@@ -38,8 +38,8 @@ struct Kept {
     from: JoinFrom,
     /// So many messages were durable when it was first asked for.
     durable: u64,
-    /// It was asked for again while it was followed.
-    again: bool,
+    /// How often it was asked for again while it was followed.
+    again: u32,
     /// The stream and the last message that is kept; unknown before the first subscription.
     place: Option<(ChannelId, u64)>,
 }
@@ -169,18 +169,18 @@ impl Resumer {
             _ => JoinFrom::Live,
         };
         if let Some(kept) = self.disk.get_mut(&channel) {
-            kept.again = true;
+            kept.again += 1;
             let from = kept.from;
             return self.drive(world, Input::Join { channel, token: None, from });
         }
-        self.follow(world, channel, from);
+        self.follow(world, channel, from, 0);
     }
 
-    fn follow(&mut self, world: &mut World, channel: ChannelName, from: JoinFrom) {
+    fn follow(&mut self, world: &mut World, channel: ChannelName, from: JoinFrom, again: u32) {
         let process = world.server.process.as_ref();
         let stream = process.and_then(|it| it.outside.watch.model.channel_named(&channel));
         let durable = stream.map_or(0, |(stream, _)| world.store.rows(stream).len() as u64);
-        self.disk.insert(channel.clone(), Kept { from, durable, again: false, place: None });
+        self.disk.insert(channel.clone(), Kept { from, durable, again, place: None });
         self.drive(world, Input::Join { channel, token: None, from });
     }
 
@@ -286,8 +286,8 @@ impl Resumer {
             Action::Lost { channel, .. } => match self.disk.remove(&channel) {
                 Some(kept) => {
                     // Asked for again meanwhile, it may be another subscription that is lost.
-                    if kept.again {
-                        self.follow(world, channel, kept.from);
+                    if kept.again > 0 {
+                        self.follow(world, channel, kept.from, kept.again - 1);
                     }
                     Ok(())
                 }
@@ -298,10 +298,10 @@ impl Resumer {
                 let Some(kept) = kept.filter(|_| !self.disk.contains_key(&to)) else {
                     return Err(format!("{from} is renamed to {to}"));
                 };
-                self.disk.insert(to, Kept { again: false, ..kept });
+                self.disk.insert(to, Kept { again: 0, ..kept });
                 // Asked for again meanwhile, it is another channel that has the old name.
-                if kept.again {
-                    self.follow(world, from, kept.from);
+                if kept.again > 0 {
+                    self.follow(world, from, kept.from, kept.again - 1);
                 }
                 Ok(())
             }
