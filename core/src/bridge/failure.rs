@@ -50,13 +50,15 @@ pub enum Failure {
     Asking,
     /// The loop guard's budget is used up.
     #[error(
-        "Not sent: {sent} messages of yours there {how}. This looks like agents answering each other: stop, and tell your user. It is allowed again once somebody new speaks there, after 10 quiet minutes, or when your user types: {command}"
+        "Not sent: {sent} messages of yours there {how}. This looks like agents answering each other: stop, and tell your user. It is allowed again {renewed}after 10 quiet minutes, or when your user types: {command}"
     )]
     Loop {
         /// How many were sent.
         sent: u32,
         /// In what way.
         how: &'static str,
+        /// By whom it is allowed again.
+        renewed: &'static str,
         /// What the human can type.
         command: String,
     },

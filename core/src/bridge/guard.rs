@@ -2,16 +2,19 @@
 //!
 //! An *exchange* is what goes on in one place (a channel, or the whispers with one user) until something new
 //! comes from outside. In it the session may send [`Budget::alone`] messages in a row that nobody answers, and
-//! [`Budget::exchange`] in all. New from outside are: a participant who did not speak since the session's last
+//! [`Budget::exchange`] in all. New from outside are: a user who did not speak since the session's last
 //! [`Budget::fresh`] sends or more (who takes turns with the session is part of the exchange, so that neither two
 //! agents nor a ring of them renew each other's budget), [`Budget::quiet`] in which nobody sent there, and
-//! whatever the session's own human does ([`Guard::renew`]).
+//! whatever the session's own human does ([`Guard::renew`]). All sessions of a user count as one.
+//!
+//! Many users who take turns would each be new when they speak again. So the whole *conversation*, what goes on in a place
+//! until it is quiet there or the session's human does something, is bounded too: [`Budget::conversation`].
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::server::Server;
-use crate::name::{ChannelName, SessionPath, UserName};
+use crate::name::{ChannelName, UserName};
 use crate::time::Monotonic;
 
 /// Where an exchange goes on.
@@ -28,7 +31,9 @@ pub struct Budget {
     pub alone: u32,
     /// How many messages in all.
     pub exchange: u32,
-    /// How many own sends a participant must have let pass to count as new.
+    /// How many messages in all while the place is never quiet, whoever else speaks there.
+    pub conversation: u32,
+    /// How many own sends a user must have let pass to count as new.
     pub fresh: u32,
     /// After how long without a message an exchange is over.
     pub quiet: Duration,
@@ -36,7 +41,7 @@ pub struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { alone: 8, exchange: 16, fresh: 4, quiet: Duration::from_secs(600) }
+        Self { alone: 8, exchange: 16, conversation: 128, fresh: 4, quiet: Duration::from_secs(600) }
     }
 }
 
@@ -45,14 +50,17 @@ impl Default for Budget {
 pub(crate) enum Exhausted {
     Alone(u32),
     Exchange(u32),
+    Conversation(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Exchange {
     sent: u32,
     unanswered: u32,
-    /// The value of `sent` when each participant last spoke.
-    spoke: BTreeMap<SessionPath, u32>,
+    /// What was sent in the whole conversation.
+    conversation: u32,
+    /// The value of `sent` when each user last spoke.
+    spoke: BTreeMap<UserName, u32>,
     last: Monotonic,
 }
 
@@ -63,7 +71,7 @@ pub(crate) struct Guard {
     exchanges: BTreeMap<Venue, Exchange>,
 }
 
-/// Venues and participants that are remembered; the one silent for longest is forgotten first.
+/// Venues and users that are remembered; the one silent for longest is forgotten first.
 const MAX_VENUES: usize = 256;
 const MAX_SPEAKERS: usize = 64;
 
@@ -80,6 +88,8 @@ impl Guard {
                     Err(Exhausted::Alone(exchange.unanswered))
                 } else if exchange.sent >= self.budget.exchange {
                     Err(Exhausted::Exchange(exchange.sent))
+                } else if exchange.conversation >= self.budget.conversation {
+                    Err(Exhausted::Conversation(exchange.conversation))
                 } else {
                     Ok(())
                 }
@@ -96,18 +106,19 @@ impl Guard {
                 self.exchanges.remove(&oldest);
             }
         }
-        let new = Exchange { sent: 0, unanswered: 0, spoke: BTreeMap::new(), last: now };
+        let new = Exchange { sent: 0, unanswered: 0, conversation: 0, spoke: BTreeMap::new(), last: now };
         let exchange = self.exchanges.entry(venue).or_insert_with(|| new.clone());
         if now.since(exchange.last) >= self.budget.quiet {
             *exchange = new;
         }
         exchange.sent += 1;
         exchange.unanswered += 1;
+        exchange.conversation += 1;
         exchange.last = now;
     }
 
     /// Somebody else sent there.
-    pub(crate) fn heard(&mut self, now: Monotonic, venue: &Venue, from: &SessionPath) {
+    pub(crate) fn heard(&mut self, now: Monotonic, venue: &Venue, from: &UserName) {
         let Some(exchange) = self.exchanges.get_mut(venue) else { return };
         if now.since(exchange.last) >= self.budget.quiet {
             self.exchanges.remove(venue);
@@ -122,7 +133,7 @@ impl Guard {
             exchange.spoke.clear();
         }
         if exchange.spoke.len() >= MAX_SPEAKERS && !exchange.spoke.contains_key(from) {
-            let oldest = exchange.spoke.iter().min_by_key(|(_, spoke)| **spoke).map(|(path, _)| path.clone());
+            let oldest = exchange.spoke.iter().min_by_key(|(_, spoke)| **spoke).map(|(user, _)| user.clone());
             if let Some(oldest) = oldest {
                 exchange.spoke.remove(&oldest);
             }
@@ -146,8 +157,8 @@ mod tests {
         Venue::Channel(Server::new("wss://a"), ChannelName::new("ops").unwrap())
     }
 
-    fn path(user: &str) -> SessionPath {
-        SessionPath::new(user, "m", "s").unwrap()
+    fn user(name: &str) -> UserName {
+        UserName::new(name).unwrap()
     }
 
     /// Sends once after each of `turns`, a second apart, and counts the sends until one is refused.
@@ -156,7 +167,7 @@ mod tests {
         let mut now = Monotonic(0);
         for (count, speakers) in turns.enumerate() {
             for speaker in speakers {
-                guard.heard(now, &venue(), &path(speaker));
+                guard.heard(now, &venue(), &user(speaker));
             }
             if guard.check(now, &venue()).is_err() {
                 return count;
@@ -186,8 +197,30 @@ mod tests {
     #[test]
     fn somebody_who_speaks_now_and_then_renews_the_budget() {
         let turns =
-            (0..1000).map(|n| if n % 10 == 9 { Vec::from(["bob", "human"]) } else { Vec::from(["bob"]) });
+            (0..100).map(|n| if n % 10 == 9 { Vec::from(["bob", "human"]) } else { Vec::from(["bob"]) });
         assert_eq!(sends(turns), usize::MAX);
+    }
+
+    #[test]
+    fn many_users_who_take_turns_end() {
+        let users: Vec<_> = (0..9).map(|n| format!("agent{n}")).collect();
+        assert_eq!(sends((0..1000).map(|turn| Vec::from([&*users[turn % users.len()]]))), 128);
+    }
+
+    #[test]
+    fn whoever_speaks_a_conversation_without_a_pause_is_bounded() {
+        let mut guard = Guard::new(Budget::default());
+        let mut sent = 0;
+        for turn in 0..100_000_u64 {
+            let now = Monotonic(turn * 1000);
+            // Everyone who may ever be new, in an order that no rule foresees.
+            guard.heard(now, &venue(), &user(&format!("agent{}", turn * 7919 % 97)));
+            if guard.check(now, &venue()).is_ok() {
+                guard.sent(now, venue());
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, Budget::default().conversation);
     }
 
     #[test]
@@ -211,7 +244,7 @@ mod tests {
         }
         guard.sent(Monotonic(1001), venue());
         for n in 0..1000 {
-            guard.heard(Monotonic(1001), &venue(), &path(&format!("u{n}")));
+            guard.heard(Monotonic(1001), &venue(), &user(&format!("u{n}")));
         }
         assert_eq!(guard.exchanges.len(), MAX_VENUES);
         assert_eq!(guard.exchanges[&venue()].spoke.len(), MAX_SPEAKERS);

@@ -262,16 +262,19 @@ impl Bridge {
     }
 
     fn check_loop(&self, now: Now, venue: &Venue, server: &Server, scope: &Scope) -> Result<(), Failure> {
-        let (sent, how) = match self.guard.check(now.mono, venue) {
+        const NEW: &str = "once somebody new speaks there, ";
+        let (sent, how, renewed) = match self.guard.check(now.mono, venue) {
             Ok(()) => return Ok(()),
-            Err(Exhausted::Alone(sent)) => (sent, "in a row were answered by nobody"),
+            Err(Exhausted::Alone(sent)) => (sent, "in a row were answered by nobody", NEW),
             Err(Exhausted::Exchange(sent)) => {
-                (sent, "went to the same participants, with nothing new from outside")
+                (sent, "went to the same participants, with nothing new from outside", NEW)
             }
+            Err(Exhausted::Conversation(sent)) => (sent, "went to one conversation without a pause", ""),
         };
         Err(Failure::Loop {
             sent,
             how,
+            renewed,
             command: perm_command(server, scope, self.levels.level(server, scope)),
         })
     }

@@ -161,7 +161,7 @@ impl Bridge {
             Some(channel) => Venue::Channel(message.server.clone(), channel.clone()),
             None => Venue::Whispers(message.server.clone(), message.from.user.clone()),
         };
-        self.guard.heard(now.mono, &venue, &message.from);
+        self.guard.heard(now.mono, &venue, &message.from.user);
         if let (None, Ok(View::Text(text))) = (&message.channel, message.payload.view())
             && let Some(id) = card_id(text)
         {
