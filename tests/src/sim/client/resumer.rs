@@ -36,7 +36,7 @@ pub(crate) struct Sent {
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     from: JoinFrom,
-    /// So many messages were durable when it was first asked for.
+    /// So many messages there were when it was first asked for.
     durable: u64,
     /// How often it was asked for again while it was followed.
     again: u32,
@@ -179,7 +179,7 @@ impl Resumer {
     fn follow(&mut self, world: &mut World, channel: ChannelName, from: JoinFrom, again: u32) {
         let process = world.server.process.as_ref();
         let stream = process.and_then(|it| it.outside.watch.model.channel_named(&channel));
-        let durable = stream.map_or(0, |(stream, _)| world.store.rows(stream).len() as u64);
+        let durable = stream.map_or(0, |(_, channel)| channel.last.seq);
         self.disk.insert(channel.clone(), Kept { from, durable, again, place: None });
         self.drive(world, Input::Join { channel, token: None, from });
     }
