@@ -249,8 +249,10 @@ impl Link {
                 }
             }
             Channels::ByPosition(streams) => {
-                self.senders.forget(&channel);
-                if let Some(command) = streams.leave(&channel).filter(|_| up) {
+                let mut names = self.senders.forget(&channel);
+                names.push(channel);
+                let left: Vec<_> = names.iter().filter_map(|name| streams.leave(name)).collect();
+                for command in left.into_iter().filter(|_| up) {
                     self.send(now, Purpose::Ping, &Command::Stream(command), actions);
                 }
             }

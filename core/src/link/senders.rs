@@ -131,14 +131,24 @@ impl Senders {
         self.release(server, actions);
     }
 
-    /// A channel is followed no more: what waits of it is not handed on.
-    pub(super) fn forget(&mut self, channel: &ChannelName) {
-        self.held.retain(|action| !is_of(action, channel));
+    /// A channel is followed no more: what waits of it is not handed on. Returns the names that it got meanwhile, of which
+    /// the application does not know yet.
+    pub(super) fn forget(&mut self, channel: &ChannelName) -> Vec<ChannelName> {
+        let mut names = alloc::vec![channel.clone()];
+        self.held.retain(|action| match action {
+            Action::ChannelRenamed { from, to, .. } if names.contains(from) => {
+                names.push(to.clone());
+                false
+            }
+            action => !names.iter().any(|name| is_of(action, name)),
+        });
         let size = |action: &Action| match action {
             Action::Deliver { payload, .. } => payload.size(),
             _ => 0,
         };
         self.bytes = self.held.iter().map(size).sum();
+        names.remove(0);
+        names
     }
 
     /// The connection is gone; what waits does so until the next.
@@ -256,11 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_is_left_under_the_name_that_it_got_meanwhile() {
+        let (mut senders, mut actions) = (Senders::default(), Vec::new());
+        let renamed = Action::ChannelRenamed { stream: ChannelId(1), from: name("ops"), to: name("dev") };
+        senders.pass(vec![message("ops", 1), renamed, message("dev", 2)], &server(), &mut actions);
+        assert_eq!(senders.forget(&name("ops")), [name("dev")]);
+        senders.learnt(None, &server(), &mut actions);
+        assert!(actions.is_empty());
+    }
+
+    #[test]
     fn what_waits_of_a_channel_that_is_left_is_not_handed_on() {
         let (mut senders, mut actions) = (Senders::default(), Vec::new());
         senders.pass(vec![message("ops", 1), message("dev", 1)], &server(), &mut actions);
         assert!(senders.next(Monotonic::default()).is_some());
-        senders.forget(&name("ops"));
+        assert!(senders.forget(&name("ops")).is_empty());
         senders.learnt(None, &server(), &mut actions);
         assert!(
             matches!(&actions[..], [Action::Deliver { channel: Some(channel), .. }] if *channel == name("dev"))

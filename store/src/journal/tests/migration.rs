@@ -1,6 +1,7 @@
 //! Databases that an older release made.
 
 use super::*;
+use conclave_core::protocol::Token;
 
 /// A database as release 0.1.0 made it: two channels with posts, of which one has lost its first to a purge.
 fn first_release(dir: &Path) {
@@ -72,6 +73,60 @@ fn a_database_of_the_first_release_keeps_its_content_and_takes_what_is_new() {
     rig.running.stop();
     let directory = loaded(dir.path());
     assert_eq!(directory.reader(ReaderId(0)).unwrap().cursors[&ChannelId(0)].delivered, 3);
+}
+
+/// A database that release 0.1.0 itself made.
+fn made_by_the_first_release(dir: &Path) {
+    let connection = Connection::open(home::database(dir)).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(include_str!("fixtures/0.1.0.sql")).unwrap();
+}
+
+#[test]
+fn what_the_first_release_itself_left_is_all_there() {
+    let dir = tempfile::tempdir().unwrap();
+    made_by_the_first_release(dir.path());
+    let journal = open(dir.path());
+    assert_eq!(journal.server_id(), "62d1baa9edbdb117a1068c153e9bc848");
+    drop(journal);
+
+    let directory = loaded(dir.path());
+    for (id, name, machine) in [(0, "ann", "box"), (1, "bob", "desk"), (2, "cid", "tower")] {
+        let (found, user) = directory.user_named(name).unwrap();
+        assert_eq!((found, user.machines.len()), (UserId(id), 1));
+        assert_eq!(user.machines[0].name.as_str(), machine);
+        assert_eq!(directory.machine_with(&user.machines[0].key).unwrap().0, UserId(id));
+    }
+    let (deploys, channel) = directory.channel_named("deploys").unwrap();
+    assert_eq!((deploys, channel.visibility, channel.last.seq), (ChannelId(0), Visibility::Public, 6));
+    assert!(channel.banned.contains(&UserId(2)) && channel.members.contains(&UserId(0)));
+    let (plans, channel) = directory.channel_named("plans").unwrap();
+    assert_eq!((plans, channel.visibility, channel.last.seq), (ChannelId(1), Visibility::Private, 2));
+    assert!(channel.members.contains(&UserId(1)) && channel.members.contains(&UserId(2)));
+    let (invited, invite) = directory.invite(&Token::new("ZxTdIk_wbwLAKFwl7y3ozmVFAdacuo_t")).unwrap();
+    assert_eq!((invited, invite.uses), (plans, Some(3)));
+    assert_eq!((directory.channel_named("gone"), directory.next_channel()), (None, ChannelId(3)));
+
+    let rig = Rig::start(open(dir.path()));
+    let mut texts = Vec::new();
+    for message in rig.read(0, Range::After(0), 10) {
+        assert_eq!(message.seq, texts.len() as u64 + 1);
+        let Payload::Plain(text) = message.payload else { panic!("{:?}", message.payload) };
+        texts.push(text);
+    }
+    let long = "x".repeat(200_000);
+    let written =
+        ["message 1", "message 2", "message 3", "grüße 🦀, with a line\nbreak", "after the rename", &*long];
+    assert_eq!(texts, written);
+    let plans: Vec<_> = rig.read(1, Range::Since(UnixMillis(0)), 10);
+    assert_eq!(
+        plans.iter().map(|message| message.from.to_string()).collect::<Vec<_>>(),
+        ["bob/desk/cli-16077-adb41d88", "cid/tower/cli-16078-695216bf"]
+    );
+    // What is posted now comes behind it.
+    rig.persist(0, vec![signed(0, 7, 0, 1, "new")]).unwrap();
+    assert_eq!(rig.read(0, Range::After(6), 10).len(), 1);
+    rig.running.stop();
 }
 
 #[test]

@@ -78,6 +78,9 @@ impl Driver {
     pub(super) fn drive(&mut self, world: &mut World, wall_error: i64, input: Input<'_>) -> Vec<Action> {
         let now = world.client_now(wall_error);
         let mut actions = Vec::new();
+        if world.trace.is_some() && matches!(input, Input::Join { .. } | Input::Leave { .. }) {
+            world.trace(format_args!("to link {}: {input:?}", self.number));
+        }
         self.link.handle(now, input, &mut actions);
         let deadline = self.link.next_deadline();
         if deadline.is_some_and(|deadline| deadline <= now.mono) {

@@ -38,8 +38,8 @@ struct Kept {
     from: JoinFrom,
     /// So many messages there were when it was first asked for.
     durable: u64,
-    /// How often it was asked for again while it was followed.
-    again: u32,
+    /// A subscription under its name is lost, and there may have been no other.
+    unsure: bool,
     /// The stream and the last message that is kept; unknown before the first subscription.
     place: Option<(ChannelId, u64)>,
 }
@@ -62,6 +62,8 @@ pub(crate) struct Resumer {
     pending: BTreeMap<u64, String>,
     asked: u64,
     paths: Vec<SessionPath>,
+    /// How often its link was told to join a channel, and did not tell that it is lost.
+    joins: BTreeMap<ChannelName, u32>,
     /// The machines whose keys its link has.
     known: BTreeSet<(UserId, MachineId)>,
 }
@@ -89,6 +91,7 @@ impl Resumer {
             pending: BTreeMap::new(),
             asked: 0,
             paths: Vec::new(),
+            joins: BTreeMap::new(),
             known: BTreeSet::new(),
         })
     }
@@ -98,7 +101,7 @@ impl Resumer {
         self.drive(world, Input::Start);
         for (channel, Kept { from, place, .. }) in self.disk.clone() {
             let from = place.map_or(from, |(stream, seq)| JoinFrom::After { stream, seq });
-            self.drive(world, Input::Join { channel, token: None, from });
+            self.tell_to_join(world, channel, from);
         }
     }
 
@@ -108,6 +111,7 @@ impl Resumer {
         self.driver.replace(world, link, &mut self.chance);
         self.pending.clear();
         self.known.clear();
+        self.joins.clear();
         self.start(world);
     }
 
@@ -168,20 +172,29 @@ impl Resumer {
             1 => JoinFrom::Since(self.some_stamp(world)),
             _ => JoinFrom::Live,
         };
-        if let Some(kept) = self.disk.get_mut(&channel) {
-            kept.again += 1;
-            let from = kept.from;
-            return self.drive(world, Input::Join { channel, token: None, from });
-        }
-        self.follow(world, channel, from, 0);
-    }
-
-    fn follow(&mut self, world: &mut World, channel: ChannelName, from: JoinFrom, again: u32) {
         let process = world.server.process.as_ref();
         let stream = process.and_then(|it| it.outside.watch.model.channel_named(&channel));
         let durable = stream.map_or(0, |(_, channel)| channel.last.seq);
-        self.disk.insert(channel.clone(), Kept { from, durable, again, place: None });
+        self.disk.entry(channel.clone()).or_insert(Kept { from, durable, unsure: false, place: None });
+        self.tell_to_join(world, channel, from);
+    }
+
+    fn tell_to_join(&mut self, world: &mut World, channel: ChannelName, from: JoinFrom) {
+        *self.joins.entry(channel.clone()).or_default() += 1;
         self.drive(world, Input::Join { channel, token: None, from });
+    }
+
+    /// A subscription under this name is gone. Of a name that the link was told several times another may stand.
+    fn lost(&mut self, channel: &ChannelName) -> Result<Kept, String> {
+        let joins = self.joins.get_mut(channel).filter(|joins| **joins > 0);
+        let joins = joins.ok_or_else(|| format!("{channel} is lost, and was not followed"))?;
+        *joins -= 1;
+        let kept = self.disk.get(channel).copied().ok_or("it hears of what it does not follow")?;
+        match *joins {
+            0 => self.disk.remove(channel),
+            _ => self.disk.insert(channel.clone(), Kept { unsure: true, place: None, ..kept }),
+        };
+        Ok(kept)
     }
 
     fn some_stamp(&mut self, world: &World) -> UnixMillis {
@@ -199,6 +212,7 @@ impl Resumer {
     fn leave(&mut self, world: &mut World) {
         if let Some((channel, _)) = self.some_channel() {
             self.disk.remove(&channel);
+            self.joins.remove(&channel);
             self.drive(world, Input::Leave { channel });
         }
     }
@@ -283,26 +297,14 @@ impl Resumer {
                 }
                 Ok(())
             }
-            Action::Lost { channel, .. } => match self.disk.remove(&channel) {
-                Some(kept) => {
-                    // Asked for again meanwhile, it may be another subscription that is lost.
-                    if kept.again > 0 {
-                        self.follow(world, channel, kept.from, kept.again - 1);
-                    }
-                    Ok(())
-                }
-                None => Err(format!("{channel} is lost, and was not followed")),
-            },
+            Action::Lost { channel, .. } => self.lost(&channel).map(drop),
             Action::ChannelRenamed { stream, from, to } => {
-                let kept = self.disk.remove(&from).filter(|kept| kept.place.is_some_and(|at| at.0 == stream));
-                let Some(kept) = kept.filter(|_| !self.disk.contains_key(&to)) else {
+                let kept = self.lost(&from)?;
+                if kept.place.is_none_or(|at| at.0 != stream) || self.disk.contains_key(&to) {
                     return Err(format!("{from} is renamed to {to}"));
-                };
-                self.disk.insert(to, Kept { again: 0, ..kept });
-                // Asked for again meanwhile, it is another channel that has the old name.
-                if kept.again > 0 {
-                    self.follow(world, from, kept.from, kept.again - 1);
                 }
+                self.disk.insert(to.clone(), kept);
+                *self.joins.entry(to).or_default() += 1;
                 Ok(())
             }
             Action::SenderKey { user, machine, key, .. } => {
@@ -449,6 +451,9 @@ impl Resumer {
         }
         for (channel, kept) in &self.disk {
             let Some((stream, seq)) = kept.place else {
+                if kept.unsure {
+                    continue;
+                }
                 return Err(failed(format!("{channel} is not joined")));
             };
             let last = world.store.rows(stream).len() as u64;
