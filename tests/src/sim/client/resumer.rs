@@ -36,8 +36,8 @@ pub(crate) struct Sent {
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     from: JoinFrom,
-    /// So many messages there were when it was first asked for.
-    durable: u64,
+    /// The stream of this name when it was first asked for, and how many messages it had.
+    then: Option<(ChannelId, u64)>,
     /// A subscription under its name is lost, and there may have been no other.
     unsure: bool,
     /// The stream and the last message that is kept; unknown before the first subscription.
@@ -174,8 +174,8 @@ impl Resumer {
         };
         let process = world.server.process.as_ref();
         let stream = process.and_then(|it| it.outside.watch.model.channel_named(&channel));
-        let durable = stream.map_or(0, |(_, channel)| channel.last.seq);
-        self.disk.entry(channel.clone()).or_insert(Kept { from, durable, unsure: false, place: None });
+        let then = stream.map(|(stream, channel)| (stream, channel.last.seq));
+        self.disk.entry(channel.clone()).or_insert(Kept { from, then, unsure: false, place: None });
         self.tell_to_join(world, channel, from);
     }
 
@@ -348,12 +348,13 @@ impl Resumer {
         }
         let rows = world.store.rows(stream);
         let purged = world.store.purged(stream) as u64;
+        let had = kept.then.filter(|then| then.0 == stream).map_or(0, |then| then.1);
         let fits = match kept.from {
             // What is purged is neither before nor behind. What was posted meanwhile may have an older stamp: clocks jump.
             JoinFrom::Since(since) => {
                 let is_before = |seq| row(rows, seq).is_some_and(|row| row.stamp.ts <= since);
                 let at = seq.max(purged);
-                (at == purged || is_before(at)) && (at >= kept.durable || !is_before(at + 1))
+                (at == purged || is_before(at)) && (at >= had || !is_before(at + 1))
             }
             JoinFrom::Live | JoinFrom::After { .. } => seq <= rows.len() as u64,
         };
