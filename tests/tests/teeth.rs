@@ -307,6 +307,12 @@ const BITES: &[Bite] = &[
         "let own = from == *here.own && former.contains(&from);",
     ),
     (
+        "a link sends a whisper again under another id",
+        "link/mod.rs",
+        "Channels::ByPosition(_) if sent => {",
+        "Channels::ByPosition(_) if sent && false => {",
+    ),
+    (
         "a link hands on what is not checked yet",
         "link/senders.rs",
         "Judged::Needs(_) => return,",

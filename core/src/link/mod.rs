@@ -47,7 +47,7 @@ use self::fresh::Fresh;
 use self::history::Bookmark;
 use self::identity::{Identity, Superseded};
 use self::live::Live;
-use self::requests::{Purpose, Requests};
+use self::requests::{Purpose, Requests, Waiting};
 use self::senders::Senders;
 use crate::handshake::Established;
 use crate::key::SecretKey;
@@ -321,8 +321,15 @@ impl Link {
 
     /// Sends what waited for a connection, or for a channel to be joined on it.
     fn send_waiting(&mut self, now: Now, actions: &mut Vec<Action>) {
-        for (id, deadline, command) in self.requests.take_waiting() {
-            self.put(now, (id, Some(deadline)), command, actions);
+        for Waiting { id, deadline, command, sent } in self.requests.take_waiting() {
+            let deadline = Some(deadline);
+            match &self.channels {
+                // What was signed is sent as it was: under another id it would be another message.
+                Channels::ByPosition(_) if sent => {
+                    self.send(now, Purpose::Application { id, deadline }, &command, actions);
+                }
+                _ => self.put(now, (id, deadline), command, actions),
+            }
         }
     }
 

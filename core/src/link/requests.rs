@@ -97,12 +97,12 @@ struct Unanswered {
 
 /// Kept as a command: only a connection says in which version of the wire it is encoded.
 #[derive(Clone, Debug)]
-struct Waiting {
-    id: RequestId,
-    deadline: Monotonic,
-    command: Command,
+pub(super) struct Waiting {
+    pub(super) id: RequestId,
+    pub(super) deadline: Monotonic,
+    pub(super) command: Command,
     /// It was sent on an earlier connection.
-    sent: bool,
+    pub(super) sent: bool,
 }
 
 /// What is unanswered, and what waits for a connection.
@@ -165,14 +165,13 @@ impl Requests {
     }
 
     /// Takes the requests that wait, oldest first.
-    pub(super) fn take_waiting(&mut self) -> VecDeque<(RequestId, Monotonic, Command)> {
+    pub(super) fn take_waiting(&mut self) -> VecDeque<Waiting> {
         let waiting = core::mem::take(&mut self.waiting);
-        let free = |Waiting { id, deadline, command, .. }| {
-            self.free(size(&command));
-            self.deadlines.remove(&(deadline, id));
-            (id, deadline, command)
-        };
-        waiting.into_iter().map(free).collect()
+        for Waiting { id, deadline, command, .. } in &waiting {
+            self.free(size(command));
+            self.deadlines.remove(&(*deadline, *id));
+        }
+        waiting
     }
 
     /// What the answered request was for; `None` if none has this number.

@@ -147,6 +147,8 @@ counters! {
     ends: "ends of subscriptions told",
     /// Messages that a link of version 2 handed on.
     resumed: "messages that links of version 2 handed on",
+    /// Messages of mailboxes that a link of version 2 handed on.
+    mail: "messages of mailboxes handed on",
     /// Signed messages whose signature a link checked.
     verified: "signatures verified by links",
     /// Messages whose signature a link found to be wrong.

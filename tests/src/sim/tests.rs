@@ -10,7 +10,7 @@ fn a_few_seeds_hold_every_invariant() {
     }
     // A run that meets nothing shows nothing.
     assert!(coverage.crashes > 0 && coverage.failed_commits > 0 && coverage.complete > 0, "{coverage}");
-    assert!(coverage.verified > 0 && coverage.forged > 0, "{coverage}");
+    assert!(coverage.mail > 0 && coverage.verified > 0 && coverage.forged > 0, "{coverage}");
     assert!(coverage.whole > 0 && coverage.lagged > 0 && coverage.already_stored > 0, "{coverage}");
 }
 

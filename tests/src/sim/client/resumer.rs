@@ -4,21 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::link::{
-    Action, Config, Input, JoinFrom, Link, Newest, Place, Proof, Refused, RequestId, Version,
+    Action, Config, Input, JoinFrom, Link, Newest, OwnMailbox, Place, Proof, Refused, RequestId, Version,
 };
-use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::name::{ChannelName, Handle, SessionPath, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::record::{ChannelId, MachineId, Record, UserId};
-use conclave_core::stream::{StreamCommand, StreamRef, StreamReply};
+use conclave_core::stream::{MailboxRef, StreamCommand, StreamRef, StreamReply};
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::client::KeyUse;
 
 use super::super::plan::MILLI;
 use super::super::store::Row;
 use super::super::world::World;
-use super::acts::CHANNELS;
+use super::acts::{CHANNELS, USERS};
 use super::driver::Driver;
 use super::key;
 use super::link::enrolled_later;
@@ -56,6 +56,8 @@ pub(crate) struct Resumer {
     driver: Driver,
     chance: Chance,
     disk: BTreeMap<ChannelName, Kept>,
+    /// How far it has come in its mailboxes, on its disk.
+    mail: BTreeMap<OwnMailbox, Option<(ChannelId, u64)>>,
     /// What it posted, by its text, which is never repeated.
     sent: BTreeMap<String, Sent>,
     /// Posts without an answer.
@@ -87,6 +89,11 @@ impl Resumer {
             driver: Driver::new(number, link),
             chance,
             disk: BTreeMap::new(),
+            mail: if keep {
+                [(OwnMailbox::User, None), (OwnMailbox::Session, None)].into()
+            } else {
+                BTreeMap::new()
+            },
             sent: BTreeMap::new(),
             pending: BTreeMap::new(),
             asked: 0,
@@ -102,6 +109,9 @@ impl Resumer {
         for (channel, Kept { from, place, .. }) in self.disk.clone() {
             let from = place.map_or(from, |(stream, seq)| JoinFrom::After { stream, seq });
             self.tell_to_join(world, channel, from);
+        }
+        for (mailbox, after) in self.mail.clone() {
+            self.drive(world, Input::Open { mailbox, after });
         }
     }
 
@@ -155,7 +165,8 @@ impl Resumer {
                 let burst = if self.chance.one_in(6) { self.chance.below(12) } else { 1 };
                 (0..burst).for_each(|_| self.post(world));
             }
-            60..75 => self.report(world),
+            60..70 => self.report(world),
+            70..75 => self.whisper(world),
             75..83 => self.join(world),
             83..87 => self.leave(world),
             87..90 => self.crash(world),
@@ -219,12 +230,27 @@ impl Resumer {
 
     fn post(&mut self, world: &mut World) {
         let Some((channel, _)) = self.some_channel() else { return };
+        self.write(world, StreamRef::Channel(channel), "");
+    }
+
+    fn whisper(&mut self, world: &mut World) {
+        let session = world.some_path(&mut self.chance).filter(|_| self.chance.one_in(2));
+        let (name, to) = match session {
+            Some(path) => (MailboxRef::Session(Box::new(path.clone())), format!(" to {path}")),
+            None => match UserName::new(self.chance.word(&USERS)) {
+                Ok(user) => (MailboxRef::User(user.clone()), format!(" to {user}")),
+                Err(_) => return,
+            },
+        };
+        self.write(world, StreamRef::Mailbox(name), &to);
+    }
+
+    fn write(&mut self, world: &mut World, stream: StreamRef, end: &str) {
         self.asked += 1;
-        let text = format!("{}#{PREFIX}{}", self.asked, self.number);
+        let text = format!("{}#{PREFIX}{}{end}", self.asked, self.number);
         self.sent.insert(text.clone(), Sent::default());
         self.pending.insert(self.asked, text.clone());
-        let command = StreamCommand::post(StreamRef::Channel(channel), Payload::Plain(text));
-        self.ask(world, Command::Stream(command));
+        self.ask(world, Command::Stream(StreamCommand::post(stream, Payload::Plain(text))));
     }
 
     fn ask(&mut self, world: &mut World, command: Command) {
@@ -236,7 +262,14 @@ impl Resumer {
     }
 
     fn report(&mut self, world: &mut World) {
-        let Some((_, Kept { place: Some((stream, delivered)), .. })) = self.some_channel() else { return };
+        let mail: Vec<_> = self.mail.values().copied().flatten().collect();
+        let place = match self.some_channel() {
+            _ if !mail.is_empty() && self.chance.one_in(3) => {
+                mail.get(self.chance.index(mail.len())).copied()
+            }
+            found => found.and_then(|(_, kept)| kept.place),
+        };
+        let Some((stream, delivered)) = place else { return };
         let seen = self.chance.below(delivered + 1);
         if let Some(path) = self.driver.link.path() {
             let claims = world.claims.entry((path.to_string(), stream)).or_default();
@@ -271,18 +304,32 @@ impl Resumer {
     fn told(&mut self, world: &mut World, action: Action) -> Verdict {
         match action {
             Action::Joined { channel, position } => self.joined(world, &channel, position),
-            Action::Deliver { channel: Some(channel), from, payload, ts, place: Some(place) } => {
-                world.coverage.resumed += 1;
-                self.delivered(world, &channel, (&from, &payload, ts), &place)
+            Action::Opened { mailbox, position: Some((stream, seq)) } => {
+                let kept = self.mail.entry(mailbox).or_default();
+                match kept {
+                    Some(kept) if *kept != (stream, seq) => Err(format!("{mailbox:?} goes on elsewhere")),
+                    Some(_) => Ok(()),
+                    None => {
+                        *kept = Some((stream, seq));
+                        Ok(())
+                    }
+                }
             }
-            Action::Passed { channel: Some(channel), stream, from, to, purged } => {
+            Action::Deliver { channel, from, payload, ts, place: Some(place) } => {
+                match channel {
+                    Some(_) => world.coverage.resumed += 1,
+                    None => world.coverage.mail += 1,
+                }
+                self.delivered(world, channel.as_ref(), (&from, &payload, ts), &place)
+            }
+            Action::Passed { channel, stream, from, to, purged } => {
                 let rows = world.store.rows(stream);
                 let gone = to <= world.store.purged(stream) as u64 || world.store.is_gone(stream);
                 let own = |seq: u64| row(rows, seq).is_some_and(|row| self.paths.contains(&row.from));
                 if if purged { !gone } else { !(from..=to).all(own) } {
-                    return Err(format!("{from} to {to} of {channel} are left out, purged: {purged}"));
+                    return Err(format!("{from} to {to} of {channel:?} are left out, purged: {purged}"));
                 }
-                self.advance(&channel, stream, from, to)
+                self.advance(channel.as_ref(), stream, from, to)
             }
             Action::Replied { id, result } => match self.pending.remove(&id.0) {
                 Some(text) => self.posted(world, text, result.ok()),
@@ -323,9 +370,11 @@ impl Resumer {
                 let known = self.is_enrolled(world) && !enrolled_later(world, &public);
                 if known { Err("it is refused, and its key is enrolled".into()) } else { Ok(()) }
             }
-            Action::Down(_) | Action::CaughtUp { .. } | Action::Deferred { .. } | Action::Role { .. } => {
-                Ok(())
-            }
+            Action::Down(_)
+            | Action::CaughtUp { .. }
+            | Action::MailboxCaughtUp { .. }
+            | Action::Deferred { .. }
+            | Action::Role { .. } => Ok(()),
             Action::Dial(Version::V2) | Action::Send(_) | Action::Hangup => Ok(()),
             other => Err(format!("{other:?} cannot be")),
         }
@@ -349,6 +398,10 @@ impl Resumer {
         let rows = world.store.rows(stream);
         let purged = world.store.purged(stream) as u64;
         let had = kept.then.filter(|then| then.0 == stream).map_or(0, |then| then.1);
+        // Told several times, the link may have begun from another place than the first.
+        if kept.unsure || self.joins.get(channel) != Some(&1) {
+            return Ok(());
+        }
         let fits = match kept.from {
             // What is purged is neither before nor behind. What was posted meanwhile may have an older stamp: clocks jump.
             JoinFrom::Since(since) => {
@@ -364,13 +417,13 @@ impl Resumer {
     fn delivered(
         &mut self,
         world: &mut World,
-        channel: &ChannelName,
+        channel: Option<&ChannelName>,
         (from, payload, ts): (&SessionPath, &Payload, Option<UnixMillis>),
         place: &Place,
     ) -> Verdict {
         let Place { stream, seq, origin, proof } = place;
         let Some(row) = row(world.store.rows(*stream), *seq) else {
-            return Err(format!("message {seq} of {channel} is not on the disk"));
+            return Err(format!("message {seq} of {channel:?} is not on the disk"));
         };
         let same = *row.from == *from
             && ts == Some(row.stamp.ts)
@@ -378,10 +431,10 @@ impl Resumer {
             && origin.signed == row.origin.signed
             && evidence::said_by(payload) == evidence::said_by(&row.payload);
         if !same {
-            return Err(format!("message {seq} of {channel} is not what is on the disk"));
+            return Err(format!("message {seq} of {channel:?} is not what is on the disk"));
         }
         if self.paths.contains(from) {
-            return Err(format!("it is handed its own message {seq} of {channel}"));
+            return Err(format!("it is handed its own message {seq} of {channel:?}"));
         }
         let honest = from.session.as_str().starts_with(PREFIX);
         let expected = match (&row.origin.signed, honest) {
@@ -393,7 +446,7 @@ impl Resumer {
             (Some(_), false) => Proof::Forged,
         };
         if *proof != expected {
-            return Err(format!("message {seq} of {channel} by {from} is called {proof:?}"));
+            return Err(format!("message {seq} of {channel:?} by {from} is called {proof:?}"));
         }
         match proof {
             Proof::Verified => world.coverage.verified += 1,
@@ -404,15 +457,16 @@ impl Resumer {
     }
 
     /// Keeps what comes next.
-    fn advance(&mut self, channel: &ChannelName, stream: ChannelId, from: u64, to: u64) -> Verdict {
-        let kept = self.disk.get_mut(channel).ok_or("it hears of what it does not follow")?;
-        if kept.place != Some((stream, from - 1)) {
-            return Err(format!(
-                "{from} of {channel} ({stream:?}) is handed on, and it is at {:?}",
-                kept.place
-            ));
+    fn advance(&mut self, channel: Option<&ChannelName>, stream: ChannelId, from: u64, to: u64) -> Verdict {
+        let place = match channel {
+            Some(channel) => self.disk.get_mut(channel).map(|kept| &mut kept.place),
+            None => self.mail.values_mut().find(|kept| kept.is_some_and(|kept| kept.0 == stream)),
+        };
+        let place = place.ok_or("it hears of what it does not follow")?;
+        if *place != Some((stream, from - 1)) {
+            return Err(format!("{from} of {channel:?} ({stream:?}) is handed on, and it is at {place:?}"));
         }
-        kept.place = Some((stream, to));
+        *place = Some((stream, to));
         Ok(())
     }
 
@@ -462,7 +516,14 @@ impl Resumer {
                 return Err(failed(format!("{channel} ends at {seq} of {last}")));
             }
         }
-        Ok(self.disk.len() as u64)
+        for (mailbox, place) in &self.mail {
+            let Some((stream, seq)) = place else { return Err(failed(format!("{mailbox:?} is not open"))) };
+            let last = world.store.rows(*stream).len() as u64;
+            if *seq != last {
+                return Err(failed(format!("{mailbox:?} ends at {seq} of {last}")));
+            }
+        }
+        Ok((self.disk.len() + self.mail.len()) as u64)
     }
 
     fn posts(&self, world: &World) -> Verdict {
@@ -474,10 +535,10 @@ impl Resumer {
                     return Err(format!("{text:?} is in the history, and it did not post it"));
                 }
                 // Once the first is purged, the id is free.
-                if let Some((_, first)) = found.insert(text.clone(), (stream, row.stamp.seq))
-                    && first > log.purged as u64
+                if let Some((first, seq)) = found.insert(text.clone(), (stream, row.stamp.seq))
+                    && seq > world.store.purged(first) as u64
                 {
-                    return Err(format!("{text:?} is stored twice"));
+                    return Err(format!("{text:?} is stored twice, in {first:?} and {stream:?}"));
                 }
             }
         }

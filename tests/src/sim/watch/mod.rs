@@ -212,6 +212,7 @@ impl Watch {
                 let except = posts.next().map(|(conn, _)| *conn).unwrap_or_default();
                 // By its name of now: a change of the same batch comes after it.
                 let name = self.model.channels.get(channel).map(|channel| channel.name.clone());
+                let name = name.or_else(|| self.owner_of(*channel));
                 if !to.is_empty()
                     && let Some(channel) = name
                 {
@@ -226,6 +227,12 @@ impl Watch {
             self.readers_change(now, record);
         }
         Ok(())
+    }
+
+    /// The name of whose mailbox it is, under which its messages are delivered.
+    fn owner_of(&self, mailbox: ChannelId) -> Option<ChannelName> {
+        let owner = self.model.users.get(&self.model.mailboxes.get(&mailbox)?.user)?;
+        ChannelName::new(owner.name.as_str()).ok()
     }
 
     /// What a durable record ends among the living.

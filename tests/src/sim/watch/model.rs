@@ -16,6 +16,8 @@ pub(crate) struct Model {
     pub users: BTreeMap<UserId, User>,
     /// The channels.
     pub channels: BTreeMap<ChannelId, Channel>,
+    /// The mailboxes.
+    pub mailboxes: BTreeMap<ChannelId, Mailbox>,
     /// Who had created the channels that are gone, by their last name.
     pub gone: BTreeMap<ChannelName, UserId>,
     /// The readers.
@@ -43,6 +45,17 @@ pub(crate) struct Reader {
     pub user: UserId,
     /// Its handle.
     pub handle: Handle,
+}
+
+/// A mailbox: a user's, or a reader's.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    /// Whose it is.
+    pub user: UserId,
+    /// The reader, if it is one's.
+    pub reader: Option<ReaderId>,
+    /// Its newest message.
+    pub last: Stamp,
 }
 
 /// A user.
@@ -88,6 +101,7 @@ impl Model {
             }
             Record::UserRemoved { user } => {
                 demand!(self.users.remove(user).is_some(), "a user was removed that was none");
+                self.mailboxes.retain(|_, mailbox| mailbox.user != *user);
                 self.forget_readers(|reader| reader.user == *user);
                 for (id, channel) in &mut self.channels {
                     demand!(channel.creator != *user, "{id:?} outlives who created it");
@@ -179,7 +193,10 @@ impl Model {
                 if let (Some((user, _)), Some(signed)) = (origin.sender, &origin.signed) {
                     self.ids.insert((*channel, user, signed.id), *stamp);
                 }
-                let last = &mut self.channel(*channel)?.last;
+                let last = match self.mailboxes.get_mut(channel) {
+                    Some(mailbox) => &mut mailbox.last,
+                    None => &mut self.channel(*channel)?.last,
+                };
                 demand!(stamp.seq == last.seq + 1, "{stamp:?} follows {last:?} in {channel:?}");
                 demand!(stamp.ts > last.ts, "the stamp of {channel:?} went from {last:?} to {stamp:?}");
                 *last = *stamp;
@@ -195,18 +212,15 @@ impl Model {
             }
             // Of what is gone, nothing is kept.
             Record::CursorMoved { reader, channel, cursor } => {
-                if self.readers.contains_key(reader) && self.channels.contains_key(channel) {
+                if self.readers.contains_key(reader) && self.has(*channel) {
                     demand!(cursor.since <= cursor.seen && cursor.seen <= cursor.delivered, "{cursor:?}");
-                    demand!(
-                        cursor.delivered <= self.channel(*channel)?.last.seq,
-                        "{cursor:?} is ahead of {channel:?}"
-                    );
+                    demand!(cursor.delivered <= self.last(*channel), "{cursor:?} is ahead of {channel:?}");
                     self.cursors.insert((*channel, *reader), *cursor);
                 }
             }
             Record::Acknowledged { reader, channel, ack } => {
-                if self.readers.contains_key(reader) && self.channels.contains_key(channel) {
-                    demand!(ack.seq <= self.channel(*channel)?.last.seq, "{ack:?} is ahead of {channel:?}");
+                if self.readers.contains_key(reader) && self.has(*channel) {
+                    demand!(ack.seq <= self.last(*channel), "{ack:?} is ahead of {channel:?}");
                     let acks = self.acks.entry((*channel, *reader)).or_default();
                     acks.retain(|other| other.seq != ack.seq);
                     acks.push(ack.clone());
@@ -215,13 +229,21 @@ impl Model {
                     }
                 }
             }
-            // Nobody writes to one here, but every user and every reader has one.
-            Record::MailboxCreated { mailbox, .. } => {
+            Record::MailboxCreated { mailbox, user, reader, last, .. } => {
                 demand!(self.gives(2, mailbox.0), "{mailbox:?} was given twice");
+                demand!(self.users.contains_key(user), "{mailbox:?} is nobody's");
+                let owner = |reader: &ReaderId| self.readers.get(reader).map(|reader| reader.user);
+                demand!(reader.as_ref().is_none_or(|id| owner(id) == Some(*user)), "{reader:?} is another's");
+                let twice = self.mailboxes.values().any(|one| (one.user, one.reader) == (*user, *reader));
+                demand!(!twice, "{user:?} has two mailboxes for {reader:?}");
+                let new = Mailbox { user: *user, reader: *reader, last: *last };
+                self.mailboxes.insert(*mailbox, new);
             }
-            Record::MessageWaits { .. } | Record::ContactSet { .. } => {
-                return Err(format!("nobody writes to a mailbox here: {record:?}"));
+            Record::MessageWaits { mailbox, waiting } => {
+                let found = self.mailboxes.get(mailbox);
+                demand!(found.is_some_and(|one| waiting.stamp.seq <= one.last.seq), "{waiting:?} is nowhere");
             }
+            Record::ContactSet { .. } => return Err(format!("nobody has contacts here: {record:?}")),
             Record::Counted { .. } => {}
         }
         Ok(())
@@ -234,6 +256,7 @@ impl Model {
     fn forget_readers(&mut self, whom: impl Fn(&Reader) -> bool) {
         self.readers.retain(|_, reader| !whom(reader));
         let readers = &self.readers;
+        self.mailboxes.retain(|_, mailbox| mailbox.reader.is_none_or(|reader| readers.contains_key(&reader)));
         self.cursors.retain(|(_, reader), _| readers.contains_key(reader));
         self.acks.retain(|(_, reader), _| readers.contains_key(reader));
     }
@@ -248,6 +271,17 @@ impl Model {
 
     fn channel(&mut self, id: ChannelId) -> Result<&mut Channel, String> {
         self.channels.get_mut(&id).ok_or_else(|| format!("{id:?} was changed and is none"))
+    }
+
+    /// Whether there is such a channel or mailbox.
+    pub(crate) fn has(&self, id: ChannelId) -> bool {
+        self.channels.contains_key(&id) || self.mailboxes.contains_key(&id)
+    }
+
+    /// The number of the newest message of a channel or mailbox.
+    pub(crate) fn last(&self, id: ChannelId) -> u64 {
+        let mailbox = self.mailboxes.get(&id).map(|mailbox| mailbox.last.seq);
+        mailbox.or(self.channels.get(&id).map(|channel| channel.last.seq)).unwrap_or(0)
     }
 
     /// The user of this name.

@@ -71,6 +71,10 @@ impl Watch {
                 self.fact_sealed(record, &mut facts)?;
                 continue;
             };
+            if self.model.mailboxes.contains_key(channel) {
+                posts.push(self.find_mail(from, payload, origin)?);
+                continue;
+            }
             let Some(name) = self.model.channels.get(channel).map(|channel| channel.name.clone()) else {
                 return Err(format!("a post goes to {channel:?}, which is none"));
             };
@@ -172,6 +176,30 @@ impl Watch {
             asked.fate = Fate::Sealed;
         }
         Ok((conn, Some(request)))
+    }
+
+    /// Whose post to a mailbox a record is.
+    fn find_mail(
+        &mut self,
+        from: &Arc<SessionPath>,
+        payload: &Payload,
+        origin: &Origin,
+    ) -> Result<(ConnId, Option<RequestId>), String> {
+        let Some(conn) = self.poster(from) else { return Ok((ConnId(u64::MAX), None)) };
+        let session = self.sessions.get(&conn).map(|session| (session.user, session.machine));
+        demand!(origin.sender == session, "a post of {from} is stored as that of {:?}", origin.sender);
+        let is_it = |asked: &Asked| match &asked.command {
+            Command::Stream(StreamCommand::Post { payload: posted, signed, .. }) => {
+                asked.fate == Fate::Open && Some(signed) == origin.signed.as_ref() && posted == payload
+            }
+            _ => false,
+        };
+        let asked = self.asked.get_mut(&conn).into_iter().flatten().find(|(_, asked)| is_it(asked));
+        let Some((request, asked)) = asked else {
+            return Err(format!("a message of {from} is stored that it has not asked for"));
+        };
+        asked.fate = Fate::Sealed;
+        Ok((conn, Some(*request)))
     }
 
     fn key_of(&self, user: UserId, asked: &Asked) -> Option<PostKey> {

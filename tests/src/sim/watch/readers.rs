@@ -85,7 +85,7 @@ impl Watch {
         delivered: u64,
         seen: u64,
     ) -> Verdict {
-        let id = self.channel_of(stream).map(|(id, _)| id).filter(|id| self.is_subscribed(conn, *id));
+        let id = self.stream_of(stream).filter(|id| self.is_subscribed(conn, *id));
         let reader = self.session_of_version_2(conn)?.reader;
         let (Some(id), Some(reader)) = (id, reader) else {
             return Err(format!("{conn:?} reports on {stream:?}, in which it is not, or without a reader"));
@@ -113,8 +113,7 @@ impl Watch {
     pub(super) fn fact_sealed(&mut self, record: &Record, facts: &mut Vec<(ConnId, RequestId)>) -> Verdict {
         match record {
             Record::CursorMoved { reader, channel, cursor } => {
-                let gone =
-                    !self.model.readers.contains_key(reader) || !self.model.channels.contains_key(channel);
+                let gone = !self.model.readers.contains_key(reader) || !self.model.has(*channel);
                 let claim = self.readers.claims.get(&(*channel, *reader));
                 demand!(
                     gone || claim == Some(cursor),
@@ -193,7 +192,7 @@ impl Watch {
         });
     }
 
-    fn reader_at(&self, path: &SessionPath) -> Option<ReaderId> {
+    pub(super) fn reader_at(&self, path: &SessionPath) -> Option<ReaderId> {
         let user = self.model.user_named(&path.user)?;
         let machines = &self.model.users.get(&user)?.machines;
         let (machine, _) = machines.iter().find(|(_, (name, _))| *name == path.machine)?;

@@ -6,7 +6,9 @@ use conclave_core::hub::{ConnId, Purpose, Range, Read, RequestId};
 use conclave_core::name::ChannelName;
 use conclave_core::protocol::{Code, Command, Refusal, Reply, Stamped, Visibility};
 use conclave_core::record::{Ack, ChannelId, ReaderId, UserId};
-use conclave_core::stream::{EndReason, Notice, PageFrom, Start, StreamCommand, StreamRef, StreamReply};
+use conclave_core::stream::{
+    EndReason, MailboxRef, Notice, PageFrom, Start, StreamCommand, StreamRef, StreamReply,
+};
 use conclave_core::time::Now;
 
 use super::answers::is_passing;
@@ -100,13 +102,20 @@ impl Watch {
         match stream {
             StreamRef::Number(id) => self.model.channels.get(id).map(|channel| (*id, channel)),
             StreamRef::Channel(name) => self.model.channel_named(name),
-            // Nobody uses one here.
             StreamRef::Mailbox(_) => None,
         }
     }
 
+    /// The channel or mailbox that is meant, where its number or name says so.
+    pub(super) fn stream_of(&self, stream: &StreamRef) -> Option<ChannelId> {
+        match stream {
+            StreamRef::Number(id) => Some(*id).filter(|id| self.model.has(*id)),
+            stream => self.channel_of(stream).map(|(id, _)| id),
+        }
+    }
+
     fn last(&self, channel: ChannelId) -> u64 {
-        self.model.channels.get(&channel).map_or(0, |channel| channel.last.seq)
+        self.model.last(channel)
     }
 
     /// Who must receive a message of a channel as it becomes durable.
@@ -319,6 +328,13 @@ impl Watch {
                 };
                 Ok(())
             }
+            (
+                StreamCommand::Locate { stream: StreamRef::Mailbox(name) },
+                StreamReply::Located { stream: id, .. },
+            ) => {
+                demand!(self.is_mailbox_of(conn, *id, name), "{name:?} was said to be {id:?}");
+                Ok(())
+            }
             (StreamCommand::Keys { user }, StreamReply::Keys { user: id, machines }) => {
                 let known = self.model.user_named(user).filter(|known| known == id);
                 let Some(found) = known.and_then(|id| self.model.users.get(&id)) else {
@@ -344,22 +360,32 @@ impl Watch {
         from: Start,
         (after, last): (u64, u64),
     ) -> Verdict {
-        let Some(name) = self.model.channels.get(&id).map(|channel| channel.name.clone()) else {
-            return Err(format!("{id:?} was subscribed to and is none"));
-        };
-        demand!(means(stream, id, &name), "{stream:?} was asked for, and {id:?} was subscribed to");
-        self.entered(conn, &name)?;
         let newest = self.last(id);
         let reader = self.session_of_version_2(conn)?.reader;
+        let mut first = newest;
+        let name = self.model.channels.get(&id).map(|channel| channel.name.clone());
+        if let Some(name) = &name {
+            demand!(means(stream, id, name), "{stream:?} was asked for, and {id:?} was subscribed to");
+            self.entered(conn, name)?;
+        } else {
+            demand!(self.is_own_mailbox(conn, id, stream), "{stream:?} of {conn:?} was said to be {id:?}");
+            // What came before it was first read is what its reader wants.
+            first = 0;
+        }
         let position = reader.and_then(|reader| self.readers.claims.get(&(id, reader)));
         let expected = match from {
             Start::Latest => newest,
             Start::After(seq) => seq,
-            Start::Cursor => position.map_or(newest, |cursor| cursor.delivered),
+            Start::Cursor => position.map_or(first, |cursor| cursor.delivered),
         };
         let sound = last == newest && after == expected && (from != Start::Cursor || reader.is_some());
         demand!(sound, "{from:?} led to {after} of {last}, not to {expected} of {newest}");
-        self.subscribe(conn, id, &name);
+        match &name {
+            Some(name) => self.subscribe(conn, id, name),
+            None => {
+                self.session_of_version_2(conn)?.subscriptions.insert(id);
+            }
+        }
         self.session_of_version_2(conn)?
             .streams
             .insert(id, Stream { next: after + 1, live: false, from: after + 1 });
@@ -367,6 +393,37 @@ impl Watch {
             self.placed(now, (id, reader), after);
         }
         Ok(())
+    }
+
+    /// Whether a mailbox is the session's own, and what was asked for.
+    fn is_own_mailbox(&self, conn: ConnId, id: ChannelId, stream: &StreamRef) -> bool {
+        let (Some(session), Some(mailbox)) = (self.sessions.get(&conn), self.model.mailboxes.get(&id)) else {
+            return false;
+        };
+        let own = mailbox.user == session.user && mailbox.reader.is_none_or(|it| session.reader == Some(it));
+        own && match stream {
+            StreamRef::Number(number) => *number == id,
+            StreamRef::Mailbox(MailboxRef::Mine) => mailbox.reader.is_none(),
+            StreamRef::Mailbox(MailboxRef::MySession) => mailbox.reader.is_some(),
+            StreamRef::Mailbox(_) | StreamRef::Channel(_) => false,
+        }
+    }
+
+    /// Whether a mailbox is the one that is named.
+    fn is_mailbox_of(&self, conn: ConnId, id: ChannelId, name: &MailboxRef) -> bool {
+        let Some(mailbox) = self.model.mailboxes.get(&id) else { return false };
+        let owner = match name {
+            MailboxRef::Mine | MailboxRef::MySession => self.sessions.get(&conn).map(|session| session.user),
+            MailboxRef::User(user) => self.model.user_named(user),
+            MailboxRef::Session(path) => self.model.user_named(&path.user),
+        };
+        let reader = match name {
+            MailboxRef::Mine | MailboxRef::User(_) => None,
+            MailboxRef::MySession => self.sessions.get(&conn).and_then(|session| session.reader),
+            // One that is not kept has its user's.
+            MailboxRef::Session(path) => self.reader_at(path),
+        };
+        owner == Some(mailbox.user) && reader == mailbox.reader
     }
 
     /// Whoever may not see a stream is told what is told of one that does not exist.
@@ -386,6 +443,10 @@ impl Watch {
         if is_passing(refusal) || refusal.code() == Code::Internal {
             return Ok(());
         }
+        // Who may write to a mailbox depends on more than is modelled here.
+        if self.model.mailboxes.contains_key(&id) {
+            return Ok(());
+        }
         let visible = self.model.channels.get(&id).is_some_and(|channel| self.sees(conn, id, channel));
         let hidden = matches!(refusal, Refusal::NoStream);
         demand!(hidden != visible, "{conn:?} sees {id:?}: {visible}, and was told: {refusal}");
@@ -399,11 +460,11 @@ impl Watch {
         command: &StreamCommand,
         refusal: &Refusal,
     ) -> Verdict {
-        let stream = named(command).and_then(|stream| self.channel_of(stream));
-        let inside = stream.is_some_and(|(id, _)| self.is_subscribed(conn, id));
-        let last = stream.map_or(0, |(_, channel)| channel.last.seq);
+        let stream = named(command).and_then(|stream| self.stream_of(stream));
+        let inside = stream.is_some_and(|id| self.is_subscribed(conn, id));
+        let last = stream.map_or(0, |id| self.last(id));
         let kept = self.sessions.get(&conn).is_some_and(|session| session.reader.is_some());
-        let sent = stream.map_or(0, |(id, _)| self.sent(conn, id));
+        let sent = stream.map_or(0, |id| self.sent(conn, id));
         let sound = match (command, refusal) {
             (_, Refusal::NotSubscribed(_)) => !inside,
             (_, Refusal::NotKept) => !kept,
