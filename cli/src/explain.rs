@@ -173,7 +173,15 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
             format!("see who is there: conclave who {} --server {url}", shell_word(channel.as_str()))
         }
         (Code::NotFound, _) => channels(),
-        (_, Command::Admin(Admin::UserRemove { .. })) => "ask a server admin".into(),
+        _ if matches!(refusal, Refusal::NeedsOtherVersion { .. }) => {
+            "ask the server's operator to update it".into()
+        }
+        (Code::FailedPrecondition, Command::Admin(Admin::UserInvite { .. })) => {
+            "ask the server's operator whether it shall take new users by invitation".into()
+        }
+        (_, Command::Admin(Admin::UserRemove { .. } | Admin::UserInvite { .. } | Admin::UserInviteList)) => {
+            "ask a server admin".into()
+        }
         (_, Command::Admin(Admin::CreateChannel { .. } | Admin::RenameChannel { .. })) => {
             format!("choose another name; {}", channels())
         }

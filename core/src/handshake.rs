@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::key::PublicKey;
 use crate::name::{Handle, MachineName, SessionPath, UserName};
-use crate::protocol::{End, Refusal};
+use crate::protocol::{End, Refusal, Token};
 use crate::text::visible;
 
 /// How long a handshake may take.
@@ -20,6 +20,8 @@ pub struct Claim {
     pub user: UserName,
     /// The name for the machine whose key was proven.
     pub machine: MachineName,
+    /// What an admin of the server gave the user to register with. Version 1 has no place for it.
+    pub invite: Option<Token>,
 }
 
 /// What a finished handshake proved to the server: the peer holds this key. Whether the key is enrolled is the hub's to

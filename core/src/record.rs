@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use crate::directory::Waiting;
+use crate::directory::{TokenHash, Waiting};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -197,6 +197,29 @@ pub enum Record {
         channel: ChannelId,
         /// Its secret.
         token: Token,
+    },
+    /// An invite to the server exists: who holds its secret may register.
+    UserInviteCreated {
+        /// What its secret hashes to.
+        invite: TokenHash,
+        /// The server admin who made it.
+        by: UserId,
+        /// How often it may be used; `None`: any number of times.
+        uses: Option<u32>,
+        /// From when on it is worth nothing; `None`: never.
+        expires: Option<UnixMillis>,
+        /// When; invites are listed in this order.
+        at: UnixMillis,
+    },
+    /// An invite to the server was used once; the last use ends it.
+    UserInviteUsed {
+        /// Which.
+        invite: TokenHash,
+    },
+    /// An invite to the server is gone.
+    UserInviteRevoked {
+        /// Which.
+        invite: TokenHash,
     },
     /// A message was posted.
     Posted {

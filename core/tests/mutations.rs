@@ -114,8 +114,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "anyone revokes an invite",
         "hub/admin.rs",
-        "Some((channel, _)) if administered(channel) => {",
-        "Some((channel, _)) => {",
+        "(Some((channel, _)), _) if administered(channel) => {",
+        "(Some((channel, _)), _) => {",
     ),
     mutation(
         "rates are forgotten",

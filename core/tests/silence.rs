@@ -124,7 +124,8 @@ impl World {
         };
         for (conn, name) in [(ANN, "ann"), (BOB, "bob")] {
             let key = secret_key(conn.0 as u8).public();
-            let claim = Some(Claim { user: user(name), machine: MachineName::new("m").unwrap() });
+            let claim =
+                Some(Claim { user: user(name), machine: MachineName::new("m").unwrap(), invite: None });
             let proven = Proven { key, session: Handle::new("s").unwrap(), claim, terms: Terms::default() };
             world.handle(Input::Open { conn, proven });
             world.settle();

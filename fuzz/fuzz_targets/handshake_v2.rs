@@ -72,7 +72,7 @@ fn server(encoding: Encoding, mut input: &[u8]) {
             2 | 3 => client_frame::Kind::Identity(schema::Identity {
                 machine_key: secret.public().as_bytes().to_vec().into(),
                 handle: text.into(),
-                claim: (kind >= 128).then(|| schema::Claim { user: text.into(), machine: "m".into() }),
+                claim: (kind >= 128).then(|| schema::Claim { user: text.into(), machine: "m".into(), invite: text.into() }),
                 keep: kind >= 64,
             }),
             4 => client_frame::Kind::Proof(schema::Proof { signature: signature.into() }),

@@ -40,8 +40,11 @@ fn key(seed: u8) -> SecretKey {
 }
 
 fn credentials(seed: u8, handle: &str, user: Option<&str>) -> Credentials {
-    let claim = user
-        .map(|user| Claim { user: UserName::new(user).unwrap(), machine: MachineName::new("m").unwrap() });
+    let claim = user.map(|user| Claim {
+        user: UserName::new(user).unwrap(),
+        machine: MachineName::new("m").unwrap(),
+        invite: None,
+    });
     Credentials { key: key(seed), handle: Handle::new(handle).unwrap(), claim }
 }
 

@@ -160,6 +160,32 @@ Examples:
         #[arg(long, value_name = "TIME", value_parser = span)]
         expires_in: Option<Duration>,
     },
+    /// Make an invite to the server itself and print its token (server admins)
+    #[command(after_help = "\
+Examples:
+  conclave invite user
+  conclave invite user --uses 10 --expires-in 24h
+  conclave invite user --json | jq -r .token
+
+For a server that was started with --registration invite. Give the token to whoever is to
+register; one who registers uses it once.")]
+    User {
+        #[command(flatten)]
+        net: Net,
+        /// How many may register with it
+        #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it lives, as in 24h or 7d
+        #[arg(long, alias = "expires", value_name = "TIME", default_value = "7d", value_parser = span)]
+        expires_in: Duration,
+    },
+    /// List the invites to the server itself (server admins)
+    #[command(after_help = "\
+Example:
+  conclave invite users
+
+The server keeps no token of these: it shows what to revoke them by.")]
+    Users(Net),
     /// End an invite
     #[command(after_help = "\
 Examples:
@@ -168,7 +194,7 @@ Examples:
     Revoke {
         #[command(flatten)]
         net: Net,
-        /// The invite's token; `-` reads it from standard input
+        /// The invite's token, or what `invite users` calls it; `-` reads it from standard input
         #[arg(allow_hyphen_values = true, value_parser = token, required_unless_present = "token_file")]
         token: Option<TokenArg>,
         /// Read the token from this file
@@ -190,7 +216,7 @@ pub enum TokenArg {
 }
 
 /// A token may begin like a flag; what is too short for one is a flag.
-fn token(text: &str) -> Result<TokenArg, String> {
+pub(super) fn token(text: &str) -> Result<TokenArg, String> {
     match text.trim() {
         "-" => Ok(TokenArg::Input),
         text if text.starts_with('-') && text.len() < 24 => {

@@ -1,10 +1,13 @@
 //! Verbs about who this machine is.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{MachineName, UserName};
 
 use super::Net;
+use super::channel::{TokenArg, token};
 
 /// Claim a user name on a server, with this machine as its first
 #[derive(Clone, Args)]
@@ -12,6 +15,7 @@ use super::Net;
 Examples:
   conclave register --server wss://conclave.example --username aaron
   conclave register --server ws://127.0.0.1:4390 --username aaron --machine workstation
+  conclave register --server wss://conclave.example --username bea --invite TOKEN
 
 A name that is yours already takes this machine by `conclave machine add`, typed on a
 machine that is enrolled.")]
@@ -25,6 +29,14 @@ pub struct Register {
     /// This machine's name [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub machine: Option<MachineName>,
+    /// An invite to the server, where it wants one; `-` reads it from standard input, where other processes do not
+    /// see it
+    #[arg(long, value_name = "TOKEN", env = "CONCLAVE_INVITE", hide_env_values = true)]
+    #[arg(allow_hyphen_values = true, value_parser = token)]
+    pub invite: Option<TokenArg>,
+    /// Read the invite from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "invite")]
+    pub invite_file: Option<PathBuf>,
 }
 
 /// What to do with the user's machines.

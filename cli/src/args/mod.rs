@@ -273,7 +273,7 @@ Examples:
     /// The members of a channel
     #[command(subcommand)]
     Acl(Acl),
-    /// Invites to a private channel
+    /// Invites to a private channel, and to the server itself
     #[command(subcommand)]
     Invite(Invite),
     Kick(Kick),

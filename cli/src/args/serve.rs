@@ -38,7 +38,8 @@ pub struct Serve {
     /// A user who is server admin; with a key, only that key can claim the name (repeatable)
     #[arg(long = "admin", value_name = "NAME[=KEY]", env = "CONCLAVE_ADMINS", value_delimiter = ',')]
     pub admins: Vec<AdminArg>,
-    /// Who may register: everyone, or only whom --admin names; users stay users either way
+    /// Who may register: everyone, whoever has an invite (`conclave invite user`), or only whom --admin names; users
+    /// stay users either way
     #[arg(long, value_name = "WHO", env = "CONCLAVE_REGISTRATION", default_value = "open")]
     pub registration: Registration,
     /// How long messages are kept
@@ -113,6 +114,8 @@ impl Serve {
 pub enum Registration {
     /// everyone
     Open,
+    /// with an invite, and whom --admin names
+    Invite,
     /// only whom --admin names
     Closed,
 }

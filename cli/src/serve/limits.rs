@@ -38,6 +38,7 @@ const LIMITS: &[(&str, Limit)] = &[
     ("bans-per-channel", Limit::Count(|options| &mut options.hub.limits.bans_per_channel)),
     ("invites-per-channel", Limit::Count(|options| &mut options.hub.limits.invites_per_channel)),
     ("invites", Limit::Count(|options| &mut options.hub.limits.invites)),
+    ("user-invites", Limit::Count(|options| &mut options.hub.limits.user_invites)),
     ("stored-per-user", Limit::Bytes(|options| &mut options.hub.limits.stored_per_user)),
     ("stored-per-channel", Limit::Bytes(|options| &mut options.hub.limits.stored_per_channel)),
     ("stored", Limit::Bytes(|options| &mut options.hub.limits.stored)),

@@ -46,6 +46,7 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
             admins: serve.admins.into_iter().map(|admin| (admin.name, admin.key)).collect::<BTreeMap<_, _>>(),
             registration: match serve.registration {
                 args::Registration::Open => hub::Registration::Open,
+                args::Registration::Invite => hub::Registration::Invite,
                 args::Registration::Closed => hub::Registration::Closed,
             },
             ..hub::Config::default()

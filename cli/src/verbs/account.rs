@@ -39,7 +39,8 @@ pub(super) fn register(register: Register, context: &Context) -> Result<(), Fail
     }
     // A malformed configuration is told before a name is claimed that could not be written down.
     context.config()?;
-    let claim = Claim { user: register.username.clone(), machine };
+    let invite = super::channel::token(register.invite, register.invite_file)?;
+    let claim = Claim { user: register.username.clone(), machine, invite };
     let dial = &register.net.dial;
     // A new registration has a key of its own at each server.
     let mut opened = Connection::register(context, url, Some(claim.clone()), KeyUse::PerServer, dial)?;

@@ -38,7 +38,7 @@ pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
 }
 
 /// The token that was typed, piped in or put into a file.
-fn token(typed: Option<TokenArg>, file: Option<PathBuf>) -> Result<Option<Token>, Failure> {
+pub(super) fn token(typed: Option<TokenArg>, file: Option<PathBuf>) -> Result<Option<Token>, Failure> {
     let mut text = String::new();
     match (typed, file) {
         (_, Some(file)) => {
@@ -63,7 +63,7 @@ fn token(typed: Option<TokenArg>, file: Option<PathBuf>) -> Result<Option<Token>
 
 /// More than any token has.
 const MAX_TOKEN: u64 = 4096;
-const NO_TOKEN: &str = "pipe the token in, or name the file that holds it: --token-file FILE";
+const NO_TOKEN: &str = "pipe the token in, or name the file that holds it (`--help` shows how)";
 
 fn no_token() -> Failure {
     Failure::usage("there is no token", NO_TOKEN)
@@ -202,6 +202,53 @@ pub(super) fn invite(action: Invite, context: &Context) -> Result<(), Failure> {
                 shell_word(channel.as_str())
             ));
             Ok(())
+        }
+        Invite::User { net, uses, expires_in } => {
+            let mut connection = Connection::open_newest(context, &net)?;
+            let create = Admin::UserInvite { uses: Some(uses), lifetime: Some(expires_in) };
+            let Reply::Invite(token) = connection.request(&Command::Admin(create))? else {
+                return Err(unexpected(&connection.url));
+            };
+            context.output.result(
+                token.expose(),
+                json!({
+                    "token": token.expose(),
+                    "uses": uses,
+                    "expires_in_secs": expires_in.as_secs(),
+                }),
+            )?;
+            context.output.note(format_args!(
+                "they type: conclave register --server {} --username NAME --invite TOKEN",
+                connection.url
+            ));
+            Ok(())
+        }
+        Invite::Users(net) => {
+            let mut connection = Connection::open_newest(context, &net)?;
+            let list = Command::Admin(Admin::UserInviteList);
+            let Reply::UserInvites(invites) = connection.request(&list)? else {
+                return Err(unexpected(&connection.url));
+            };
+            let items: Vec<_> = invites
+                .iter()
+                .map(|it| {
+                    json!({
+                        "invite": it.id,
+                        "by": it.by.as_str(),
+                        "uses_remaining": it.uses,
+                        "expires_at": it.expires.map(UnixMillis::rfc3339),
+                    })
+                })
+                .collect();
+            let none = "there are no invites to this server";
+            context.output.list(&items, ["INVITE", "BY", "USES LEFT", "EXPIRES"], none, |it| {
+                [
+                    it["invite"].as_str().unwrap_or_default().to_owned(),
+                    it["by"].as_str().unwrap_or_default().to_owned(),
+                    it["uses_remaining"].as_u64().map_or("any".into(), |uses| uses.to_string()),
+                    it["expires_at"].as_str().unwrap_or("never").to_owned(),
+                ]
+            })
         }
         Invite::Revoke { net, token, token_file } => {
             let Some(token) = self::token(token, token_file)? else { return Err(no_token()) };

@@ -82,6 +82,7 @@ fn the_limits_are_those_of_the_program() {
         ("bans-per-channel", limits.bans_per_channel.to_string()),
         ("invites-per-channel", limits.invites_per_channel.to_string()),
         ("invites", limits.invites.to_string()),
+        ("user-invites", limits.user_invites.to_string()),
         ("stored-per-user", limits.stored_per_user.to_string()),
         ("stored-per-channel", limits.stored_per_channel.to_string()),
         ("stored", limits.stored.to_string()),

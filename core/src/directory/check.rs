@@ -67,6 +67,7 @@ impl Directory {
         hold!(invites == self.invites.len(), "tokens and invites differ in number");
         self.check_readers()?;
         self.check_mailboxes()?;
+        self.check_user_invites()?;
         self.check_contacts()
     }
 }

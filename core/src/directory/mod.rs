@@ -18,14 +18,17 @@ mod check;
 mod contacts;
 mod mailboxes;
 mod readers;
+mod user_invites;
 
 pub(crate) use check::hold;
 pub use mailboxes::{Mailbox, Waiting};
 pub use readers::Reader;
+pub use user_invites::{TokenHash, UserInvite};
 
 use contacts::Contacts;
 use mailboxes::Mailboxes;
 use readers::Readers;
+use user_invites::UserInvites;
 
 /// Users, machines and channels, and the ways to find them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,6 +42,7 @@ pub struct Directory {
     readers: Readers,
     mailboxes: Mailboxes,
     contacts: Contacts,
+    user_invites: UserInvites,
     next_user: u64,
     next_machine: u64,
     next_channel: u64,
@@ -89,7 +93,7 @@ pub struct Channel {
     pub last: Stamp,
 }
 
-/// An invite to a channel.
+/// An invite to a channel, or to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Invite {
     /// How often it may still be used; `None`: any number of times.
@@ -207,6 +211,13 @@ impl Directory {
                     self.invites.remove(token);
                 }
             }
+            Record::UserInviteCreated { invite, by, uses, expires, at } => {
+                if self.users.contains_key(by) {
+                    self.user_invites.create(*invite, *by, *uses, (*expires, *at));
+                }
+            }
+            Record::UserInviteUsed { invite } => self.user_invites.used(invite),
+            Record::UserInviteRevoked { invite } => self.user_invites.revoke(invite),
             Record::Posted { channel, stamp, .. } => self.apply_stamp(*channel, *stamp),
             Record::ReaderAdded { reader, user, machine, handle, .. } => {
                 self.readers.add(*reader, *user, *machine, handle.clone());
@@ -301,6 +312,7 @@ impl Directory {
         let readers = self.readers.forget(id, None);
         self.forget_mailboxes(Some(id), &readers);
         self.contacts.forget(id);
+        self.user_invites.forget(id);
         self.users_by_name.remove(&user.name);
         for machine in &user.machines {
             self.owners.remove(&machine.key);

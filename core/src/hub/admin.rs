@@ -167,14 +167,18 @@ impl Hub {
                 let answer = done(token.expose());
                 let administered =
                     |id| self.directory.channel(id).is_some_and(|channel| asker.administers(channel));
+                let of_server = self.user_invite_named(asker, &token);
                 // Whoever may not revoke it is told what is told of a token that does not exist.
-                match self.directory.invite(&token) {
-                    Some((channel, _)) if administered(channel) => {
+                match (self.directory.invite(&token), of_server) {
+                    (Some((channel, _)), _) if administered(channel) => {
                         (alloc::vec![Record::InviteRevoked { channel, token }], answer)
                     }
+                    (_, Some(invite)) => (alloc::vec![Record::UserInviteRevoked { invite }], answer),
                     _ => return Ok(Some(answer)),
                 }
             }
+            Admin::UserInvite { uses, lifetime } => self.invite_user(now, asker, uses, lifetime, fresh)?,
+            Admin::UserInviteList => return self.list_user_invites(now, asker).map(Some),
             Admin::UserRemove { user } => {
                 if !asker.admin {
                     return Err(Refusal::NotServerAdmin);
@@ -298,7 +302,7 @@ fn valid_invites(channel: &Channel, wall: UnixMillis) -> Vec<InviteInfo> {
         .collect()
 }
 
-fn expiry(wall: UnixMillis, lifetime: core::time::Duration) -> Result<UnixMillis, Refusal> {
+pub(super) fn expiry(wall: UnixMillis, lifetime: core::time::Duration) -> Result<UnixMillis, Refusal> {
     i64::try_from(lifetime.as_millis())
         .ok()
         .and_then(|lifetime| wall.0.checked_add(lifetime))

@@ -396,7 +396,13 @@ fn is_question(command: &Command) -> bool {
             StreamCommand::Read { .. } | StreamCommand::Subscribe { .. } | StreamCommand::Receipts { .. }
         ),
         Command::Admin(admin) => {
-            matches!(admin, Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. })
+            matches!(
+                admin,
+                Admin::AclList { .. }
+                    | Admin::BanList { .. }
+                    | Admin::InviteList { .. }
+                    | Admin::UserInviteList
+            )
         }
         _ => false,
     }

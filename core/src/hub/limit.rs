@@ -206,6 +206,8 @@ pub struct Limits {
     pub mailbox_bytes: usize,
     /// Invites in all; a user has no more than are left.
     pub invites: usize,
+    /// Invites to the server.
+    pub user_invites: usize,
     /// Bytes of messages that a user may store; they come back evenly over [`Limits::stored_for`].
     pub stored_per_user: u64,
     /// The same for a channel, whoever posts.
@@ -262,6 +264,7 @@ impl Default for Limits {
             mailbox_messages: 1_000,
             mailbox_bytes: 8 << 20,
             invites: 100_000,
+            user_invites: 1_000,
             stored_per_user: 16 << 30,
             stored_per_channel: 64 << 30,
             stored_for: Duration::from_secs(7 * 86_400),

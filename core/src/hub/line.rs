@@ -500,7 +500,11 @@ pub(super) fn may_need_record(command: &Command) -> bool {
         }
         Command::Admin(admin) => !matches!(
             admin,
-            Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. }
+            Admin::AclList { .. }
+                | Admin::BanList { .. }
+                | Admin::InviteList { .. }
+                | Admin::UserInviteList
+                | Admin::Kick { .. }
         ),
         _ => false,
     }

@@ -11,7 +11,7 @@ use super::limit::Buckets;
 use super::mail::OwnMessages;
 use super::pager::{Pager, Subscription};
 use super::quota::{Space, no_space};
-use super::{Action, ConnId, Hub, Lifecycle, Registration, SessionInfo};
+use super::{Action, ConnId, Hub, Lifecycle, SessionInfo};
 use crate::handshake::{Proven, Terms};
 use crate::name::{ChannelName, Handle, MachineName, SessionPath};
 use crate::protocol::{CloseReason, Limit, Refusal};
@@ -87,11 +87,13 @@ impl Hub {
             return;
         };
         let Proven { key, session, terms, .. } = proven.clone();
-        let closed = self.config.registration == Registration::Closed;
         let named = self.config.admins.contains_key(&claim.user);
-        if closed && !named && self.directory.machine_with(&key).is_none() {
-            return refuse_open(actions, conn, Refusal::RegistrationClosed);
-        }
+        let invite = match self.admits_claim(&claim, terms.format, now.wall) {
+            Ok(invite) => invite,
+            // Who is a user already is told so below, whatever registration takes.
+            Err(_) if self.directory.machine_with(&key).is_some() => None,
+            Err(refusal) => return refuse_open(actions, conn, refusal),
+        };
         if self.quotas.space == Space::None && !named {
             return refuse_open(actions, conn, no_space());
         }
@@ -113,6 +115,7 @@ impl Hub {
             Record::UserAdded { user, name: claim.user, at },
             Record::MachineAdded { machine, user, name: claim.machine.clone(), key, at },
         ];
+        records.extend(invite.map(|invite| Record::UserInviteUsed { invite }));
         if terms.keep {
             let reader = self.next_reader();
             records.push(Record::ReaderAdded { reader, user, machine, handle: session.clone(), at });

@@ -48,6 +48,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod touch;
+mod user_invites;
 
 pub use audience::Audience;
 pub use limit::{Bucket, Limits, Rate, Rates};
@@ -90,8 +91,8 @@ pub enum Input {
         request: RequestId,
         /// What it asks.
         command: Command,
-        /// For [`Admin::InviteCreate`](crate::protocol::Admin::InviteCreate): a fresh secret of at least 24
-        /// random bytes.
+        /// For what makes an invite ([`Admin::makes_invite`](crate::protocol::Admin::makes_invite)): a fresh secret of
+        /// at least 24 random bytes.
         token: Option<Token>,
     },
     /// A connection has ended, for whatever reason.
@@ -358,6 +359,8 @@ pub enum Registration {
     /// Everyone.
     #[default]
     Open,
+    /// Whoever has an invite, and those whom [`Config::admins`] names.
+    Invite,
     /// Only those whom [`Config::admins`] names.
     Closed,
 }

@@ -1,5 +1,6 @@
 //! What a change of the directory depends on or alters.
 
+use crate::directory::TokenHash;
 use crate::key::PublicKey;
 use crate::name::{ChannelName, UserName};
 use crate::protocol::Visibility;
@@ -13,6 +14,10 @@ pub(super) enum Touch {
     Key(PublicKey),
     Channel(ChannelId),
     ChannelName(ChannelName),
+    /// An invite to the server.
+    UserInvite(TokenHash),
+    /// How many invites to the server there are.
+    UserInvites,
     /// Whether anyone may post to a channel.
     Posts(ChannelId),
     /// Whether a user may post at all.
@@ -74,6 +79,14 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         Record::InviteCreated { channel, .. }
         | Record::InviteUsed { channel, .. }
         | Record::InviteRevoked { channel, .. } => touch(Touch::Channel(*channel)),
+        Record::UserInviteCreated { invite, by, .. } => {
+            touch(Touch::User(*by));
+            touch(Touch::UserInvites);
+            touch(Touch::UserInvite(*invite));
+        }
+        Record::UserInviteUsed { invite } | Record::UserInviteRevoked { invite } => {
+            touch(Touch::UserInvite(*invite));
+        }
         Record::Posted { .. }
         | Record::CursorMoved { .. }
         | Record::Acknowledged { .. }

@@ -226,7 +226,7 @@ pub enum Admin {
     },
     /// End an invite.
     InviteRevoke {
-        /// Its token.
+        /// Its token; for an invite to the server, [`UserInviteInfo::id`] does as well.
         token: Token,
     },
     /// List the invites.
@@ -234,6 +234,15 @@ pub enum Admin {
         /// The channel.
         channel: ChannelName,
     },
+    /// Make an invite to the server (server admins).
+    UserInvite {
+        /// How often it may be used; `None`: any number of times.
+        uses: Option<u32>,
+        /// How long it lives; `None`: until revoked.
+        lifetime: Option<Duration>,
+    },
+    /// List the invites to the server (server admins).
+    UserInviteList,
     /// End the subscriptions of a user or of one session.
     Kick {
         /// The channel.
@@ -280,6 +289,11 @@ pub enum Admin {
 }
 
 impl Admin {
+    /// Whether it makes an invite, and so needs a fresh token.
+    pub fn makes_invite(&self) -> bool {
+        matches!(self, Self::InviteCreate { .. } | Self::UserInvite { .. })
+    }
+
     /// A short, fixed word or two for logs, as the command line's verbs are called: nothing of its content.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -293,6 +307,8 @@ impl Admin {
             Self::InviteCreate { .. } => "invite create",
             Self::InviteRevoke { .. } => "invite revoke",
             Self::InviteList { .. } => "invite list",
+            Self::UserInvite { .. } => "invite user",
+            Self::UserInviteList => "invite users",
             Self::Kick { .. } => "kick",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
@@ -354,6 +370,8 @@ pub enum Reply {
     Users(Vec<UserName>),
     /// Invites, oldest first.
     Invites(Vec<InviteInfo>),
+    /// Invites to the server, oldest first.
+    UserInvites(Vec<UserInviteInfo>),
     /// A new invite's token.
     Invite(Token),
     /// A page of history, oldest first; an empty one ends it.
@@ -398,6 +416,19 @@ pub struct MachineInfo {
 pub struct InviteInfo {
     /// Its token.
     pub token: Token,
+    /// How often it may still be used; `None`: any number of times.
+    pub uses: Option<u32>,
+    /// When it ends; `None`: when revoked.
+    pub expires: Option<UnixMillis>,
+}
+
+/// An invite to the server as it is listed: its secret is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UserInviteInfo {
+    /// What it is called, and revoked by.
+    pub id: String,
+    /// Who made it.
+    pub by: UserName,
     /// How often it may still be used; `None`: any number of times.
     pub uses: Option<u32>,
     /// When it ends; `None`: when revoked.

@@ -54,6 +54,8 @@ pub enum Limit {
     ChannelBans,
     /// Valid invites to a channel.
     ChannelInvites,
+    /// Valid invites to the server.
+    ServerInvites,
     /// Sessions of a user whose positions are kept.
     UserReaders,
     /// Users that a user allowed or blocked.
@@ -66,7 +68,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::UserSessions,
         Self::UserMachines,
         Self::UserChannels,
@@ -74,6 +76,7 @@ impl Limit {
         Self::ChannelMembers,
         Self::ChannelBans,
         Self::ChannelInvites,
+        Self::ServerInvites,
         Self::UserReaders,
         Self::UserContacts,
         Self::MailboxMessages,
@@ -90,6 +93,7 @@ impl Limit {
             Self::ChannelMembers => "members of a channel",
             Self::ChannelBans => "bans of a channel",
             Self::ChannelInvites => "invites to a channel",
+            Self::ServerInvites => "invites to this server",
             Self::UserReaders => "kept sessions of a user",
             Self::UserContacts => "contacts of a user",
             Self::MailboxMessages => "messages waiting in a mailbox",
@@ -185,6 +189,24 @@ pub enum Refusal {
          this machine from one that is enrolled"
     )]
     RegistrationClosed,
+    /// New users need an invite, and this one has none, or none that is worth anything. The same whichever name was
+    /// asked for, and whatever is the matter with the invite.
+    #[error(
+        "new users need an invite here, and this is none that lets you in: ask an admin of this server for one \
+         (`conclave invite user` makes it), then type `conclave register --invite TOKEN`"
+    )]
+    InviteNeeded,
+    /// New users need an invite, which the version of the protocol that the peer speaks has no place for.
+    #[error(
+        "new users need an invite here, and this program speaks version 1 of the protocol, which has none: update it, \
+         ask an admin of this server for an invite, then type `conclave register --invite TOKEN`"
+    )]
+    InviteNeedsVersion2,
+    /// An invite to the server would be worth nothing: registration takes none.
+    #[error(
+        "registration takes no invites on this server: its operator starts it with `--registration invite`"
+    )]
+    InviteUseless,
     /// The operator keeps the user name for another key.
     #[error("this name is reserved for another key")]
     NameReserved,
@@ -323,6 +345,8 @@ impl Refusal {
             Self::NotChannelAdmin(_)
             | Self::NotServerAdmin
             | Self::RegistrationClosed
+            | Self::InviteNeeded
+            | Self::InviteNeedsVersion2
             | Self::NameReserved => Code::PermissionDenied,
             Self::NameTaken(_) | Self::KeyTaken => Code::AlreadyExists,
             Self::TooFast { .. } => Code::RateLimited,
@@ -333,6 +357,7 @@ impl Refusal {
             | Self::MailboxNotSubscribed
             | Self::SubscriptionEnded
             | Self::NotKept
+            | Self::InviteUseless
             | Self::NeedsOtherVersion { .. }
             | Self::CreatorStays
             | Self::AdminBan

@@ -25,6 +25,7 @@ impl Reply {
             Self::Channels(channels) => channels.len() * 40 + PATH,
             Self::Machines(machines) => machines.len() * PATH + PATH,
             Self::Invites(invites) => invites.len() * PATH + PATH,
+            Self::UserInvites(invites) => invites.len() * 64 + PATH,
             _ => 16,
         }
     }
@@ -48,6 +49,7 @@ impl Reply {
                 path.user.as_str().len() + path.machine.as_str().len() + path.session.as_str().len()
             }),
             Self::Users(users) => cut(users, most, |user| user.as_str().len()),
+            Self::UserInvites(invites) => cut(invites, most, |invite| invite.by.as_str().len() + 32),
             Self::Channels(channels) => cut(channels, most, |channel| channel.name.as_str().len()),
             _ => {}
         }

@@ -12,6 +12,7 @@ pub(super) enum ReplyKind {
     Machines,
     Users,
     Invites,
+    UserInvites,
     Invite,
     History,
     Pong,
@@ -34,7 +35,8 @@ impl ReplyKind {
             Command::Admin(admin) => match admin {
                 Admin::AclList { .. } | Admin::BanList { .. } => Self::Users,
                 Admin::InviteList { .. } => Self::Invites,
-                Admin::InviteCreate { .. } => Self::Invite,
+                Admin::UserInviteList => Self::UserInvites,
+                Admin::InviteCreate { .. } | Admin::UserInvite { .. } => Self::Invite,
                 _ => Self::Ack,
             },
         }
@@ -51,6 +53,7 @@ impl ReplyKind {
             Reply::Machines(_) => self == Self::Machines,
             Reply::Users(_) => self == Self::Users,
             Reply::Invites(_) => self == Self::Invites,
+            Reply::UserInvites(_) => self == Self::UserInvites,
             Reply::Invite(_) => self == Self::Invite,
             Reply::History { .. } => self == Self::History,
             Reply::Pong => self == Self::Pong,

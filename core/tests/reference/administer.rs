@@ -137,6 +137,9 @@ impl Model {
                     return done(&token.expose());
                 }
             }
+            Admin::UserInvite { .. } | Admin::UserInviteList => {
+                unreachable!("these sessions speak version 1")
+            }
             Admin::UserRemove { user } => {
                 if !self.is_admin(&asker.name) {
                     return Err(Refusal::NotServerAdmin);

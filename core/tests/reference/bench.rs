@@ -114,6 +114,7 @@ impl Bench {
                 let claim = registers.then(|| Claim {
                     user: UserName::new(&name::user(*user)).unwrap(),
                     machine: MachineName::new(&name::machine(*machine)).unwrap(),
+                    invite: None,
                 });
                 let session = Handle::new(&name::handle(*handle)).unwrap();
                 Input::Open {
@@ -297,7 +298,7 @@ fn text(payload: &Payload) -> String {
 fn answer(reply: Reply) -> Answer {
     let all = |names: Vec<UserName>| names.iter().map(ToString::to_string).collect();
     match reply {
-        Reply::Stream(_) => unreachable!("these sessions speak version 1"),
+        Reply::Stream(_) | Reply::UserInvites(_) => unreachable!("these sessions speak version 1"),
         Reply::Sent => Answer::Sent,
         Reply::Joined(channel) => Answer::Joined(channel.to_string()),
         Reply::Done(what) => Answer::Done(what.0),

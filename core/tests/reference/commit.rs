@@ -227,6 +227,9 @@ impl Model {
                 ended.extend(self.sessions.iter().filter(of).map(|one| (one.conn, "key_revoked")));
                 name.to_string()
             }
+            Admin::UserInvite { .. } | Admin::UserInviteList => {
+                unreachable!("these sessions speak version 1")
+            }
             Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. } => {
                 unreachable!("it changes nothing durable")
             }

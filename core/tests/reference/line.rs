@@ -122,6 +122,9 @@ impl Model {
                 }
                 Admin::MachineAdd { key, .. } => all.push(format!("key {key}")),
                 Admin::MachineRemove { .. } => all.push(format!("posts of {}", asker.user)),
+                Admin::UserInvite { .. } | Admin::UserInviteList => {
+                    unreachable!("these sessions speak version 1")
+                }
                 Admin::AclList { .. }
                 | Admin::BanList { .. }
                 | Admin::InviteList { .. }

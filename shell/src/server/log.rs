@@ -139,11 +139,13 @@ fn about(admin: &Admin) -> Option<(Option<String>, Option<String>)> {
         | Admin::Ban { channel, user }
         | Admin::Unban { channel, user } => (name(channel), name(user)),
         Admin::Kick { channel, target } => (name(channel), name(target)),
-        Admin::InviteRevoke { .. } => (None, None),
+        Admin::InviteRevoke { .. } | Admin::UserInvite { .. } => (None, None),
         Admin::UserRemove { user } => (None, name(user)),
         Admin::MachineAdd { name: machine, .. } | Admin::MachineRemove { name: machine } => {
             (None, name(machine))
         }
-        Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } => return None,
+        Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::UserInviteList => {
+            return None;
+        }
     })
 }

@@ -52,6 +52,7 @@ impl<'c> Applier<'c> {
                     "DELETE FROM machines WHERE user = ?1",
                     "DELETE FROM members WHERE user = ?1",
                     "DELETE FROM bans WHERE user = ?1",
+                    "DELETE FROM user_invites WHERE maker = ?1",
                 ] {
                     self.run(sql, [int(user.0)])?;
                 }
@@ -140,6 +141,18 @@ impl<'c> Applier<'c> {
                 "DELETE FROM invites WHERE channel = ?1 AND token = ?2",
                 params![int(channel.0), token.expose()],
             )?,
+            Record::UserInviteCreated { invite, by, uses, expires, at } => self.run(
+                "INSERT OR REPLACE INTO user_invites (hash, maker, uses, expires, created)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![invite.0, int(by.0), uses, expires.map(|at| at.0), at.0],
+            )?,
+            Record::UserInviteUsed { invite } => {
+                self.run("UPDATE user_invites SET uses = uses - 1 WHERE hash = ?1", [invite.0])?;
+                self.run("DELETE FROM user_invites WHERE hash = ?1 AND uses <= 0", [invite.0])?;
+            }
+            Record::UserInviteRevoked { invite } => {
+                self.run("DELETE FROM user_invites WHERE hash = ?1", [invite.0])?;
+            }
             Record::ReaderAdded { reader, user, machine, handle, at } => {
                 self.run(
                     "INSERT INTO readers (id, user, machine, handle, added) VALUES (?1, ?2, ?3, ?4, ?5)",

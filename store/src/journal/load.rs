@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use conclave_core::directory::Waiting;
+use conclave_core::directory::{TokenHash, Waiting};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, InvalidName, MachineName, UserName};
 use conclave_core::opaque::Opaque;
@@ -74,6 +74,15 @@ pub(super) fn load(
         Ok(Record::InviteCreated {
             channel: ChannelId(id(row, 0)?),
             token: Token::new(text(row, 1)?),
+            uses: row.get(2)?,
+            expires: row.get::<_, Option<i64>>(3)?.map(UnixMillis),
+            at: time(row, 4)?,
+        })
+    })?;
+    each("SELECT hash, maker, uses, expires, created FROM user_invites ORDER BY hash", |row| {
+        Ok(Record::UserInviteCreated {
+            invite: TokenHash(row.get(0)?),
+            by: UserId(id(row, 1)?),
             uses: row.get(2)?,
             expires: row.get::<_, Option<i64>>(3)?.map(UnixMillis),
             at: time(row, 4)?,

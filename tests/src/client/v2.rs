@@ -37,7 +37,11 @@ pub struct Session {
 impl Session {
     /// Registers `user` with the machine `m`, as the session `s`, whose positions are kept.
     pub fn register(address: SocketAddr, encoding: Encoding, user: &str) -> Self {
-        let claim = Claim { user: UserName::new(user).unwrap(), machine: MachineName::new("m").unwrap() };
+        let claim = Claim {
+            user: UserName::new(user).unwrap(),
+            machine: MachineName::new("m").unwrap(),
+            invite: None,
+        };
         Self::open(address, encoding, user, "s", Some(claim))
     }
 

@@ -105,7 +105,8 @@ async fn new_user(url: &ServerUrl, user: &str, machine: &str) -> Result<SecretKe
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(failed)?;
     let key = SecretKey::from_seed(&seed);
-    let claim = Some(Claim { user: name::<UserName>(user)?, machine: name::<MachineName>(machine)? });
+    let claim =
+        Some(Claim { user: name::<UserName>(user)?, machine: name::<MachineName>(machine)?, invite: None });
     let credentials = Credentials { key: key.clone(), handle: own_handle("demo")?, claim };
     let session = Session::open(url, credentials, &DialOptions::default()).await.map_err(failed)?;
     session.close().await;

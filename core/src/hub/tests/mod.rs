@@ -15,4 +15,5 @@ mod presence;
 mod quota;
 mod races;
 mod streams;
+mod user_invites;
 mod world;

@@ -57,6 +57,7 @@ pub(super) fn proven(user: &str, machine: &str, handle: &str, registers: bool) -
         claim: registers.then(|| Claim {
             user: UserName::new(user).unwrap(),
             machine: MachineName::new(machine).unwrap(),
+            invite: None,
         }),
         terms: Terms::default(),
     }
@@ -473,6 +474,7 @@ fn show(reply: &Reply) -> String {
             let expires = invite.expires.map_or_else(String::new, |at| format!("@{}", at.0));
             format!("{}{uses}{expires}", invite.token.expose())
         }),
+        Reply::UserInvites(invites) => list("user invites", invites, |invite| invite.id.clone()),
         Reply::Invite(token) => token.expose().into(),
         Reply::History { channel, messages } => {
             list(&format!("history of {channel}:"), messages, |message| text(&message.payload).into())

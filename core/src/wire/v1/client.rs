@@ -113,8 +113,7 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) -> Result<(), NotInV
         }
         Command::Ping => Frame::Ping,
         Command::Admin(admin) => {
-            encode_admin(admin, out);
-            return Ok(());
+            return encode_admin(admin, out);
         }
         Command::Stream(_) => return Err(NotInVersion1),
     };
@@ -122,7 +121,7 @@ pub fn encode_command(command: &Command, out: &mut Vec<u8>) -> Result<(), NotInV
     Ok(())
 }
 
-fn encode_admin(admin: &Admin, out: &mut Vec<u8>) {
+fn encode_admin(admin: &Admin, out: &mut Vec<u8>) -> Result<(), NotInVersion1> {
     let target;
     let op = match admin {
         Admin::CreateChannel { name, visibility } => {
@@ -159,8 +158,10 @@ fn encode_admin(admin: &Admin, out: &mut Vec<u8>) {
             AdminOp::MachineAdd { name: name.as_str(), pubkey: key.as_bytes() }
         }
         Admin::MachineRemove { name } => AdminOp::MachineRemove { name: name.as_str() },
+        Admin::UserInvite { .. } | Admin::UserInviteList => return Err(NotInVersion1),
     };
     Frame::Admin(op).encode(out);
+    Ok(())
 }
 
 /// A part of a second counts as one: an invite does not end before it was meant to.

@@ -199,7 +199,7 @@ impl Edge {
         };
         self.exclusive = refusal.is_none() && !matches!(command, Command::Post { .. });
         self.slots.push_back(Slot { size, refusal, reply: None });
-        let invites = matches!(command, Command::Admin(Admin::InviteCreate { .. }));
+        let invites = matches!(&command, Command::Admin(admin) if admin.makes_invite());
         let token = invites.then(|| fresh_token(generator));
         Submit::Request { request, command, token }
     }
@@ -244,7 +244,8 @@ fn fresh_token(generator: &mut impl CryptoRng) -> Token {
 
 fn send_reply(out: &mut Vec<u8>, reply: &Reply) {
     match reply {
-        Reply::Sent | Reply::Stream(_) => send(out, &Frame::Ack { detail: None }),
+        // Version 1 asks for none of the latter.
+        Reply::Sent | Reply::Stream(_) | Reply::UserInvites(_) => send(out, &Frame::Ack { detail: None }),
         Reply::Joined(channel) => send(out, &Frame::Joined { channel: channel.as_str() }),
         Reply::Done(what) => send(out, &Frame::Ack { detail: Some(what) }),
         Reply::Presence { channel, sessions } => {

@@ -164,6 +164,7 @@ fn fixed(kind: Kind, text: &str) -> Option<Refusal> {
         Kind::Unauthorized => &[
             Refusal::NotServerAdmin,
             Refusal::RegistrationClosed,
+            Refusal::InviteNeedsVersion2,
             Refusal::NameReserved,
             Refusal::KeyTaken,
             Refusal::UsersFull,

@@ -17,7 +17,7 @@ use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{
     Admin, ChannelInfo, CloseReason, Code, Command, End, InviteInfo, MachineInfo, Refusal, Reply, Stamped,
-    Token, Visibility,
+    Token, UserInviteInfo, Visibility,
 };
 use crate::record::{ChannelId, MachineId, UserId};
 use crate::stream::{
@@ -123,6 +123,11 @@ fn admin(what: request::What) -> Result<Admin, Refusal> {
         },
         What::RevokeInvite(it) => Admin::InviteRevoke { token: Token::new(&it.token) },
         What::ListInvites(it) => Admin::InviteList { channel: channel(it.channel)? },
+        What::InviteUser(it) => Admin::UserInvite {
+            uses: Some(it.uses).filter(|uses| *uses > 0),
+            lifetime: Some(it.lifetime_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        },
+        What::ListUserInvites(_) => Admin::UserInviteList,
         What::Kick(it) => Admin::Kick { channel: channel(it.channel)?, target: it.target.parse()? },
         What::Ban(it) => Admin::Ban { channel: channel(it.channel)?, user: user(it.user)? },
         What::Unban(it) => Admin::Unban { channel: channel(it.channel)?, user: user(it.user)? },
@@ -224,6 +229,9 @@ pub(crate) fn reply(reply: Reply) -> reply::What {
         Reply::Invites(invites) => {
             What::Invites(pb::InviteList { invites: invites.into_iter().map(invite).collect() })
         }
+        Reply::UserInvites(invites) => {
+            What::UserInvites(pb::UserInviteList { invites: invites.into_iter().map(user_invite).collect() })
+        }
         Reply::Invite(token) => {
             What::Invite(pb::Invite { token: token.expose().into(), uses: 0, expires_ms: 0 })
         }
@@ -312,6 +320,15 @@ fn machine(info: MachineInfo) -> pb::Machine {
 fn invite(info: InviteInfo) -> pb::Invite {
     pb::Invite {
         token: info.token.expose().into(),
+        uses: info.uses.unwrap_or(0),
+        expires_ms: info.expires.map_or(0, |at| at.0),
+    }
+}
+
+fn user_invite(info: UserInviteInfo) -> pb::UserInvite {
+    pb::UserInvite {
+        id: info.id,
+        by: info.by.as_str().into(),
         uses: info.uses.unwrap_or(0),
         expires_ms: info.expires.map_or(0, |at| at.0),
     }

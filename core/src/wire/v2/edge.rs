@@ -21,7 +21,7 @@ use crate::handshake::MAX_HANDSHAKE_FRAME;
 use crate::hub::{RequestId, SessionInfo};
 use crate::name::SessionPath;
 use crate::payload::Payload;
-use crate::protocol::{Admin, CloseReason, Command, Refusal, Reply, Token};
+use crate::protocol::{CloseReason, Command, Refusal, Reply, Token};
 use crate::stream::Notice;
 use crate::wire::MAX_FRAME;
 use crate::wire::edge::Submit;
@@ -142,7 +142,7 @@ impl Edge {
         };
         self.bytes_under_way += size;
         self.under_way.insert(id, UnderWay { size, refusal });
-        let invites = matches!(command, Command::Admin(Admin::InviteCreate { .. }));
+        let invites = matches!(&command, Command::Admin(admin) if admin.makes_invite());
         let token = invites.then(|| fresh_token(generator));
         Submit::Request { request: RequestId(id), command, token }
     }

@@ -145,6 +145,9 @@ pub struct Claim {
     /// The machine's name.
     #[prost(string, tag = "2")]
     pub machine: ::prost::alloc::string::String,
+    /// An invite to the server, for where registration takes one (`InviteUser` makes it); may be empty.
+    #[prost(string, tag = "3")]
+    pub invite: ::prost::alloc::string::String,
 }
 /// A signature over all frames so far, as they went over the wire. docs/protocol-v2.md defines the signed bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -188,7 +191,7 @@ pub struct Request {
     /// The client's number, unique among its unanswered requests.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38")]
+    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40")]
     pub what: ::core::option::Option<request::What>,
 }
 /// Nested message and enum types in `Request`.
@@ -307,6 +310,12 @@ pub mod request {
         /// Asks for a stream's number.
         #[prost(message, tag = "38")]
         Locate(super::Locate),
+        /// Makes an invite to the server. For server admins.
+        #[prost(message, tag = "39")]
+        InviteUser(super::InviteUser),
+        /// Lists the invites to the server. For server admins.
+        #[prost(message, tag = "40")]
+        ListUserInvites(super::ListUserInvites),
     }
 }
 /// The answer to a request.
@@ -316,7 +325,7 @@ pub struct Reply {
     /// The request's number.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16")]
+    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17")]
     pub what: ::core::option::Option<reply::What>,
 }
 /// Nested message and enum types in `Reply`.
@@ -351,7 +360,7 @@ pub mod reply {
         /// Answers `list_members`, `list_bans` and `list_users`.
         #[prost(message, tag = "11")]
         Users(super::UserList),
-        /// Answers `create_invite`.
+        /// Answers `create_invite` and `invite_user`.
         #[prost(message, tag = "12")]
         Invite(super::Invite),
         /// Answers `list_invites`.
@@ -366,6 +375,9 @@ pub mod reply {
         /// Answers `locate`.
         #[prost(message, tag = "16")]
         Located(super::Located),
+        /// Answers `list_user_invites`.
+        #[prost(message, tag = "17")]
+        UserInvites(super::UserInviteList),
     }
 }
 /// It was done.
@@ -1093,7 +1105,7 @@ pub struct Invite {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct RevokeInvite {
-    /// Its secret.
+    /// Its secret. For an invite to the server, its `id` does as well.
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
 }
@@ -1112,6 +1124,48 @@ pub struct InviteList {
     /// The invites.
     #[prost(message, repeated, tag = "1")]
     pub invites: ::prost::alloc::vec::Vec<Invite>,
+}
+/// Makes an invite to the server: whoever has it may register (`Claim.invite`) where registration takes invites; elsewhere
+/// it is refused. For server admins.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct InviteUser {
+    /// How often it may be used; 0 for any number of times.
+    #[prost(uint32, tag = "1")]
+    pub uses: u32,
+    /// How long it is valid, in seconds; 0 until it is revoked.
+    #[prost(uint64, tag = "2")]
+    pub lifetime_seconds: u64,
+}
+/// Lists the invites to the server. For server admins.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListUserInvites {
+}
+/// Invites to the server, oldest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UserInviteList {
+    /// The invites.
+    #[prost(message, repeated, tag = "1")]
+    pub invites: ::prost::alloc::vec::Vec<UserInvite>,
+}
+/// An invite to the server. The server does not keep its secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UserInvite {
+    /// What it is called, and may be revoked by. It lets nobody in.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Who made it.
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    /// How often it may still be used; 0 for any number of times.
+    #[prost(uint32, tag = "3")]
+    pub uses: u32,
+    /// When it ends, in Unix milliseconds; 0 if it does not.
+    #[prost(int64, tag = "4")]
+    pub expires_ms: i64,
 }
 /// Ends subscriptions to a channel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,7 @@
 
 use super::json::{Enum, Field, Kind, Message};
 
-pub(super) static MESSAGES: [Message; 85] = [
+pub(super) static MESSAGES: [Message; 89] = [
     Message { name: "ClientFrame", fields: &[
         Field { number: 1, name: "hello", json: "hello", kind: Kind::Message(&MESSAGES[2]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "identity", json: "identity", kind: Kind::Message(&MESSAGES[5]), repeated: false, oneof: Some(0) },
@@ -46,6 +46,7 @@ pub(super) static MESSAGES: [Message; 85] = [
     Message { name: "Claim", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "machine", json: "machine", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 3, name: "invite", json: "invite", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "Proof", fields: &[
         Field { number: 1, name: "signature", json: "signature", kind: Kind::Bytes, repeated: false, oneof: None },
@@ -81,22 +82,24 @@ pub(super) static MESSAGES: [Message; 85] = [
         Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
         Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
         Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
-        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
-        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
-        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
-        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
-        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
-        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
-        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
-        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
-        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[74]), repeated: false, oneof: Some(0) },
-        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[75]), repeated: false, oneof: Some(0) },
-        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
-        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
-        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
-        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
-        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
+        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
+        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
+        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
+        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
+        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[74]), repeated: false, oneof: Some(0) },
+        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[75]), repeated: false, oneof: Some(0) },
+        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[76]), repeated: false, oneof: Some(0) },
+        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
+        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
+        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
+        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
+        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
+        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
+        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
+        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
         Field { number: 38, name: "locate", json: "locate", kind: Kind::Message(&MESSAGES[16]), repeated: false, oneof: Some(0) },
+        Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
+        Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Reply", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -111,9 +114,10 @@ pub(super) static MESSAGES: [Message; 85] = [
         Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: Some(0) },
         Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
         Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[76]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
         Field { number: 16, name: "located", json: "located", kind: Kind::Message(&MESSAGES[17]), repeated: false, oneof: Some(0) },
+        Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Done", fields: &[
     ] },
@@ -360,6 +364,21 @@ pub(super) static MESSAGES: [Message; 85] = [
     Message { name: "InviteList", fields: &[
         Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[62]), repeated: true, oneof: None },
     ] },
+    Message { name: "InviteUser", fields: &[
+        Field { number: 1, name: "uses", json: "uses", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 2, name: "lifetime_seconds", json: "lifetimeSeconds", kind: Kind::Uint64, repeated: false, oneof: None },
+    ] },
+    Message { name: "ListUserInvites", fields: &[
+    ] },
+    Message { name: "UserInviteList", fields: &[
+        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[69]), repeated: true, oneof: None },
+    ] },
+    Message { name: "UserInvite", fields: &[
+        Field { number: 1, name: "id", json: "id", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 2, name: "by", json: "by", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 3, name: "uses", json: "uses", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 4, name: "expires_ms", json: "expiresMs", kind: Kind::Int64, repeated: false, oneof: None },
+    ] },
     Message { name: "Kick", fields: &[
         Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "target", json: "target", kind: Kind::String, repeated: false, oneof: None },
@@ -393,7 +412,7 @@ pub(super) static MESSAGES: [Message; 85] = [
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "MachineList", fields: &[
-        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[77]), repeated: true, oneof: None },
+        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[81]), repeated: true, oneof: None },
         Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "Machine", fields: &[
@@ -417,7 +436,7 @@ pub(super) static MESSAGES: [Message; 85] = [
     Message { name: "ListContacts", fields: &[
     ] },
     Message { name: "ContactList", fields: &[
-        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[84]), repeated: true, oneof: None },
+        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[88]), repeated: true, oneof: None },
     ] },
     Message { name: "Contact", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use conclave_core::directory::Waiting;
+use conclave_core::directory::{TokenHash, Waiting};
 use conclave_core::key::PublicKey;
 use conclave_core::name::MachineName;
 use conclave_core::payload::Envelope;
@@ -33,6 +33,9 @@ enum Op {
     Invite(Index, Option<u32>, Option<i64>),
     Use(Index),
     Revoke(Index),
+    InviteUser(Index, Option<u32>, Option<i64>),
+    UseUserInvite(Index),
+    RevokeUserInvite(Index),
     /// Its id, if it has one, is one of few.
     Post(Index, u8, i64, Body, Option<u8>),
     AddReader(Index, u8),
@@ -79,6 +82,10 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(channel, uses, expires)| Op::Invite(channel, uses, expires)),
         2 => i().prop_map(Op::Use),
         1 => i().prop_map(Op::Revoke),
+        2 => (i(), prop::option::of(1..4_u32), prop::option::of(any::<i64>()))
+            .prop_map(|(by, uses, expires)| Op::InviteUser(by, uses, expires)),
+        2 => i().prop_map(Op::UseUserInvite),
+        1 => i().prop_map(Op::RevokeUserInvite),
         20 => (i(), 0..4_u8, 1..5_i64, body, prop::option::of(0..9_u8))
             .prop_map(|(channel, who, gap, body, id)| Op::Post(channel, who, gap, body, id)),
         3 => (i(), 0..4_u8).prop_map(|(machine, handle)| Op::AddReader(machine, handle)),
@@ -244,6 +251,17 @@ impl Model {
                 self.invites.remove(&invite);
                 vec![Record::InviteRevoked { channel: ChannelId(channel), token: token(invite) }]
             }
+            Op::InviteUser(index, uses, expires) => {
+                let by = UserId(*user(index)?);
+                self.next_invite += 1;
+                let invite = TokenHash::of(&token(self.next_invite));
+                let expires = expires.map(UnixMillis);
+                vec![Record::UserInviteCreated { invite, by, uses: *uses, expires, at }]
+            }
+            Op::UseUserInvite(index) => vec![Record::UserInviteUsed { invite: self.user_invite(index)? }],
+            Op::RevokeUserInvite(index) => {
+                vec![Record::UserInviteRevoked { invite: self.user_invite(index)? }]
+            }
             Op::Post(index, who, gap, body, id) => {
                 // A channel or a mailbox.
                 let streams: Vec<u64> = self.messages.keys().copied().collect();
@@ -332,6 +350,11 @@ impl Model {
             }],
             Op::EndBatch | Op::Reopen | Op::Purge(_) => return None,
         })
+    }
+
+    fn user_invite(&self, at: &Index) -> Option<TokenHash> {
+        let all: Vec<TokenHash> = self.directory.user_invites().map(|(hash, _)| *hash).collect();
+        (!all.is_empty()).then(|| *at.get(&all))
     }
 
     /// What makes a message wait, in a mailbox.

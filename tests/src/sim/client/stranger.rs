@@ -99,7 +99,7 @@ impl Stranger {
         }
         let Ok(handle) = Handle::new("stranger") else { return false };
         let claim = match (self.kind, UserName::new(super::super::user(self.user)), MachineName::new("m")) {
-            (Kind::Registrar, Ok(user), Ok(machine)) => Some(Claim { user, machine }),
+            (Kind::Registrar, Ok(user), Ok(machine)) => Some(Claim { user, machine, invite: None }),
             _ => None,
         };
         let credentials = Credentials { key: key(self.key).clone(), handle, claim };

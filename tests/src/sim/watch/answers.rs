@@ -237,6 +237,9 @@ impl Watch {
                     .is_some_and(|channel| !self.administers(conn, channel.creator)),
                 None => true,
             },
+            // Registration takes no invites here.
+            Admin::UserInvite { .. } => false,
+            Admin::UserInviteList => self.is_server_admin(conn),
             Admin::UserRemove { user: whom } => self.is_server_admin(conn) && user(whom).is_none(),
             Admin::MachineAdd { name, key } => {
                 own.is_some_and(|own| own.machines.values().any(|one| one.0 == *name && one.1 == *key))

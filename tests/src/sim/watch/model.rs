@@ -239,6 +239,11 @@ impl Model {
                 let new = Mailbox { user: *user, reader: *reader, last: *last };
                 self.mailboxes.insert(*mailbox, new);
             }
+            Record::UserInviteCreated { .. }
+            | Record::UserInviteUsed { .. }
+            | Record::UserInviteRevoked { .. } => {
+                return Err(format!("nobody is invited to the server here: {record:?}"));
+            }
             Record::MessageWaits { mailbox, waiting } => {
                 let found = self.mailboxes.get(mailbox);
                 demand!(found.is_some_and(|one| waiting.stamp.seq <= one.last.seq), "{waiting:?} is nowhere");

@@ -82,7 +82,7 @@ fn answer(key: &SecretKey, claim: Option<&Claim>, nonce: &[u8]) -> ClientStep {
     let auth = Frame::Auth { pubkey: public.as_bytes(), signature: &key.sign(nonce) }.to_bytes();
     let send = match claim {
         None => vec![auth],
-        Some(Claim { user, machine }) => vec![
+        Some(Claim { user, machine, .. }) => vec![
             Frame::Register { username: user.as_str(), machine: machine.as_str(), pubkey: public.as_bytes() }
                 .to_bytes(),
             auth,
@@ -142,8 +142,11 @@ mod tests {
 
     #[test]
     fn a_new_user_registers_and_then_proves_the_same_key() {
-        let claim =
-            Claim { user: UserName::new("aaron").unwrap(), machine: MachineName::new("laptop").unwrap() };
+        let claim = Claim {
+            user: UserName::new("aaron").unwrap(),
+            machine: MachineName::new("laptop").unwrap(),
+            invite: None,
+        };
         let (_, send) = go_on(begin(Some(claim)), &Frame::Challenge { nonce: &[9; 32] });
         let Ok(Frame::Register { username: "aaron", machine: "laptop", pubkey: claimed }) =
             Frame::decode(&send[0])

@@ -67,7 +67,7 @@ impl Handshake {
                         nonce: self.nonce,
                         state: State::Proof {
                             session,
-                            claim: Some((Claim { user, machine }, pubkey.to_vec())),
+                            claim: Some((Claim { user, machine, invite: None }, pubkey.to_vec())),
                         },
                     }),
                     (Err(why), _) | (_, Err(why)) => refused(why.into()),

@@ -50,7 +50,10 @@ fn place(refusal: &Refusal) -> usize {
         Refusal::NoFreshToken => 32,
         Refusal::Other { .. } => 33,
         Refusal::TooManyRegistrations => 34,
-        Refusal::NoStream
+        Refusal::InviteNeedsVersion2 => 35,
+        Refusal::InviteNeeded
+        | Refusal::InviteUseless
+        | Refusal::NoStream
         | Refusal::NoMessage(_)
         | Refusal::NotSentYet { .. }
         | Refusal::WordTooLong { .. }
@@ -62,7 +65,7 @@ fn place(refusal: &Refusal) -> usize {
         | Refusal::NotKept => panic!("version 1 has no request that is refused for this: {refusal}"),
     }
 }
-const PLACES: usize = 35;
+const PLACES: usize = 36;
 
 fn channel() -> ChannelName {
     ChannelName::new("ops").unwrap()
@@ -117,6 +120,13 @@ fn examples() -> Vec<(Refusal, ProtocolError<'static>)> {
         (not_in("ann/m/s"), NotFound("'ann/m/s' is not in 'ops'")),
         (Refusal::NotChannelAdmin(channel()), Unauthorized("only an admin of 'ops' may do that")),
         (Refusal::NotServerAdmin, Unauthorized("only an admin of this server may do that")),
+        (
+            Refusal::InviteNeedsVersion2,
+            Unauthorized(
+                "new users need an invite here, and this program speaks version 1 of the protocol, which has none: \
+                 update it, ask an admin of this server for an invite, then type `conclave register --invite TOKEN`",
+            ),
+        ),
         (
             Refusal::RegistrationClosed,
             Unauthorized(

@@ -9,7 +9,9 @@ use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName, foreign};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
-use crate::protocol::{ChannelInfo, InviteInfo, MachineInfo, Reply, Stamped, Token, Visibility};
+use crate::protocol::{
+    ChannelInfo, InviteInfo, MachineInfo, Reply, Stamped, Token, UserInviteInfo, Visibility,
+};
 use crate::record::{ChannelId, MachineId, Stamp, UserId};
 use crate::stream::{
     Contact, EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState, Signed,
@@ -69,6 +71,17 @@ pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
                 .into_iter()
                 .map(|one| InviteInfo {
                     token: Token::new(&one.token),
+                    uses: Some(one.uses).filter(|uses| *uses > 0),
+                    expires: Some(one.expires_ms).filter(|at| *at != 0).map(UnixMillis),
+                })
+                .collect(),
+        ),
+        What::UserInvites(it) => Reply::UserInvites(
+            it.invites
+                .into_iter()
+                .map(|one| UserInviteInfo {
+                    id: Token::new(&one.id).expose().into(),
+                    by: foreign(&one.by, UserName::new),
                     uses: Some(one.uses).filter(|uses| *uses > 0),
                     expires: Some(one.expires_ms).filter(|at| *at != 0).map(UnixMillis),
                 })

@@ -1,6 +1,7 @@
 //! Commands as a client of version 2 sends them.
 
 use alloc::string::ToString as _;
+use core::time::Duration;
 
 use crate::name::ChannelName;
 use crate::protocol::{Admin, Command, Token, Visibility};
@@ -114,6 +115,11 @@ fn visibility(visibility: Visibility) -> i32 {
     visibility as i32
 }
 
+/// A part of a second counts as one: an invite does not end before it was meant to.
+fn whole_seconds(lifetime: Duration) -> u64 {
+    lifetime.as_secs().saturating_add(u64::from(lifetime.subsec_nanos() > 0))
+}
+
 fn administer(admin: &Admin) -> What {
     let text = |name: &dyn AsRef<str>| name.as_ref().into();
     match admin {
@@ -137,10 +143,13 @@ fn administer(admin: &Admin) -> What {
         Admin::InviteCreate { channel, uses, lifetime } => What::CreateInvite(pb::CreateInvite {
             channel: text(channel),
             uses: uses.unwrap_or(0),
-            // A part of a second counts as one: an invite does not end before it was meant to.
-            lifetime_seconds: lifetime
-                .map_or(0, |it| it.as_secs().saturating_add(u64::from(it.subsec_nanos() > 0))),
+            lifetime_seconds: lifetime.map_or(0, whole_seconds),
         }),
+        Admin::UserInvite { uses, lifetime } => What::InviteUser(pb::InviteUser {
+            uses: uses.unwrap_or(0),
+            lifetime_seconds: lifetime.map_or(0, whole_seconds),
+        }),
+        Admin::UserInviteList => What::ListUserInvites(pb::ListUserInvites {}),
         Admin::InviteRevoke { token } => {
             What::RevokeInvite(pb::RevokeInvite { token: token.expose().into() })
         }

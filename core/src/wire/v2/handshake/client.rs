@@ -9,6 +9,7 @@ use super::{CLIENT, FEATURES, SERVER, Side, Transcript};
 use crate::handshake::{Claim, HandshakeError};
 use crate::key::{self, PublicKey};
 use crate::name::Handle;
+use crate::protocol::Token;
 use crate::wire::v2::convert;
 use crate::wire::v2::encoding::Encoding;
 use crate::wire::v2::schema::server_frame::Kind;
@@ -141,9 +142,10 @@ impl ServerProven {
     /// Says who the client is.
     pub fn identify(self, identity: Identity) -> SignedIdentity {
         let Identity { key, handle, claim, keep } = identity;
-        let claim = claim.map(|Claim { user, machine }| schema::Claim {
+        let claim = claim.map(|Claim { user, machine, invite }| schema::Claim {
             user: user.as_str().into(),
             machine: machine.as_str().into(),
+            invite: invite.as_ref().map_or("", Token::expose).into(),
         });
         let identity = schema::Identity {
             machine_key: key.as_bytes().to_vec().into(),

@@ -8,7 +8,7 @@ use super::{CLIENT, FEATURES, SERVER, Side, Transcript};
 use crate::handshake::{Claim, Proven, Terms};
 use crate::key::{self, PublicKey, SecretKey};
 use crate::name::{Handle, MachineName, UserName};
-use crate::protocol::{CloseReason, Refusal};
+use crate::protocol::{CloseReason, Refusal, Token};
 use crate::wire::v2::encoding::Encoding;
 use crate::wire::v2::schema::client_frame::Kind;
 use crate::wire::v2::schema::{self, server_frame};
@@ -135,7 +135,12 @@ impl Handshake {
 fn proven(identity: &schema::Identity, encoding: Encoding) -> Result<Proven, Refusal> {
     let claim = match &identity.claim {
         Some(claim) => {
-            Some(Claim { user: UserName::new(&claim.user)?, machine: MachineName::new(&claim.machine)? })
+            let invite = Some(&claim.invite).filter(|invite| !invite.is_empty());
+            Some(Claim {
+                user: UserName::new(&claim.user)?,
+                machine: MachineName::new(&claim.machine)?,
+                invite: invite.map(|invite| Token::new(invite)),
+            })
         }
         None => None,
     };

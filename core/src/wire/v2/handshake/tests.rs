@@ -103,7 +103,7 @@ fn a_new_user_claims_names() {
     let Met { server, client } = meet(Encoding::Protobuf, &server(1), 3, 4);
     let (key, mut identity) = identity(client.server_key());
     let (user, machine) = (UserName::new("ann").unwrap(), MachineName::new("m").unwrap());
-    identity.claim = Some(Claim { user, machine });
+    identity.claim = Some(Claim { user, machine, invite: None });
     let claim = identity.claim.clone();
     let to_sign = client.identify(identity);
     let signature = key.sign(to_sign.to_sign());
@@ -221,7 +221,8 @@ fn a_changed_identity_is_not_what_was_signed() {
         |identity: &mut schema::Identity| identity.handle = "another".into(),
         |identity: &mut schema::Identity| identity.keep = false,
         |identity: &mut schema::Identity| {
-            identity.claim = Some(schema::Claim { user: "u".into(), machine: "m".into() });
+            identity.claim =
+                Some(schema::Claim { user: "u".into(), machine: "m".into(), invite: "i".into() });
         },
         |identity: &mut schema::Identity| {
             identity.machine_key = SecretKey::from_seed(&[8; 32]).public().as_bytes().to_vec().into();
