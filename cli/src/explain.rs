@@ -179,9 +179,15 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
         (Code::FailedPrecondition, Command::Admin(Admin::UserInvite { .. })) => {
             "ask the server's operator whether it shall take new users by invitation".into()
         }
-        (_, Command::Admin(Admin::UserRemove { .. } | Admin::UserInvite { .. } | Admin::UserInviteList)) => {
-            "ask a server admin".into()
-        }
+        (
+            _,
+            Command::Admin(
+                Admin::UserRemove { .. }
+                | Admin::UserInvite { .. }
+                | Admin::UserInviteList
+                | Admin::Audit { channel: None, .. },
+            ),
+        ) => "ask a server admin".into(),
         (_, Command::Admin(Admin::CreateChannel { .. } | Admin::RenameChannel { .. })) => {
             format!("choose another name; {}", channels())
         }

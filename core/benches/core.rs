@@ -4,7 +4,7 @@
 
 use conclave_core::directory::Directory;
 use conclave_core::fanout::{Fanout, Item, Outbound};
-use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
+use conclave_core::hub::{Action, AuditRead, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::key::SecretKey;
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
@@ -99,6 +99,8 @@ impl Outbound for Null {
     }
     fn persist(&mut self, _: BatchId, _: Vec<Record>) {}
     fn read(&mut self, _: Read) {}
+
+    fn read_audit(&mut self, _: AuditRead) {}
     fn drained(&mut self) {}
 }
 

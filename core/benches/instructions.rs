@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::process::Command;
 
 use conclave_core::fanout::{Fanout, Item, Outbound};
-use conclave_core::hub::{BatchId, ConnId, Read, RequestId};
+use conclave_core::hub::{AuditRead, BatchId, ConnId, Read, RequestId};
 use conclave_core::name::SessionPath;
 use conclave_core::payload::Payload;
 use conclave_core::record::Record;
@@ -119,6 +119,8 @@ fn fan_out(rounds: u64) {
         }
         fn persist(&mut self, _: BatchId, _: Vec<Record>) {}
         fn read(&mut self, _: Read) {}
+
+        fn read_audit(&mut self, _: AuditRead) {}
         fn drained(&mut self) {}
     }
     let mut crowd = Crowd::new(1_000);

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::fanout::{Fanout, Item, Outbound};
 use crate::handshake::Proven;
-use crate::hub::{Action, BatchId, ConnId, Hub, Input, Read};
+use crate::hub::{Action, AuditRead, BatchId, ConnId, Hub, Input, Read};
 use crate::mailbox::Pushed;
 use crate::memory::{Account, Memory};
 use crate::protocol::CloseReason;
@@ -61,6 +61,9 @@ pub trait Host<M> {
 
     /// Reads a page of history, which arrives later as [`Input::HistoryRead`].
     fn read(&mut self, read: Read);
+
+    /// Reads a page of the audit trail, which arrives later as [`Input::AuditRead`].
+    fn read_audit(&mut self, read: AuditRead);
 
     /// The bytes that a connection's peer has taken since it was accepted.
     fn taken(&mut self, mailbox: &M) -> u64;
@@ -279,6 +282,10 @@ impl<M: Mailbox, H: Host<M>> Outbound for Delivery<'_, M, H> {
 
     fn read(&mut self, read: Read) {
         self.host.read(read);
+    }
+
+    fn read_audit(&mut self, read: AuditRead) {
+        self.host.read_audit(read);
     }
 
     fn probe(&mut self, conn: ConnId) {

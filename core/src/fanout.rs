@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::handshake::Format;
-use crate::hub::{Action, Audience, BatchId, ConnId, Read, RequestId, SessionInfo};
+use crate::hub::{Action, Audience, AuditRead, BatchId, ConnId, Read, RequestId, SessionInfo};
 use crate::name::SessionPath;
 use crate::opaque::Opaque;
 use crate::payload::Payload;
@@ -131,6 +131,9 @@ pub trait Outbound {
     /// Have a page of history read.
     fn read(&mut self, read: Read);
 
+    /// Have a page of the audit trail read.
+    fn read_audit(&mut self, read: AuditRead);
+
     /// Have the hub told how much a connection's peer has taken.
     fn probe(&mut self, conn: ConnId);
 
@@ -223,6 +226,7 @@ impl Fanout {
                     out.send(conn, Item::Close(reason));
                 }
                 Action::ReadHistory(read) => out.read(read),
+                Action::ReadAudit(read) => out.read_audit(read),
                 Action::Drained => {
                     self.flush(out);
                     out.drained();
@@ -269,6 +273,7 @@ mod tests {
         }
         fn persist(&mut self, _: BatchId, _: Vec<Record>) {}
         fn read(&mut self, _: Read) {}
+        fn read_audit(&mut self, _: AuditRead) {}
         fn probe(&mut self, _: ConnId) {}
         fn drained(&mut self) {}
     }

@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod admission;
+pub mod audit;
 pub mod body;
 pub mod bridge;
 pub mod directory;

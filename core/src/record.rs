@@ -4,6 +4,7 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use crate::audit::Deed;
 use crate::directory::{TokenHash, Waiting};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
@@ -297,6 +298,8 @@ pub enum Record {
         /// Whether the other has written to one of them since.
         wrote: bool,
     },
+    /// Somebody did something. The directory does not hold it.
+    Audited(Arc<Deed>),
     /// The identities below these were given before: the next ones of a directory read from a store, where
     /// the newest may have been removed since.
     Counted {

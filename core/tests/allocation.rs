@@ -5,7 +5,7 @@ use std::sync::Arc;
 use allocation_counter::measure;
 use conclave_core::directory::Directory;
 use conclave_core::fanout::{Fanout, Item, Outbound};
-use conclave_core::hub::{Action, BatchId, ConnId, Input, Read, RequestId};
+use conclave_core::hub::{Action, AuditRead, BatchId, ConnId, Input, Read, RequestId};
 use conclave_core::record::Record;
 use conclave_core::wire::v1::{AdminOp, Envelope, Frame, Path, Payload};
 use proptest::prelude::*;
@@ -101,6 +101,8 @@ impl Outbound for Null {
     }
     fn persist(&mut self, _: BatchId, _: Vec<Record>) {}
     fn read(&mut self, _: Read) {}
+
+    fn read_audit(&mut self, _: AuditRead) {}
     fn drained(&mut self) {}
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use conclave_core::audit::Entry;
 use conclave_core::hub::Range;
 use conclave_core::protocol::Stamped;
 use conclave_core::record::{ChannelId, Record, Stamp};
@@ -20,6 +21,9 @@ pub trait Backend: Send + Sync {
     /// Reads a page, oldest message first, and hands it to `callback` on any thread, which must not be blocked.
     /// Whatever was reported as persisted before this call is seen.
     fn read(&self, request: Request, callback: PageCallback);
+
+    /// Reads a page of the audit trail, newest first, and hands it to `callback` as [`Backend::read`] does.
+    fn read_audit(&self, request: AuditRequest, callback: AuditCallback);
 
     /// Starts to remove the messages stamped before `cutoff`. [`Event::Purged`] follows when they are gone.
     fn purge_older_than(&self, cutoff: UnixMillis);
@@ -36,6 +40,9 @@ pub type EventSink = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Takes a page of history.
 pub type PageCallback = Box<dyn FnOnce(Result<Vec<Stamped>, StoreError>) + Send>;
+
+/// Takes a page of the audit trail.
+pub type AuditCallback = Box<dyn FnOnce(Result<Vec<Entry>, StoreError>) + Send>;
 
 /// What a backend reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +102,17 @@ pub struct Request {
     /// At most so many bytes of messages, counted as version 1 encodes them, and with their ids and signatures; but one
     /// message always fits.
     pub max_bytes: usize,
+}
+
+/// Which page of the audit trail to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditRequest {
+    /// Of which channel; `None`: of everything.
+    pub channel: Option<ChannelId>,
+    /// Only entries with lower numbers.
+    pub before: Option<u64>,
+    /// At most so many entries.
+    pub max_rows: usize,
 }
 
 /// Why the store did not do what it was asked; nothing of it was done.

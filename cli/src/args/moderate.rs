@@ -1,8 +1,9 @@
 //! Verbs about who may stay.
 
 use clap::{Args, Subcommand};
-use conclave_core::name::UserName;
+use conclave_core::name::{ChannelName, UserName};
 
+use super::value::channel;
 use super::{Net, OfUser};
 
 /// End a user's or one session's subscriptions to a channel; they may come back
@@ -15,6 +16,32 @@ pub struct Kick {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub of: OfUser,
+}
+
+/// Show who did what to whom, and when (server admins; of a channel, its admins)
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave audit                       the newest 100 entries of the server
+  conclave audit --channel ops --limit 20
+  conclave audit --json | jq '.[] | select(.did == \"banned\")'
+
+Entries are about channels, members, invites, users and machines, never about messages.")]
+pub struct Audit {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// Only what was done in this channel
+    #[arg(long, value_parser = channel)]
+    pub channel: Option<ChannelName>,
+    /// How many entries to show
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    pub limit: usize,
+}
+
+/// A number of things, at least one.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a number, at least 1".into())
 }
 
 /// What to do with users.

@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod account;
+mod audit;
 mod bridge;
 mod channel;
 mod contacts;
@@ -61,6 +62,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Ban(it) => channel::ban(it, context),
         Verb::Unban(it) => channel::unban(it, context),
         Verb::Bans(of) => channel::bans(of, context),
+        Verb::Audit(it) => audit::run(it, context),
         Verb::User(action) => account::user(action, context),
         Verb::Perm(action) => perm::run(action, context),
         Verb::Approve(it) => verdict::verdict(it, "yes", context),

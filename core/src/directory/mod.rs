@@ -250,6 +250,7 @@ impl Directory {
                     self.contacts.set(*user, *other, standing.map(|standing| (standing, *wrote)));
                 }
             }
+            Record::Audited(_) => {}
             Record::Counted { users, machines, channels, readers } => {
                 self.readers.next = self.readers.next.max(*readers);
                 self.next_user = self.next_user.max(*users);

@@ -9,7 +9,7 @@ use core::cell::RefCell;
 use super::*;
 use crate::directory::Directory;
 use crate::handshake::Terms;
-use crate::hub::{Config, Limits, RequestId};
+use crate::hub::{AuditRead, Config, Limits, RequestId};
 use crate::key::PublicKey;
 use crate::mailbox::Queue;
 use crate::name::{ChannelName, Handle, MachineName, UserName};
@@ -47,6 +47,8 @@ impl Host<Letterbox> for Bench {
         self.batches.push((batch, records.len()));
     }
     fn read(&mut self, _: Read) {}
+
+    fn read_audit(&mut self, _: AuditRead) {}
     fn taken(&mut self, _: &Letterbox) -> u64 {
         0
     }

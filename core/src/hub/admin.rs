@@ -120,7 +120,7 @@ impl Hub {
                 (alloc::vec![Record::Unbanned { channel, user: id }], done(user))
             }
             Admin::Kick { channel: name, target } => {
-                return self.kick(asker, &name, &target, actions).map(Some);
+                return self.kick(now, asker, &name, &target, actions).map(Some);
             }
             Admin::AclList { channel } => {
                 let (_, found) = self.administered(asker, &channel)?;
@@ -178,6 +178,9 @@ impl Hub {
                 }
             }
             Admin::UserInvite { uses, lifetime } => self.invite_user(now, asker, uses, lifetime, fresh)?,
+            Admin::Audit { channel, before, limit } => {
+                return self.read_trail(asker, channel.as_ref(), before, limit, actions);
+            }
             Admin::UserInviteList => return self.list_user_invites(now, asker).map(Some),
             Admin::UserRemove { user } => {
                 if !asker.admin {
@@ -232,12 +235,14 @@ impl Hub {
 
     fn kick(
         &mut self,
+        now: Now,
         asker: &Asker,
         name: &ChannelName,
         target: &KickTarget,
         actions: &mut Vec<Action>,
     ) -> Result<Reply, Refusal> {
         let (channel, _) = self.administered(asker, name)?;
+        self.may_note()?;
         let ended = match target {
             KickTarget::User(user) => match self.directory.user_named(user.as_str()) {
                 Some((id, _)) => self.unsubscribe_user(id, channel, EndReason::Kicked, actions),
@@ -252,11 +257,16 @@ impl Hub {
             let target = Box::new(target.clone());
             return Err(Refusal::NotInChannel { target, channel: name.clone() });
         }
+        self.note_kick(now, asker, channel, target);
         Ok(done(target))
     }
 
     /// The channel of this name, if the asker administers it.
-    fn administered(&self, asker: &Asker, name: &ChannelName) -> Result<(ChannelId, &Channel), Refusal> {
+    pub(super) fn administered(
+        &self,
+        asker: &Asker,
+        name: &ChannelName,
+    ) -> Result<(ChannelId, &Channel), Refusal> {
         let (id, channel) = self.visible(asker, name)?;
         if asker.administers(channel) {
             Ok((id, channel))

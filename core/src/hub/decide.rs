@@ -402,6 +402,7 @@ fn is_question(command: &Command) -> bool {
                     | Admin::BanList { .. }
                     | Admin::InviteList { .. }
                     | Admin::UserInviteList
+                    | Admin::Audit { .. }
             )
         }
         _ => false,

@@ -9,14 +9,16 @@
 //! posts go into the commit that follows.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::audit::By;
 use super::commit::Change;
 use super::live::Session;
 use super::touch::{Touch, touches};
 use super::{Action, ConnId, Hub, RequestId};
 use crate::handshake::Proven;
-use crate::name::ChannelName;
+use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Admin, Command, Token};
 use crate::record::{ChannelId, MachineId, ReaderId, Record, UserId};
 use crate::stream::{StreamCommand, StreamRef};
@@ -182,7 +184,23 @@ impl Hub {
         self.gathering.changes.len() < self.config.limits.batch_changes && self.line.admits(user, change)
     }
 
-    fn accept(&mut self, conn: ConnId, user: Option<UserId>, change: Change) {
+    /// Accepts what a session asked for.
+    fn accept(&mut self, now: Now, conn: ConnId, user: Option<UserId>, change: Change) {
+        let by = self.sessions.get(&conn).map(|session| (session.user, session.path.clone()));
+        self.accept_by(now, conn, user, change, by);
+    }
+
+    fn accept_by(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        user: Option<UserId>,
+        mut change: Change,
+        by: Option<By>,
+    ) {
+        if let Some(by) = by {
+            change.records = self.noted(now.wall, by, change.records);
+        }
         self.line.note(conn, user, &change);
         self.gathering.changes.push(change);
         // What is accepted before a change is stored before it.
@@ -192,13 +210,15 @@ impl Hub {
     /// Accepts the change that makes a session possible, or lets its connection wait.
     pub(super) fn accept_opening(
         &mut self,
+        now: Now,
         conn: ConnId,
         proven: Proven,
         user: Option<UserId>,
         change: Change,
     ) {
         if self.admits(user, &change) {
-            return self.accept(conn, user, change);
+            let by = opened_by(&proven, &change);
+            return self.accept_by(now, conn, user, change, by);
         }
         let opening = Opening { conn, proven };
         self.line.len += 1;
@@ -223,7 +243,7 @@ impl Hub {
             self.decide(now, conn, request, command, token, actions);
             if let Some(change) = self.line.proposed.take() {
                 let user = self.sessions.get(&conn).map(|session| session.user);
-                self.accept(conn, user, change);
+                self.accept(now, conn, user, change);
             }
             return;
         }
@@ -288,7 +308,7 @@ impl Hub {
         self.decide(now, conn, request, command, token, actions);
         let change = self.line.proposed.take()?;
         if self.admits(Some(user), &change) {
-            self.accept(conn, Some(user), change);
+            self.accept(now, conn, Some(user), change);
             return None;
         }
         again
@@ -467,6 +487,17 @@ impl Hub {
     }
 }
 
+/// Who registers by a change, if somebody does.
+fn opened_by(proven: &Proven, change: &Change) -> Option<By> {
+    let claim = proven.claim.as_ref()?;
+    let user = change.records.iter().find_map(|record| match record {
+        Record::UserAdded { user, .. } => Some(*user),
+        _ => None,
+    });
+    let (name, machine) = (claim.user.clone(), claim.machine.clone());
+    Some((user?, Arc::new(SessionPath { user: name, machine, session: proven.session.clone() })))
+}
+
 /// Where a post is to go.
 enum Target {
     Name(ChannelName),
@@ -504,6 +535,7 @@ pub(super) fn may_need_record(command: &Command) -> bool {
                 | Admin::BanList { .. }
                 | Admin::InviteList { .. }
                 | Admin::UserInviteList
+                | Admin::Audit { .. }
                 | Admin::Kick { .. }
         ),
         _ => false,

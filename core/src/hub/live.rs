@@ -121,7 +121,7 @@ impl Hub {
             records.push(Record::ReaderAdded { reader, user, machine, handle: session.clone(), at });
         }
         let follow_up = FollowUp::Establish { conn, user, machine: (machine, claim.machine), session, terms };
-        self.accept_opening(conn, proven, None, Change { records, follow_up });
+        self.accept_opening(now, conn, proven, None, Change { records, follow_up });
     }
 
     /// Makes a reader for a handle that is to be kept, then the session.
@@ -142,7 +142,7 @@ impl Hub {
         let records =
             alloc::vec![Record::ReaderAdded { reader, user, machine: machine.0, handle, at: now.wall }];
         let follow_up = FollowUp::Establish { conn, user, machine, session, terms };
-        self.accept_opening(conn, proven, Some(user), Change { records, follow_up });
+        self.accept_opening(now, conn, proven, Some(user), Change { records, follow_up });
     }
 
     /// Starts a session, ending an older one of the same path.

@@ -21,6 +21,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::audit::Entry;
 use crate::directory::Directory;
 use crate::handshake::Proven;
 use crate::key::PublicKey;
@@ -33,6 +34,7 @@ use crate::time::{Monotonic, Now, UnixMillis};
 
 mod admin;
 mod audience;
+mod audit;
 mod check;
 mod commit;
 mod decide;
@@ -153,6 +155,13 @@ pub enum Input {
         /// The page, or why there is none.
         page: Result<Vec<Stamped>, String>,
     },
+    /// A page of the audit trail was read, or could not be.
+    AuditRead {
+        /// What was to be read.
+        read: AuditRead,
+        /// The page, newest first, or why there is none. One more than was asked for says that there are more.
+        page: Result<Vec<Entry>, String>,
+    },
     /// The store was measured.
     Space {
         /// The bytes that it takes.
@@ -268,6 +277,8 @@ pub enum Action {
     },
     /// Read a page of history, then answer with [`Input::HistoryRead`].
     ReadHistory(Read),
+    /// Read a page of the audit trail, then answer with [`Input::AuditRead`].
+    ReadAudit(AuditRead),
     /// The shutdown is complete.
     Drained,
 }
@@ -287,6 +298,21 @@ pub struct Read {
     pub max_bytes: usize,
     /// What for.
     pub purpose: Purpose,
+}
+
+/// A page of the audit trail to be read: its newest entries first, and one more than the limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AuditRead {
+    /// For whom.
+    pub conn: ConnId,
+    /// The request.
+    pub request: RequestId,
+    /// The channel; `None`: everything.
+    pub channel: Option<ChannelId>,
+    /// Only entries with lower numbers.
+    pub before: Option<u64>,
+    /// How many are answered at most.
+    pub limit: usize,
 }
 
 /// Which messages of a channel to read. A page is oldest first.
@@ -463,6 +489,7 @@ impl Hub {
             Input::Persisted { batch } => self.persisted(now, batch, Ok(()), actions),
             Input::PersistFailed { batch, why } => self.persisted(now, batch, Err(why), actions),
             Input::AlreadyStored { batch, posts } => self.already_stored(batch, &posts, actions),
+            Input::AuditRead { read, page } => self.trail_read(now, &read, page, actions),
             Input::HistoryRead { read, page } => self.history_read(now, read, page, actions),
             Input::Lagged { conn, channel, seq } => self.lagged(now, conn, channel, seq, actions),
             Input::Ready { conn } => self.ready(now, conn, actions),

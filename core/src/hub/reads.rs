@@ -5,20 +5,36 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::{Action, ConnId, Hub, Read};
+use super::{Action, AuditRead, ConnId, Hub, Read};
 use crate::record::UserId;
 
 /// Reads that wait, and how many are at the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Reads {
     at_store: usize,
-    users: BTreeMap<UserId, VecDeque<Read>>,
+    users: BTreeMap<UserId, VecDeque<Wanted>>,
     /// Whose turn it is.
     turn: UserId,
 }
 
+/// Something that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    History(Read),
+    Audit(AuditRead),
+}
+
+impl Wanted {
+    fn conn(&self) -> ConnId {
+        match self {
+            Self::History(read) => read.conn,
+            Self::Audit(read) => read.conn,
+        }
+    }
+}
+
 impl Reads {
-    fn next(&mut self) -> Option<Read> {
+    fn next(&mut self) -> Option<Wanted> {
         let user = self.users.range(self.turn..).next().or_else(|| self.users.iter().next());
         let user = *user?.0;
         let queue = self.users.get_mut(&user)?;
@@ -33,7 +49,7 @@ impl Reads {
     /// A session has ended: nothing is read for it any more.
     pub(super) fn forget(&mut self, user: UserId, conn: ConnId) {
         if let Some(queue) = self.users.get_mut(&user) {
-            queue.retain(|read| read.conn != conn);
+            queue.retain(|wanted| wanted.conn() != conn);
             if queue.is_empty() {
                 self.users.remove(&user);
             }
@@ -44,7 +60,13 @@ impl Reads {
 impl Hub {
     /// Has a page read when it is its user's turn.
     pub(super) fn queue_read(&mut self, user: UserId, read: Read, actions: &mut Vec<Action>) {
-        self.reads.users.entry(user).or_default().push_back(read);
+        self.reads.users.entry(user).or_default().push_back(Wanted::History(read));
+        self.send_reads(actions);
+    }
+
+    /// Has a page of the audit trail read when it is its user's turn.
+    pub(super) fn queue_audit(&mut self, user: UserId, read: AuditRead, actions: &mut Vec<Action>) {
+        self.reads.users.entry(user).or_default().push_back(Wanted::Audit(read));
         self.send_reads(actions);
     }
 
@@ -56,10 +78,13 @@ impl Hub {
 
     fn send_reads(&mut self, actions: &mut Vec<Action>) {
         while self.reads.at_store < self.config.limits.reads_at_once
-            && let Some(read) = self.reads.next()
+            && let Some(wanted) = self.reads.next()
         {
             self.reads.at_store += 1;
-            actions.push(Action::ReadHistory(read));
+            actions.push(match wanted {
+                Wanted::History(read) => Action::ReadHistory(read),
+                Wanted::Audit(read) => Action::ReadAudit(read),
+            });
         }
     }
 }

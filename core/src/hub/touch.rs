@@ -91,6 +91,7 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         | Record::CursorMoved { .. }
         | Record::Acknowledged { .. }
         | Record::MessageWaits { .. }
+        | Record::Audited(_)
         | Record::Counted { .. } => {}
     }
 }

@@ -12,6 +12,7 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
+use crate::audit::Entry;
 use crate::key::PublicKey;
 use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -243,6 +244,15 @@ pub enum Admin {
     },
     /// List the invites to the server (server admins).
     UserInviteList,
+    /// Read the audit trail, newest first: all of it (server admins), or that of a channel (its admins).
+    Audit {
+        /// The channel.
+        channel: Option<ChannelName>,
+        /// Only entries with lower numbers.
+        before: Option<u64>,
+        /// Entries at most; 0 and anything above the server's own bound mean that bound.
+        limit: usize,
+    },
     /// End the subscriptions of a user or of one session.
     Kick {
         /// The channel.
@@ -309,6 +319,7 @@ impl Admin {
             Self::InviteList { .. } => "invite list",
             Self::UserInvite { .. } => "invite user",
             Self::UserInviteList => "invite users",
+            Self::Audit { .. } => "audit",
             Self::Kick { .. } => "kick",
             Self::Ban { .. } => "ban",
             Self::Unban { .. } => "unban",
@@ -374,6 +385,13 @@ pub enum Reply {
     UserInvites(Vec<UserInviteInfo>),
     /// A new invite's token.
     Invite(Token),
+    /// A page of the audit trail, newest first.
+    Audit {
+        /// The entries.
+        entries: Vec<Entry>,
+        /// Whether there are older ones.
+        more: bool,
+    },
     /// A page of history, oldest first; an empty one ends it.
     History {
         /// The channel.

@@ -25,6 +25,7 @@ impl Reply {
             Self::Channels(channels) => channels.len() * 40 + PATH,
             Self::Machines(machines) => machines.len() * PATH + PATH,
             Self::Invites(invites) => invites.len() * PATH + PATH,
+            Self::Audit { entries, .. } => entries.len() * 2 * PATH + PATH,
             Self::UserInvites(invites) => invites.len() * 64 + PATH,
             _ => 16,
         }

@@ -96,6 +96,7 @@ impl Model {
                     let target = Box::new(target.clone());
                     return Err(Refusal::NotInChannel { target, channel: channel.clone() });
                 }
+                self.noted = true;
                 return done(target);
             }
             Admin::AclList { channel } => {
@@ -137,7 +138,7 @@ impl Model {
                     return done(&token.expose());
                 }
             }
-            Admin::UserInvite { .. } | Admin::UserInviteList => {
+            Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => {
                 unreachable!("these sessions speak version 1")
             }
             Admin::UserRemove { user } => {

@@ -244,6 +244,7 @@ impl Bench {
                 self.flight = Some((batch, records));
             }
             Action::ReadHistory(read) => self.reads.push_back(read),
+            Action::ReadAudit(_) => unreachable!("these sessions speak version 1"),
             Action::Drained => self.drained = true,
         }
         Ok(())
@@ -298,7 +299,9 @@ fn text(payload: &Payload) -> String {
 fn answer(reply: Reply) -> Answer {
     let all = |names: Vec<UserName>| names.iter().map(ToString::to_string).collect();
     match reply {
-        Reply::Stream(_) | Reply::UserInvites(_) => unreachable!("these sessions speak version 1"),
+        Reply::Stream(_) | Reply::UserInvites(_) | Reply::Audit { .. } => {
+            unreachable!("these sessions speak version 1")
+        }
         Reply::Sent => Answer::Sent,
         Reply::Joined(channel) => Answer::Joined(channel.to_string()),
         Reply::Done(what) => Answer::Done(what.0),

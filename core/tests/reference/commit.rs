@@ -8,9 +8,10 @@ impl Model {
     /// Sends off the posts that have gathered, as many as go together, and with the last of those that were accepted
     /// before them the changes.
     pub(super) fn seal(&mut self) {
-        if self.flight.is_some() || self.gathered.is_empty() {
+        if self.flight.is_some() || (self.gathered.is_empty() && !self.noted) {
             return;
         }
+        self.noted = false;
         let is_post = |one: &Pending| matches!(one, Pending::Post { .. });
         let (mut flight, mut posts, mut bytes) = (Vec::new(), 0, 0);
         while let Some(at) = self.gathered.iter().position(is_post) {
@@ -227,7 +228,7 @@ impl Model {
                 ended.extend(self.sessions.iter().filter(of).map(|one| (one.conn, "key_revoked")));
                 name.to_string()
             }
-            Admin::UserInvite { .. } | Admin::UserInviteList => {
+            Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => {
                 unreachable!("these sessions speak version 1")
             }
             Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. } => {

@@ -122,7 +122,7 @@ impl Model {
                 }
                 Admin::MachineAdd { key, .. } => all.push(format!("key {key}")),
                 Admin::MachineRemove { .. } => all.push(format!("posts of {}", asker.user)),
-                Admin::UserInvite { .. } | Admin::UserInviteList => {
+                Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => {
                     unreachable!("these sessions speak version 1")
                 }
                 Admin::AclList { .. }

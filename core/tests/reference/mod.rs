@@ -163,6 +163,8 @@ pub struct Model {
     levels: Vec<(u64, Levels)>,
     gathered: Vec<Pending>,
     flight: Option<Vec<Pending>>,
+    /// A kick is to be noted, which changes nothing else that is kept.
+    noted: bool,
     line: Line,
     /// The last decision was for a change.
     decided_now: bool,
@@ -226,6 +228,7 @@ impl Model {
             levels: Vec::new(),
             gathered: Vec::new(),
             flight: None,
+            noted: false,
             line: Line::default(),
             decided_now: false,
             reads: Vec::new(),
@@ -313,7 +316,7 @@ impl Model {
             }
             Operation::Pass { .. } | Operation::Jump { .. } => {}
         }
-        let idle = self.flight.is_none() && self.gathered.is_empty() && self.line.is_empty();
+        let idle = self.flight.is_none() && self.gathered.is_empty() && !self.noted && self.line.is_empty();
         if self.state == State::Draining && idle {
             self.state = State::Drained;
             for conn in self.sessions.iter().map(|one| one.conn).collect::<Vec<_>>() {
@@ -328,7 +331,7 @@ impl Model {
 
     /// Whether the end of a round sends a batch off.
     pub fn has_batch(&self) -> bool {
-        self.flight.is_none() && !self.gathered.is_empty()
+        self.flight.is_none() && (!self.gathered.is_empty() || self.noted)
     }
 
     /// The number of the next request.

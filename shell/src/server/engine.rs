@@ -13,10 +13,10 @@ use atomic_waker::AtomicWaker;
 use conclave_core::directory::Directory;
 use conclave_core::engine::{self, Arrival, ConnIds};
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read};
+use conclave_core::hub::{Action, AuditRead, BatchId, Config, ConnId, Hub, Input, Read};
 use conclave_core::record::Record;
 use conclave_core::time::{Monotonic, Now, UnixMillis};
-use conclave_store::backend::{Backend, Event as Stored, EventSink, Request};
+use conclave_store::backend::{AuditRequest, Backend, Event as Stored, EventSink, Request};
 use concurrent_queue::ConcurrentQueue;
 use event_listener::Event;
 use tracing::{error, info, warn};
@@ -276,6 +276,17 @@ impl engine::Host<Mailbox> for Outbound {
             handle.submit(Input::HistoryRead { read, page });
         };
         self.backend.read(Request { channel, range, max_rows, max_bytes }, Box::new(answer));
+    }
+
+    fn read_audit(&mut self, read: AuditRead) {
+        let AuditRead { channel, before, limit, .. } = read;
+        let handle = self.handle.clone();
+        let answer = move |page: Result<_, _>| {
+            let page = page.map_err(|why: conclave_store::backend::StoreError| why.to_string());
+            handle.submit(Input::AuditRead { read, page });
+        };
+        let request = AuditRequest { channel, before, max_rows: limit.saturating_add(1) };
+        self.backend.read_audit(request, Box::new(answer));
     }
 
     fn taken(&mut self, mailbox: &Mailbox) -> u64 {

@@ -144,7 +144,11 @@ fn about(admin: &Admin) -> Option<(Option<String>, Option<String>)> {
         Admin::MachineAdd { name: machine, .. } | Admin::MachineRemove { name: machine } => {
             (None, name(machine))
         }
-        Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::UserInviteList => {
+        Admin::AclList { .. }
+        | Admin::BanList { .. }
+        | Admin::InviteList { .. }
+        | Admin::UserInviteList
+        | Admin::Audit { .. } => {
             return None;
         }
     })

@@ -13,6 +13,7 @@ use conclave_core::time::UnixMillis;
 use rusqlite::Connection;
 
 mod apply;
+mod audit;
 mod backup;
 mod checkpoint;
 mod error;
@@ -29,13 +30,13 @@ mod readers;
 mod schema;
 mod writer;
 
-pub use crate::backend::{CommitStats, Event, Request, StoreError};
+pub use crate::backend::{AuditRequest, CommitStats, Event, Request, StoreError};
 pub use backup::{Replace, backup, restore};
 pub use error::OpenError;
 pub use reader::History;
 pub use writer::Writer;
 
-use crate::backend::{Backend, EventSink, PageCallback};
+use crate::backend::{AuditCallback, Backend, EventSink, PageCallback};
 use home::Home;
 
 /// How a journal is kept.
@@ -168,6 +169,10 @@ impl Backend for Running {
 
     fn read(&self, request: Request, callback: PageCallback) {
         self.readers.read(request, callback);
+    }
+
+    fn read_audit(&self, request: AuditRequest, callback: AuditCallback) {
+        self.readers.read_audit(request, callback);
     }
 
     fn purge_older_than(&self, cutoff: UnixMillis) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
+use conclave_core::audit::Entry;
 use conclave_core::hub::Range;
 use conclave_core::protocol::Stamped;
 use conclave_core::time::UnixMillis;
@@ -12,8 +13,8 @@ use rusqlite::Connection;
 use super::error::OpenError;
 use super::message::{self, COLUMNS, Senders};
 use super::queue::Queue;
-use super::{Options, int, locate, schema};
-use crate::backend::{Event, EventSink, PageCallback, Request, StoreError};
+use super::{Options, audit, int, locate, schema};
+use crate::backend::{AuditCallback, AuditRequest, Event, EventSink, PageCallback, Request, StoreError};
 
 /// Reads pages of history. Cloning it counts a reference.
 #[derive(Clone)]
@@ -23,16 +24,25 @@ pub struct History {
 
 type Page = Result<Vec<Stamped>, StoreError>;
 
-struct Job {
-    request: Request,
-    callback: PageCallback,
+enum Job {
+    Page(Request, PageCallback),
+    Audit(AuditRequest, AuditCallback),
+}
+
+impl Job {
+    fn refuse(self) {
+        match self {
+            Self::Page(_, callback) => callback(Err(StoreError::Closed)),
+            Self::Audit(_, callback) => callback(Err(StoreError::Closed)),
+        }
+    }
 }
 
 impl History {
     /// Reads a page, oldest message first, and hands it to `callback` on a reading thread, which must not be
     /// blocked. Everything reported as persisted before this call is seen. The queue has no bound of its own.
     pub fn read(&self, request: Request, callback: impl FnOnce(Page) + Send + 'static) {
-        enqueue(&self.queue, request, Box::new(callback));
+        enqueue(&self.queue, Job::Page(request, Box::new(callback)));
     }
 
     /// Reads a page and waits for it.
@@ -49,9 +59,9 @@ impl History {
     }
 }
 
-fn enqueue(queue: &Queue<Job>, request: Request, callback: PageCallback) {
-    if let Err(job) = queue.push(Job { request, callback }) {
-        (job.callback)(Err(StoreError::Closed));
+fn enqueue(queue: &Queue<Job>, job: Job) {
+    if let Err(job) = queue.push(job) {
+        job.refuse();
     }
 }
 
@@ -74,7 +84,10 @@ impl Pool {
             let queue = Arc::clone(&pool.queue);
             let thread = thread::Builder::new().name("journal-reader".into()).spawn(move || {
                 while let Some(job) = queue.pop() {
-                    (job.callback)(worker.read(job.request));
+                    match job {
+                        Job::Page(request, callback) => callback(worker.read(request)),
+                        Job::Audit(request, callback) => callback(worker.read_audit(request)),
+                    }
                 }
             });
             pool.threads.push(thread.map_err(|source| OpenError::io(file, source))?);
@@ -83,7 +96,11 @@ impl Pool {
     }
 
     pub(super) fn read(&self, request: Request, callback: PageCallback) {
-        enqueue(&self.queue, request, callback);
+        enqueue(&self.queue, Job::Page(request, callback));
+    }
+
+    pub(super) fn read_audit(&self, request: AuditRequest, callback: AuditCallback) {
+        enqueue(&self.queue, Job::Audit(request, callback));
     }
 
     pub(super) fn history(&self) -> History {
@@ -120,17 +137,24 @@ impl Worker {
                 (self.on_event)(Event::Warning(StoreError::Corrupt(why)));
                 Ok(page)
             }
-            Err(error) => {
-                let error = StoreError::from(error);
-                if error.is_lasting()
-                    && let Some(file) = &self.renewable
-                    && let Ok(connection) = schema::open_reader(file)
-                {
-                    self.connection = connection;
-                }
-                Err(error)
-            }
+            Err(error) => Err(self.failed(error)),
         }
+    }
+
+    fn read_audit(&mut self, request: AuditRequest) -> Result<Vec<Entry>, StoreError> {
+        audit::page(&self.connection, request).map_err(|error| self.failed(error))
+    }
+
+    /// What a failure was, after the connection was replaced if it needs to be.
+    fn failed(&mut self, error: rusqlite::Error) -> StoreError {
+        let error = StoreError::from(error);
+        if error.is_lasting()
+            && let Some(file) = &self.renewable
+            && let Ok(connection) = schema::open_reader(file)
+        {
+            self.connection = connection;
+        }
+        error
     }
 }
 

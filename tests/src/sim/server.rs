@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use conclave_core::engine::{Arrival, ConnIds, Engine, Host};
 use conclave_core::handshake::Proven;
-use conclave_core::hub::{Action, BatchId, Config, ConnId, Hub, Input, Read};
+use conclave_core::hub::{Action, AuditRead, BatchId, Config, ConnId, Hub, Input, Read};
 use conclave_core::name::UserName;
 use conclave_core::record::{ChannelId, Record};
 use conclave_core::time::Now;
@@ -373,6 +373,12 @@ impl Host<Mailbox> for Round<'_> {
     fn read(&mut self, read: Read) {
         let delay = self.world.net.between(self.world.plan.read) / 2;
         self.world.after(delay, Event::Read(self.world.server.life, read));
+    }
+
+    fn read_audit(&mut self, read: AuditRead) {
+        // Nobody asks for it here.
+        let why = "no trail is kept".into();
+        self.world.after(0, Event::Arrive(self.world.server.life, Input::AuditRead { read, page: Err(why) }));
     }
 
     fn taken(&mut self, mailbox: &Mailbox) -> u64 {

@@ -325,8 +325,8 @@ fn a_commit_holds_a_bounded_number_of_posts_and_bytes() {
     }
     assert_eq!(
         batches,
-        [3, 1, 1, 1, 3],
-        "posts, one that is too large for company, the change with the last"
+        [3, 1, 1, 1, 4],
+        "posts, one that is too large for company, the change and its entry of the trail with the last"
     );
     assert_eq!(world.received(bob).len(), 7);
 }

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod admin;
+mod audit;
 mod channels;
 mod durability;
 mod end;

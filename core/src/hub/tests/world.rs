@@ -7,9 +7,10 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::audit::Entry;
 use crate::directory::Directory;
 use crate::handshake::{Claim, Format, Proven, Terms};
-use crate::hub::{Action, BatchId, Config, ConnId, Hub, Input, Limits, Range, Read, RequestId};
+use crate::hub::{Action, AuditRead, BatchId, Config, ConnId, Hub, Input, Limits, Range, Read, RequestId};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, UserName};
 use crate::opaque::Opaque;
@@ -28,6 +29,7 @@ pub(super) struct World {
     pub(super) records: Vec<Record>,
     pub(super) in_flight: Option<(BatchId, Vec<Record>)>,
     pub(super) reads: VecDeque<Read>,
+    pub(super) trail_reads: VecDeque<AuditRead>,
     pub(super) drained: bool,
     pub(super) notices: BTreeMap<ConnId, Vec<Notice>>,
     pub(super) marks: VecDeque<ConnId>,
@@ -84,6 +86,7 @@ impl World {
             records: Vec::new(),
             in_flight: None,
             reads: VecDeque::new(),
+            trail_reads: VecDeque::new(),
             drained: false,
             notices: BTreeMap::new(),
             marks: VecDeque::new(),
@@ -140,6 +143,7 @@ impl World {
                 self.in_flight = Some((batch, records));
             }
             Action::ReadHistory(read) => self.reads.push_back(read),
+            Action::ReadAudit(read) => self.trail_reads.push_back(read),
             Action::Notify { conn, notice } => self.notices.entry(conn).or_default().push(notice),
             Action::Mark { conn } => self.marks.push_back(conn),
             Action::Probe { conn } => self.probes.push_back(conn),
@@ -200,6 +204,27 @@ impl World {
             let page = self.page(&wanted);
             self.answer(&wanted, Ok(page));
         }
+        while let Some(read) = self.trail_reads.pop_front() {
+            let page = Ok(self.trail(&read));
+            self.handle(Input::AuditRead { read, page });
+        }
+    }
+
+    /// What the store would read of the audit trail.
+    pub(super) fn trail(&self, read: &AuditRead) -> Vec<Entry> {
+        let audited = self.records.iter().filter_map(|record| match record {
+            Record::Audited(deed) => Some((**deed).clone()),
+            _ => None,
+        });
+        let entries = audited.zip(1..).map(|(deed, number)| Entry { number, deed });
+        let wanted = entries.filter(|entry| {
+            read.before.is_none_or(|before| entry.number < before)
+                && read.channel.is_none_or(|id| entry.deed.channel.as_ref().is_some_and(|(it, _)| *it == id))
+        });
+        let mut page: Vec<Entry> = wanted.collect();
+        page.reverse();
+        page.truncate(read.limit + 1);
+        page
     }
 
     /// Ends the round, after the timeouts that are due; true if a batch is in flight.
@@ -475,6 +500,10 @@ fn show(reply: &Reply) -> String {
             format!("{}{uses}{expires}", invite.token.expose())
         }),
         Reply::UserInvites(invites) => list("user invites", invites, |invite| invite.id.clone()),
+        Reply::Audit { entries, more } => {
+            let tail = if *more { " …" } else { "" };
+            list("audit", entries, |entry| format!("{}", entry.number)) + tail
+        }
         Reply::Invite(token) => token.expose().into(),
         Reply::History { channel, messages } => {
             list(&format!("history of {channel}:"), messages, |message| text(&message.payload).into())

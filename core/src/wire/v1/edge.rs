@@ -245,7 +245,9 @@ fn fresh_token(generator: &mut impl CryptoRng) -> Token {
 fn send_reply(out: &mut Vec<u8>, reply: &Reply) {
     match reply {
         // Version 1 asks for none of the latter.
-        Reply::Sent | Reply::Stream(_) | Reply::UserInvites(_) => send(out, &Frame::Ack { detail: None }),
+        Reply::Sent | Reply::Stream(_) | Reply::UserInvites(_) | Reply::Audit { .. } => {
+            send(out, &Frame::Ack { detail: None });
+        }
         Reply::Joined(channel) => send(out, &Frame::Joined { channel: channel.as_str() }),
         Reply::Done(what) => send(out, &Frame::Ack { detail: Some(what) }),
         Reply::Presence { channel, sessions } => {

@@ -10,6 +10,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::audit;
 use super::schema::{self as pb, read, reply, request, stream_name, subscribe};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, MachineName, SessionPath, UserName};
@@ -127,6 +128,11 @@ fn admin(what: request::What) -> Result<Admin, Refusal> {
             uses: Some(it.uses).filter(|uses| *uses > 0),
             lifetime: Some(it.lifetime_seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs),
         },
+        What::ListAudit(it) => Admin::Audit {
+            channel: Some(it.channel).filter(|name| !name.is_empty()).map(channel).transpose()?,
+            before: Some(it.before).filter(|number| *number > 0),
+            limit: it.limit as usize,
+        },
         What::ListUserInvites(_) => Admin::UserInviteList,
         What::Kick(it) => Admin::Kick { channel: channel(it.channel)?, target: it.target.parse()? },
         What::Ban(it) => Admin::Ban { channel: channel(it.channel)?, user: user(it.user)? },
@@ -231,6 +237,9 @@ pub(crate) fn reply(reply: Reply) -> reply::What {
         }
         Reply::UserInvites(invites) => {
             What::UserInvites(pb::UserInviteList { invites: invites.into_iter().map(user_invite).collect() })
+        }
+        Reply::Audit { entries, more } => {
+            What::Audit(pb::AuditPage { entries: entries.iter().map(audit::entry).collect(), more })
         }
         Reply::Invite(token) => {
             What::Invite(pb::Invite { token: token.expose().into(), uses: 0, expires_ms: 0 })

@@ -2,6 +2,7 @@
 //!
 //! [`schema`] is the format, generated from `proto/conclave/v2/conclave.proto`; [`json`] translates its JSON mapping.
 
+mod audit;
 pub mod client;
 pub(crate) mod convert;
 pub mod deliver;

@@ -191,7 +191,7 @@ pub struct Request {
     /// The client's number, unique among its unanswered requests.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40")]
+    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41")]
     pub what: ::core::option::Option<request::What>,
 }
 /// Nested message and enum types in `Request`.
@@ -316,6 +316,9 @@ pub mod request {
         /// Lists the invites to the server. For server admins.
         #[prost(message, tag = "40")]
         ListUserInvites(super::ListUserInvites),
+        /// Reads the audit trail. For server admins, and for admins of the channel that is named.
+        #[prost(message, tag = "41")]
+        ListAudit(super::ListAudit),
     }
 }
 /// The answer to a request.
@@ -325,7 +328,7 @@ pub struct Reply {
     /// The request's number.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "reply::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub what: ::core::option::Option<reply::What>,
 }
 /// Nested message and enum types in `Reply`.
@@ -378,6 +381,9 @@ pub mod reply {
         /// Answers `list_user_invites`.
         #[prost(message, tag = "17")]
         UserInvites(super::UserInviteList),
+        /// Answers `list_audit`.
+        #[prost(message, tag = "18")]
+        Audit(super::AuditPage),
     }
 }
 /// It was done.
@@ -1283,6 +1289,62 @@ pub struct Machine {
     pub added_ms: i64,
 }
 // ---------------------------------------------------------------------------------------------------------------------
+// The audit trail
+// ---------------------------------------------------------------------------------------------------------------------
+
+/// Reads a page of the audit trail, newest first.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListAudit {
+    /// The channel whose entries are meant; empty for all, which server admins may read.
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    /// Only entries with lower numbers; 0 for the newest.
+    #[prost(uint64, tag = "2")]
+    pub before: u64,
+    /// At most so many entries; 0 and anything above the server's own bound mean that bound.
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
+}
+/// A page of the audit trail, newest first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AuditPage {
+    /// The entries.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<AuditEntry>,
+    /// Whether there are older ones.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+/// Who did what to whom. Names are those of the time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AuditEntry {
+    /// Its number; later entries have higher ones.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// When, in Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub at_ms: i64,
+    /// Who did it, without the machine's number.
+    #[prost(message, optional, tag = "3")]
+    pub by: ::core::option::Option<Participant>,
+    /// What.
+    #[prost(enumeration = "AuditAct", tag = "4")]
+    pub act: i32,
+    /// The name of the channel in which it was done; empty if in none.
+    #[prost(string, tag = "5")]
+    pub channel: ::prost::alloc::string::String,
+    /// The channel's stream; 0 if in none.
+    #[prost(uint64, tag = "6")]
+    pub stream: u64,
+    /// To whom or what: a user, a machine, a session, a channel's new name or visibility, what an invite to the server is
+    /// called; may be empty.
+    #[prost(string, tag = "7")]
+    pub subject: ::prost::alloc::string::String,
+}
+// ---------------------------------------------------------------------------------------------------------------------
 // Contacts
 // ---------------------------------------------------------------------------------------------------------------------
 
@@ -1627,6 +1689,107 @@ impl Visibility {
             "VISIBILITY_PUBLIC" => Some(Self::Public),
             "VISIBILITY_UNLISTED" => Some(Self::Unlisted),
             "VISIBILITY_PRIVATE" => Some(Self::Private),
+            _ => None,
+        }
+    }
+}
+/// What somebody did. Acts may be added: ignore entries whose act you do not know.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditAct {
+    /// Never sent.
+    Unspecified = 0,
+    /// Became a user.
+    Registered = 1,
+    /// Removed a user with all that was theirs.
+    UserRemoved = 2,
+    /// Made an invite to the server.
+    UserInvited = 3,
+    /// Used an invite to the server.
+    UserInviteUsed = 4,
+    /// Revoked an invite to the server.
+    UserInviteRevoked = 5,
+    /// Enrolled another machine of their own.
+    MachineAdded = 6,
+    /// Revoked a machine of their own.
+    MachineRemoved = 7,
+    /// Created a channel.
+    ChannelCreated = 8,
+    /// Deleted a channel.
+    ChannelDeleted = 9,
+    /// Gave a channel another name.
+    ChannelRenamed = 10,
+    /// Gave a channel another visibility.
+    VisibilitySet = 11,
+    /// Made a user a member.
+    MemberAdded = 12,
+    /// Ended a user's membership.
+    MemberRemoved = 13,
+    /// Banned a user.
+    Banned = 14,
+    /// Lifted a ban.
+    Unbanned = 15,
+    /// Ended the subscriptions of a user or a session.
+    Kicked = 16,
+    /// Made an invite to a channel.
+    InviteCreated = 17,
+    /// Became a member by an invite.
+    InviteUsed = 18,
+    /// Revoked an invite to a channel.
+    InviteRevoked = 19,
+}
+impl AuditAct {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_ACT_UNSPECIFIED",
+            Self::Registered => "AUDIT_ACT_REGISTERED",
+            Self::UserRemoved => "AUDIT_ACT_USER_REMOVED",
+            Self::UserInvited => "AUDIT_ACT_USER_INVITED",
+            Self::UserInviteUsed => "AUDIT_ACT_USER_INVITE_USED",
+            Self::UserInviteRevoked => "AUDIT_ACT_USER_INVITE_REVOKED",
+            Self::MachineAdded => "AUDIT_ACT_MACHINE_ADDED",
+            Self::MachineRemoved => "AUDIT_ACT_MACHINE_REMOVED",
+            Self::ChannelCreated => "AUDIT_ACT_CHANNEL_CREATED",
+            Self::ChannelDeleted => "AUDIT_ACT_CHANNEL_DELETED",
+            Self::ChannelRenamed => "AUDIT_ACT_CHANNEL_RENAMED",
+            Self::VisibilitySet => "AUDIT_ACT_VISIBILITY_SET",
+            Self::MemberAdded => "AUDIT_ACT_MEMBER_ADDED",
+            Self::MemberRemoved => "AUDIT_ACT_MEMBER_REMOVED",
+            Self::Banned => "AUDIT_ACT_BANNED",
+            Self::Unbanned => "AUDIT_ACT_UNBANNED",
+            Self::Kicked => "AUDIT_ACT_KICKED",
+            Self::InviteCreated => "AUDIT_ACT_INVITE_CREATED",
+            Self::InviteUsed => "AUDIT_ACT_INVITE_USED",
+            Self::InviteRevoked => "AUDIT_ACT_INVITE_REVOKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_ACT_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_ACT_REGISTERED" => Some(Self::Registered),
+            "AUDIT_ACT_USER_REMOVED" => Some(Self::UserRemoved),
+            "AUDIT_ACT_USER_INVITED" => Some(Self::UserInvited),
+            "AUDIT_ACT_USER_INVITE_USED" => Some(Self::UserInviteUsed),
+            "AUDIT_ACT_USER_INVITE_REVOKED" => Some(Self::UserInviteRevoked),
+            "AUDIT_ACT_MACHINE_ADDED" => Some(Self::MachineAdded),
+            "AUDIT_ACT_MACHINE_REMOVED" => Some(Self::MachineRemoved),
+            "AUDIT_ACT_CHANNEL_CREATED" => Some(Self::ChannelCreated),
+            "AUDIT_ACT_CHANNEL_DELETED" => Some(Self::ChannelDeleted),
+            "AUDIT_ACT_CHANNEL_RENAMED" => Some(Self::ChannelRenamed),
+            "AUDIT_ACT_VISIBILITY_SET" => Some(Self::VisibilitySet),
+            "AUDIT_ACT_MEMBER_ADDED" => Some(Self::MemberAdded),
+            "AUDIT_ACT_MEMBER_REMOVED" => Some(Self::MemberRemoved),
+            "AUDIT_ACT_BANNED" => Some(Self::Banned),
+            "AUDIT_ACT_UNBANNED" => Some(Self::Unbanned),
+            "AUDIT_ACT_KICKED" => Some(Self::Kicked),
+            "AUDIT_ACT_INVITE_CREATED" => Some(Self::InviteCreated),
+            "AUDIT_ACT_INVITE_USED" => Some(Self::InviteUsed),
+            "AUDIT_ACT_INVITE_REVOKED" => Some(Self::InviteRevoked),
             _ => None,
         }
     }

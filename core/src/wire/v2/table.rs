@@ -2,7 +2,7 @@
 
 use super::json::{Enum, Field, Kind, Message};
 
-pub(super) static MESSAGES: [Message; 89] = [
+pub(super) static MESSAGES: [Message; 92] = [
     Message { name: "ClientFrame", fields: &[
         Field { number: 1, name: "hello", json: "hello", kind: Kind::Message(&MESSAGES[2]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "identity", json: "identity", kind: Kind::Message(&MESSAGES[5]), repeated: false, oneof: Some(0) },
@@ -92,14 +92,15 @@ pub(super) static MESSAGES: [Message; 89] = [
         Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
         Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
         Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
-        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
-        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
-        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
-        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
-        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
+        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
+        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
+        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
+        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[88]), repeated: false, oneof: Some(0) },
+        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[89]), repeated: false, oneof: Some(0) },
         Field { number: 38, name: "locate", json: "locate", kind: Kind::Message(&MESSAGES[16]), repeated: false, oneof: Some(0) },
         Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
         Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
+        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Reply", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -115,9 +116,10 @@ pub(super) static MESSAGES: [Message; 89] = [
         Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
         Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
         Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[90]), repeated: false, oneof: Some(0) },
         Field { number: 16, name: "located", json: "located", kind: Kind::Message(&MESSAGES[17]), repeated: false, oneof: Some(0) },
         Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Done", fields: &[
     ] },
@@ -421,6 +423,24 @@ pub(super) static MESSAGES: [Message; 89] = [
         Field { number: 3, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 4, name: "added_ms", json: "addedMs", kind: Kind::Int64, repeated: false, oneof: None },
     ] },
+    Message { name: "ListAudit", fields: &[
+        Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 2, name: "before", json: "before", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 3, name: "limit", json: "limit", kind: Kind::Uint32, repeated: false, oneof: None },
+    ] },
+    Message { name: "AuditPage", fields: &[
+        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[84]), repeated: true, oneof: None },
+        Field { number: 2, name: "more", json: "more", kind: Kind::Bool, repeated: false, oneof: None },
+    ] },
+    Message { name: "AuditEntry", fields: &[
+        Field { number: 1, name: "number", json: "number", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 2, name: "at_ms", json: "atMs", kind: Kind::Int64, repeated: false, oneof: None },
+        Field { number: 3, name: "by", json: "by", kind: Kind::Message(&MESSAGES[27]), repeated: false, oneof: None },
+        Field { number: 4, name: "act", json: "act", kind: Kind::Enum(&ENUMS[6]), repeated: false, oneof: None },
+        Field { number: 5, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 6, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 7, name: "subject", json: "subject", kind: Kind::String, repeated: false, oneof: None },
+    ] },
     Message { name: "Allow", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
@@ -436,19 +456,19 @@ pub(super) static MESSAGES: [Message; 89] = [
     Message { name: "ListContacts", fields: &[
     ] },
     Message { name: "ContactList", fields: &[
-        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[88]), repeated: true, oneof: None },
+        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[91]), repeated: true, oneof: None },
     ] },
     Message { name: "Contact", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
-        Field { number: 3, name: "standing", json: "standing", kind: Kind::Enum(&ENUMS[6]), repeated: false, oneof: None },
+        Field { number: 3, name: "standing", json: "standing", kind: Kind::Enum(&ENUMS[7]), repeated: false, oneof: None },
     ] },
 ];
 
 pub(super) static CLIENT_FRAME: &Message = &MESSAGES[0];
 pub(super) static SERVER_FRAME: &Message = &MESSAGES[1];
 
-pub(super) static ENUMS: [Enum; 7] = [
+pub(super) static ENUMS: [Enum; 8] = [
     Enum { values: &[
         (0, "ERROR_CODE_UNSPECIFIED"),
         (1, "ERROR_CODE_INVALID_ARGUMENT"),
@@ -499,6 +519,28 @@ pub(super) static ENUMS: [Enum; 7] = [
         (1, "VISIBILITY_PUBLIC"),
         (2, "VISIBILITY_UNLISTED"),
         (3, "VISIBILITY_PRIVATE"),
+    ] },
+    Enum { values: &[
+        (0, "AUDIT_ACT_UNSPECIFIED"),
+        (1, "AUDIT_ACT_REGISTERED"),
+        (2, "AUDIT_ACT_USER_REMOVED"),
+        (3, "AUDIT_ACT_USER_INVITED"),
+        (4, "AUDIT_ACT_USER_INVITE_USED"),
+        (5, "AUDIT_ACT_USER_INVITE_REVOKED"),
+        (6, "AUDIT_ACT_MACHINE_ADDED"),
+        (7, "AUDIT_ACT_MACHINE_REMOVED"),
+        (8, "AUDIT_ACT_CHANNEL_CREATED"),
+        (9, "AUDIT_ACT_CHANNEL_DELETED"),
+        (10, "AUDIT_ACT_CHANNEL_RENAMED"),
+        (11, "AUDIT_ACT_VISIBILITY_SET"),
+        (12, "AUDIT_ACT_MEMBER_ADDED"),
+        (13, "AUDIT_ACT_MEMBER_REMOVED"),
+        (14, "AUDIT_ACT_BANNED"),
+        (15, "AUDIT_ACT_UNBANNED"),
+        (16, "AUDIT_ACT_KICKED"),
+        (17, "AUDIT_ACT_INVITE_CREATED"),
+        (18, "AUDIT_ACT_INVITE_USED"),
+        (19, "AUDIT_ACT_INVITE_REVOKED"),
     ] },
     Enum { values: &[
         (0, "STANDING_UNSPECIFIED"),

@@ -23,6 +23,7 @@ mod migration;
 mod model;
 mod ranges;
 mod readers;
+mod trail;
 
 /// A running journal, and what it tells.
 struct Rig {

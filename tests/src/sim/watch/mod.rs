@@ -197,7 +197,7 @@ impl Watch {
             Input::Ready { conn } => self.ready(*conn),
             Input::Progressed { conn, taken } => self.progressed(now, *conn, *taken),
             Input::Overflowed { conn } => self.overflowed(*conn)?,
-            Input::Tick | Input::RoundEnded | Input::Space { .. } => {}
+            Input::Tick | Input::RoundEnded | Input::Space { .. } | Input::AuditRead { .. } => {}
         }
         Ok(())
     }
@@ -390,6 +390,7 @@ impl Watch {
                 }
                 self.reads(read)
             }
+            Action::ReadAudit(read) => Err(format!("nobody asks for the audit trail here: {read:?}")),
             Action::Notify { conn, notice } => self.notified(*conn, notice),
             Action::Mark { conn } => self.marked(*conn),
             Action::Probe { conn } => self.session_of_version_2(*conn).map(drop),

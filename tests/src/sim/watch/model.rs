@@ -249,7 +249,7 @@ impl Model {
                 demand!(found.is_some_and(|one| waiting.stamp.seq <= one.last.seq), "{waiting:?} is nowhere");
             }
             Record::ContactSet { .. } => return Err(format!("nobody has contacts here: {record:?}")),
-            Record::Counted { .. } => {}
+            Record::Audited(_) | Record::Counted { .. } => {}
         }
         Ok(())
     }

@@ -20,8 +20,8 @@ use crate::stream::{
 use crate::time::UnixMillis;
 use crate::wire::client::Event;
 use crate::wire::reply_kind::ReplyKind;
-use crate::wire::v2::convert;
 use crate::wire::v2::schema::{self as pb, event, reply, server_frame};
+use crate::wire::v2::{audit, convert};
 
 /// The answer of a request; `None` if it cannot be read.
 pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
@@ -87,6 +87,10 @@ pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
                 })
                 .collect(),
         ),
+        What::Audit(it) => Reply::Audit {
+            entries: it.entries.into_iter().filter_map(audit::understood).collect(),
+            more: it.more,
+        },
         What::Machines(it) if kind == ReplyKind::Machines => {
             // A key that we would refuse is still shown, as long as it is 32 bytes: its owner may want to remove it.
             Reply::Machines(it.machines.into_iter().filter_map(machine_info).collect())
@@ -143,7 +147,7 @@ fn stream(number: u64) -> Option<ChannelId> {
 }
 
 /// A participant's path, whatever its names are.
-pub(super) fn path(participant: &pb::Participant) -> SessionPath {
+pub(in crate::wire::v2) fn path(participant: &pb::Participant) -> SessionPath {
     SessionPath {
         user: foreign(&participant.user, UserName::new),
         machine: foreign(&participant.machine, MachineName::new),

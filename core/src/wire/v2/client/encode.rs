@@ -149,6 +149,11 @@ fn administer(admin: &Admin) -> What {
             uses: uses.unwrap_or(0),
             lifetime_seconds: lifetime.map_or(0, whole_seconds),
         }),
+        Admin::Audit { channel, before, limit } => What::ListAudit(pb::ListAudit {
+            channel: channel.as_ref().map_or("", ChannelName::as_str).into(),
+            before: before.unwrap_or(0),
+            limit: u32::try_from(*limit).unwrap_or(u32::MAX),
+        }),
         Admin::UserInviteList => What::ListUserInvites(pb::ListUserInvites {}),
         Admin::InviteRevoke { token } => {
             What::RevokeInvite(pb::RevokeInvite { token: token.expose().into() })
