@@ -29,7 +29,7 @@ pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, Ski
 pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
 pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Audit, Kick, User};
-pub use serve::{AdminArg, Backup, LimitArg, Registration, Restore, Runtime, Serve};
+pub use serve::{AdminArg, Backup, LimitArg, Presence, Registration, Restore, Runtime, Serve};
 pub use value::show_duration;
 
 const STYLES: Styles = Styles::styled()

@@ -42,6 +42,9 @@ pub struct Serve {
     /// stay users either way
     #[arg(long, value_name = "WHO", env = "CONCLAVE_REGISTRATION", default_value = "open")]
     pub registration: Registration,
+    /// Who is told that a user is online: everyone, or only those who share a channel with them
+    #[arg(long, value_name = "WHOM", env = "CONCLAVE_PRESENCE", default_value = "everyone")]
+    pub presence: Presence,
     /// How long messages are kept
     #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = span)]
     pub retention: Duration,
@@ -118,6 +121,15 @@ pub enum Registration {
     Invite,
     /// only whom --admin names
     Closed,
+}
+
+/// Who is told that a user is online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Presence {
+    /// everyone
+    Everyone,
+    /// those who share a channel with them, and server admins
+    Shared,
 }
 
 /// What carries a server's sockets and tasks.

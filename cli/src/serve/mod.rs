@@ -49,6 +49,10 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
                 args::Registration::Invite => hub::Registration::Invite,
                 args::Registration::Closed => hub::Registration::Closed,
             },
+            presence: match serve.presence {
+                args::Presence::Everyone => hub::Presence::Everyone,
+                args::Presence::Shared => hub::Presence::Shared,
+            },
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),

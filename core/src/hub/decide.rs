@@ -1,6 +1,7 @@
 //! What a session may do, and what comes of it: everything but administration.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use super::commit::{Change, Destination, FollowUp, Post};
 use super::limit::{Cost, longer_wait};
 use super::line::may_need_record;
 use super::quota::{SHORT, Space};
-use super::{Action, ConnId, Hub, Lifecycle, Purpose, Range, Read, RequestId, reply};
+use super::{Action, ConnId, Hub, Lifecycle, Presence, Purpose, Range, Read, RequestId, reply};
 use crate::directory::Channel;
 use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
@@ -128,6 +129,7 @@ impl Hub {
         // What is looked at and not told costs, too.
         let looked = match command {
             Command::ListChannels => self.directory.channel_count() * LOOK,
+            Command::Who { .. } if self.config.presence == Presence::Shared => self.users.len() * LOOK,
             _ => 0,
         };
         let answer = match command {
@@ -140,7 +142,7 @@ impl Hub {
             }
             Command::Who { channel } => self.who(&asker, channel).map(Some),
             Command::Post { channel, payload } => self.post(now, &asker, &channel, payload),
-            Command::Whisper { target, payload } => match self.whisper_to(user, &target) {
+            Command::Whisper { target, payload } => match self.whisper_to(&asker, &target) {
                 Some(to) => {
                     let target = Arc::new(target);
                     actions.push(Action::Whisper { conn: to, from: asker.path.clone(), target, payload });
@@ -239,12 +241,20 @@ impl Hub {
     }
 
     fn who(&self, asker: &Asker, channel: Option<ChannelName>) -> Result<Reply, Refusal> {
+        let mut shown = self.shown_to(asker);
         let mut sessions: Vec<Arc<SessionPath>> = match &channel {
-            None => self.paths.keys().cloned().collect(),
+            None => {
+                let all = self.sessions.values();
+                all.filter(|session| shown(session.user)).map(|session| session.path.clone()).collect()
+            }
             Some(name) => {
                 let (id, _) = self.visible(asker, name)?;
                 let conns = self.subscribers.get(&id).into_iter().flat_map(Subscribers::iter);
-                conns.filter_map(|conn| Some(self.sessions.get(&conn)?.path.clone())).collect()
+                let all = conns.filter_map(|conn| self.sessions.get(&conn));
+                // Who is in a channel shares it with those who are there.
+                let inside = self.is_in(asker.user, id);
+                let seen = all.filter(|session| inside || shown(session.user));
+                seen.map(|session| session.path.clone()).collect()
             }
         };
         sessions.sort_unstable();
@@ -273,10 +283,26 @@ impl Hub {
         Ok(None)
     }
 
-    /// The session of this path, if it is live and its user did not block the sender.
-    fn whisper_to(&self, sender: UserId, target: &SessionPath) -> Option<ConnId> {
+    /// Says who of the live users shows up to the asker.
+    fn shown_to(&self, asker: &Asker) -> impl FnMut(UserId) -> bool {
+        let all = self.config.presence == Presence::Everyone || asker.admin;
+        let mut known: BTreeMap<UserId, bool> = BTreeMap::new();
+        let own = asker.user;
+        move |user| {
+            let shares = || user == own || self.share_channel(own, user);
+            all || *known.entry(user).or_insert_with(shares)
+        }
+    }
+
+    /// The session of this path, if it is live and its user did not block the sender. Where presence is hidden, whispers
+    /// reach those who show up to the sender, or whose mailbox the sender may write to: they would tell who is there.
+    fn whisper_to(&self, asker: &Asker, target: &SessionPath) -> Option<ConnId> {
         let conn = *self.paths.get(target)?;
-        (!self.blocks(self.sessions.get(&conn)?.user, sender)).then_some(conn)
+        let to = self.sessions.get(&conn)?.user;
+        let blocked = self.blocks(to, asker.user);
+        let hidden =
+            self.config.presence == Presence::Shared && !asker.admin && !self.may_write(asker.user, to);
+        (!blocked && !hidden).then_some(conn)
     }
 
     fn list_channels(&self, asker: &Asker) -> Vec<ChannelInfo> {

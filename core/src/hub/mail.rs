@@ -161,7 +161,7 @@ impl Hub {
         member + live + self.directory.streams_read_by(user).len()
     }
 
-    fn is_in(&self, user: UserId, channel: ChannelId) -> bool {
+    pub(super) fn is_in(&self, user: UserId, channel: ChannelId) -> bool {
         let Some(found) = self.directory.channel(channel) else { return false };
         let subscribed = || self.users.get(&user).is_some_and(|live| live.channels.contains_key(&channel));
         let keeps_up = || {

@@ -19,7 +19,6 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::audit::Entry;
 use crate::directory::Directory;
@@ -37,6 +36,7 @@ mod audience;
 mod audit;
 mod check;
 mod commit;
+mod config;
 mod decide;
 mod limit;
 mod line;
@@ -53,6 +53,7 @@ mod touch;
 mod user_invites;
 
 pub use audience::Audience;
+pub use config::{Config, Presence, Registration};
 pub use limit::{Bucket, Limits, Rate, Rates};
 
 use audience::Subscribers;
@@ -364,31 +365,6 @@ pub enum Purpose {
         /// The channel's last message when the page was asked for.
         last: u64,
     },
-}
-
-/// What an operator decides about a hub.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Config {
-    /// Admins of the server. A name with a key can be claimed by that key only.
-    pub admins: BTreeMap<UserName, Option<PublicKey>>,
-    /// What is bounded.
-    pub limits: Limits,
-    /// Who may become a user.
-    pub registration: Registration,
-    /// How long messages are kept; `None`: for ever. What a mailbox holds no longer counts then.
-    pub retention: Option<Duration>,
-}
-
-/// Who may become a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Registration {
-    /// Everyone.
-    #[default]
-    Open,
-    /// Whoever has an invite, and those whom [`Config::admins`] names.
-    Invite,
-    /// Only those whom [`Config::admins`] names.
-    Closed,
 }
 
 /// The hub's state. See the module for how to drive it.

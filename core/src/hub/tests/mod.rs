@@ -7,6 +7,7 @@ mod channels;
 mod durability;
 mod end;
 mod fair;
+mod hidden;
 mod identity;
 mod invites;
 mod mail;

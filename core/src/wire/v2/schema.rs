@@ -957,7 +957,7 @@ pub struct Goodbye {
     #[prost(uint32, tag = "4")]
     pub retry_after_ms: u32,
 }
-/// Asks for live sessions.
+/// Asks for live sessions. A server may leave out users with whom one shares no channel.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Presence {
