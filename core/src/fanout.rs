@@ -62,6 +62,9 @@ impl Item {
             Self::Notice(notice) => match notice {
                 Notice::Deliveries { messages, .. } => page(messages),
                 Notice::ReceiptsMoved { readers, .. } => readers.len() * PATH + PATH,
+                Notice::PresenceChanged { comings, .. } => {
+                    (comings.joined.len() + comings.left.len()) * PATH + PATH
+                }
                 _ => PATH,
             },
             Self::Established(_) | Self::Close(_) => PATH,

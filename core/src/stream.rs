@@ -207,6 +207,13 @@ pub enum StreamCommand {
         /// Whether to start.
         on: bool,
     },
+    /// Start or stop notices about who joins and leaves a channel.
+    WatchPresence {
+        /// The channel's stream.
+        stream: StreamRef,
+        /// Whether to start.
+        on: bool,
+    },
     /// Ask for the keys of a user's machines.
     Keys {
         /// The user.
@@ -256,6 +263,7 @@ impl StreamCommand {
             Self::Acknowledge { .. } => "acknowledge",
             Self::Receipts { .. } => "receipts",
             Self::WatchReceipts { .. } => "watch receipts",
+            Self::WatchPresence { .. } => "watch presence",
             Self::Keys { .. } => "keys",
             Self::SetContact { change: ContactChange::Allow, .. } => "allow",
             Self::SetContact { change: ContactChange::Disallow, .. } => "disallow",
@@ -424,6 +432,28 @@ pub enum Notice {
         /// Where they stand now. Shared by all who watch.
         readers: Arc<Vec<Position>>,
     },
+    /// Sessions joined or left a watched channel.
+    PresenceChanged {
+        /// The stream.
+        stream: ChannelId,
+        /// Who. Shared by all who watch.
+        comings: Arc<Comings>,
+    },
+    /// A machine was added to the session's user.
+    MachineAdded(MachineKey),
+    /// The server is about to stop.
+    Draining,
+}
+
+/// Who joined and left a channel since it was told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Comings {
+    /// The sessions that joined.
+    pub joined: Vec<Arc<SessionPath>>,
+    /// The sessions that left.
+    pub left: Vec<Arc<SessionPath>>,
+    /// There were too many to name them.
+    pub many: bool,
 }
 
 /// Why a subscription ended.

@@ -45,6 +45,10 @@ impl Hub {
                 "{path} has not the reader that it should have"
             );
         }
+        for (channel, conn) in self.watched.watchers() {
+            let watches = self.is_subscribed(conn, channel) && self.directory.channel(channel).is_some();
+            hold!(watches, "{conn:?} watches who joins {channel:?}, and is not there");
+        }
         let conns = self.users.values().map(|live| live.conns.len()).sum::<usize>();
         hold!(conns == sessions, "users hold connections that are no sessions");
         for (user, live) in &self.users {

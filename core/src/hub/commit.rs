@@ -11,7 +11,7 @@ use crate::name::{Handle, MachineName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply, Visibility};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
-use crate::stream::{EndReason, MessageId, Origin, Standing, Start, StreamReply};
+use crate::stream::{EndReason, MachineKey, MessageId, Origin, Standing, Start, StreamReply};
 use crate::time::{Now, UnixMillis};
 
 /// What is decided and not yet sealed: posts, then changes of the directory, of which none depends on another.
@@ -412,6 +412,10 @@ impl Hub {
             }
             Record::VisibilitySet { channel, visibility: Visibility::Private } => {
                 self.unsubscribe_outsiders(*channel, actions);
+            }
+            Record::MachineAdded { machine, user, name, key, at } => {
+                let added = MachineKey { name: name.clone(), id: *machine, key: *key, added: *at };
+                self.announce_machine(*user, &added, asker, actions);
             }
             Record::ChannelRenamed { channel, name } => self.announce_name(*channel, name, actions),
             _ => {}

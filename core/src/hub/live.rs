@@ -16,7 +16,7 @@ use crate::handshake::{Proven, Terms};
 use crate::name::{ChannelName, Handle, MachineName, SessionPath};
 use crate::protocol::{CloseReason, Limit, Refusal};
 use crate::record::{ChannelId, MachineId, ReaderId, Record, UserId};
-use crate::stream::{EndReason, Notice};
+use crate::stream::{EndReason, MachineKey, Notice};
 use crate::time::{Monotonic, Now};
 
 /// How long a user without sessions keeps its buckets: a reconnect does not refill them.
@@ -250,6 +250,7 @@ impl Hub {
         self.reads.forget(session.user, conn);
         for channel in session.subscriptions.keys() {
             self.drop_subscriber(*channel, conn);
+            self.note_coming(*channel, &session.path, false);
         }
         for mailbox in session.own_messages.keys() {
             self.receipts.unwatch(conn, *mailbox);
@@ -281,7 +282,9 @@ impl Hub {
         if let Some(live) = self.users.get_mut(&session.user) {
             *live.channels.entry(channel).or_default() += 1;
         }
+        let path = session.path.clone();
         self.subscribers.entry(channel).or_default().go_live(format, conn);
+        self.note_coming(channel, &path, true);
         Ok(())
     }
 
@@ -293,12 +296,15 @@ impl Hub {
         if let Some(live) = self.users.get_mut(&session.user) {
             live.leaves(channel);
         }
+        let path = session.path.clone();
         self.drop_subscriber(channel, conn);
+        self.note_coming(channel, &path, false);
         true
     }
 
     fn drop_subscriber(&mut self, channel: ChannelId, conn: ConnId) {
         self.receipts.unwatch(conn, channel);
+        self.watched.unwatch(conn, channel);
         if let Some(subscribers) = self.subscribers.get_mut(&channel) {
             subscribers.remove(conn);
             if subscribers.is_empty() {
@@ -352,6 +358,28 @@ impl Hub {
                 actions.push(Action::Notify { conn, notice: Notice::Renamed { stream, name: name.clone() } });
             }
         }
+    }
+
+    /// Tells a user's sessions but the one that asked of a machine that is added to them.
+    pub(super) fn announce_machine(
+        &self,
+        user: UserId,
+        added: &MachineKey,
+        asker: Option<ConnId>,
+        actions: &mut Vec<Action>,
+    ) {
+        for conn in self.users.get(&user).into_iter().flat_map(|live| &live.conns).copied() {
+            let resumes = self.sessions.get(&conn).is_some_and(|session| session.terms.format.resumes());
+            if resumes && asker != Some(conn) {
+                actions.push(Action::Notify { conn, notice: Notice::MachineAdded(added.clone()) });
+            }
+        }
+    }
+
+    /// The server is about to stop: says so to each session that can be told.
+    pub(super) fn announce_end(&self, actions: &mut Vec<Action>) {
+        let told = self.sessions.iter().filter(|(_, session)| session.terms.format.resumes());
+        actions.extend(told.map(|(conn, _)| Action::Notify { conn: *conn, notice: Notice::Draining }));
     }
 
     pub(super) fn conns_of(&self, user: UserId) -> Vec<ConnId> {

@@ -35,6 +35,7 @@ mod admin;
 mod audience;
 mod audit;
 mod check;
+mod comings;
 mod commit;
 mod config;
 mod decide;
@@ -57,6 +58,7 @@ pub use config::{Config, Presence, Registration};
 pub use limit::{Bucket, Limits, Rate, Rates};
 
 use audience::Subscribers;
+use comings::WatchedChannels;
 use commit::{Batch, InFlight, PostKey};
 use line::Line;
 use live::{LiveUser, Session};
@@ -377,6 +379,7 @@ pub struct Hub {
     users: BTreeMap<UserId, LiveUser>,
     subscribers: BTreeMap<ChannelId, Subscribers>,
     receipts: Receipts,
+    watched: WatchedChannels,
     /// When a session must have taken something of what it was sent.
     stalls: BTreeSet<(Monotonic, ConnId)>,
     /// Posts to mailboxes that are not yet durable: how many, and their bytes.
@@ -431,6 +434,7 @@ impl Hub {
             users: BTreeMap::new(),
             subscribers: BTreeMap::new(),
             receipts: Receipts::default(),
+            watched: WatchedChannels::default(),
             stalls: BTreeSet::new(),
             coming: BTreeMap::new(),
             pending: BTreeMap::new(),
@@ -478,6 +482,7 @@ impl Hub {
                 if self.state == Lifecycle::Running {
                     self.state = Lifecycle::Draining;
                     self.receipts.stop();
+                    self.announce_end(actions);
                 }
             }
         }

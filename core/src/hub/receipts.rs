@@ -51,6 +51,11 @@ impl Receipts {
         self.write_at.into_iter().chain(self.tell_at).min()
     }
 
+    /// Has those who watch told at this time, or before.
+    pub(super) fn tell_by(&mut self, at: Monotonic) {
+        self.tell_at = Some(self.tell_at.map_or(at, |other| other.min(at)));
+    }
+
     pub(super) fn write_due(&self) -> bool {
         self.write_due
     }
@@ -279,6 +284,7 @@ impl Hub {
             return;
         }
         self.receipts.tell_at = None;
+        self.tell_comings(now, actions);
         for (stream, readers) in core::mem::take(&mut self.receipts.untold) {
             let positions = readers.into_iter().filter_map(|id| Some((id, self.position(stream, id)?)));
             let positions: Vec<(ReaderId, Position)> = positions.collect();

@@ -111,6 +111,16 @@ impl Hub {
                 }
                 Ok(Some(Reply::Stream(StreamReply::Done)))
             }
+            StreamCommand::WatchPresence { stream, on } => {
+                let stream = match self.resolve(asker, &stream)? {
+                    place @ Place::Channel(_) => self.subscribed_at(asker, place)?,
+                    Place::Mailbox(_) => {
+                        return Err(Refusal::InvalidField("watch_presence: name a channel"));
+                    }
+                };
+                self.watch_comings(asker.conn, stream, on);
+                Ok(Some(Reply::Stream(StreamReply::Done)))
+            }
             StreamCommand::Locate { stream } => {
                 let place = self.resolve(asker, &stream)?;
                 let to = match &place {

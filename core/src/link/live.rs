@@ -100,6 +100,8 @@ impl Link {
                 streams.channel_renamed(stream, name, here);
                 Ok(())
             }
+            // Nobody behind a link asks for these.
+            Notice::PresenceChanged { .. } | Notice::MachineAdded(_) | Notice::Draining => Ok(()),
             Notice::ReceiptsMoved { stream, readers } => {
                 here.actions.push(Action::ReceiptsMoved { stream, readers });
                 Ok(())

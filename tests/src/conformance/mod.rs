@@ -5,6 +5,7 @@
 mod abuse;
 mod bounds;
 mod channels;
+mod events;
 mod http;
 mod identity;
 mod links;
@@ -53,6 +54,7 @@ pub fn server_tests<S: ServerShell>() -> Vec<Test> {
         operation::tests::<S>(),
         streams::tests::<S>(),
         mailboxes::tests::<S>(),
+        events::tests::<S>(),
     ]
     .concat()
 }

@@ -4,6 +4,7 @@ mod abuse;
 mod admin;
 mod audit;
 mod channels;
+mod comings;
 mod durability;
 mod end;
 mod fair;

@@ -22,8 +22,8 @@ use crate::protocol::{
 };
 use crate::record::{ChannelId, MachineId, UserId};
 use crate::stream::{
-    Contact, ContactChange, EndReason, MailboxRef, MessageId, Notice, PageFrom, Position, Receipt,
-    ReceiptState, Signed, Standing, Start, StreamCommand, StreamRef, StreamReply,
+    Contact, ContactChange, EndReason, MachineKey, MailboxRef, MessageId, Notice, PageFrom, Position,
+    Receipt, ReceiptState, Signed, Standing, Start, StreamCommand, StreamRef, StreamReply,
 };
 
 /// The largest message, so that its delivery and its page of history fit a frame, in JSON, too.
@@ -80,6 +80,9 @@ pub(super) fn command(request: pb::Request) -> Result<Command, Refusal> {
         }
         What::WatchReceipts(it) => {
             Command::Stream(StreamCommand::WatchReceipts { stream: stream(it.stream)?, on: it.on })
+        }
+        What::WatchPresence(it) => {
+            Command::Stream(StreamCommand::WatchPresence { stream: stream(it.stream)?, on: it.on })
         }
         What::Keys(it) => Command::Stream(StreamCommand::Keys { user: UserName::new(&it.user)? }),
         What::Allow(it) => contact(&it.user, ContactChange::Allow)?,
@@ -282,15 +285,7 @@ fn stream_reply(reply: StreamReply) -> reply::What {
             receipts: readers.into_iter().map(receipt).collect(),
         }),
         StreamReply::Keys { user, machines } => What::Machines(pb::MachineList {
-            machines: machines
-                .into_iter()
-                .map(|one| pb::Machine {
-                    name: one.name.as_str().into(),
-                    key: one.key.as_bytes().to_vec().into(),
-                    id: number(one.id.0),
-                    added_ms: one.added.0,
-                })
-                .collect(),
+            machines: machines.into_iter().map(machine_key).collect(),
             user_id: number(user.0),
         }),
     }
@@ -323,6 +318,15 @@ fn machine(info: MachineInfo) -> pb::Machine {
         key: info.key.as_bytes().to_vec().into(),
         id: 0,
         added_ms: info.added.0,
+    }
+}
+
+fn machine_key(one: MachineKey) -> pb::Machine {
+    pb::Machine {
+        name: one.name.as_str().into(),
+        key: one.key.as_bytes().to_vec().into(),
+        id: number(one.id.0),
+        added_ms: one.added.0,
     }
 }
 
@@ -412,6 +416,16 @@ pub(super) fn notice(notice: Notice) -> pb::server_frame::Kind {
             stream: number(stream.0),
             readers: readers.iter().map(position).collect(),
         }),
+        Notice::PresenceChanged { stream, comings } => What::PresenceChanged(pb::PresenceChanged {
+            stream: number(stream.0),
+            joined: comings.joined.iter().map(|path| participant(path, None)).collect(),
+            left: comings.left.iter().map(|path| participant(path, None)).collect(),
+            many: comings.many,
+        }),
+        Notice::MachineAdded(added) => {
+            What::MachineAdded(pb::MachineAdded { machine: Some(machine_key(added)) })
+        }
+        Notice::Draining => What::Draining(pb::Draining {}),
     };
     Kind::Event(pb::Event { what: Some(what) })
 }

@@ -191,7 +191,7 @@ pub struct Request {
     /// The client's number, unique among its unanswered requests.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41")]
+    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42")]
     pub what: ::core::option::Option<request::What>,
 }
 /// Nested message and enum types in `Request`.
@@ -319,6 +319,9 @@ pub mod request {
         /// Reads the audit trail. For server admins, and for admins of the channel that is named.
         #[prost(message, tag = "41")]
         ListAudit(super::ListAudit),
+        /// Starts or stops events about who joins and leaves a channel.
+        #[prost(message, tag = "42")]
+        WatchPresence(super::WatchPresence),
     }
 }
 /// The answer to a request.
@@ -851,7 +854,7 @@ pub struct WatchReceipts {
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct Event {
-    #[prost(oneof = "event::What", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "event::What", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub what: ::core::option::Option<event::What>,
 }
 /// Nested message and enum types in `Event`.
@@ -871,7 +874,58 @@ pub mod event {
         /// Somebody who speaks version 1 whispered to this session.
         #[prost(message, tag = "4")]
         Whisper(super::Whisper),
+        /// Sessions joined or left a channel that this session watches.
+        #[prost(message, tag = "5")]
+        PresenceChanged(super::PresenceChanged),
+        /// A machine was added to the user. Sent to the user's sessions but the one that added it.
+        #[prost(message, tag = "6")]
+        MachineAdded(super::MachineAdded),
+        /// The server is about to stop: it takes no new requests, answers those that it took, then says `Goodbye`.
+        #[prost(message, tag = "7")]
+        Draining(super::Draining),
     }
+}
+/// Starts or stops `PresenceChanged` events of a channel that the session is subscribed to. The watch ends with the
+/// subscription. It does not begin with a list: ask `presence` once it is answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct WatchPresence {
+    /// The channel's stream.
+    #[prost(message, optional, tag = "1")]
+    pub stream: ::core::option::Option<StreamName>,
+    /// True to start.
+    #[prost(bool, tag = "2")]
+    pub on: bool,
+}
+/// Subscriptions to a watched channel began or ended. Changes are gathered: who did both in between is not named.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct PresenceChanged {
+    /// The stream's number.
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
+    /// The sessions that joined, without numbers.
+    #[prost(message, repeated, tag = "2")]
+    pub joined: ::prost::alloc::vec::Vec<Participant>,
+    /// The sessions that left, for whatever reason, without numbers.
+    #[prost(message, repeated, tag = "3")]
+    pub left: ::prost::alloc::vec::Vec<Participant>,
+    /// There were too many to name them: ask `presence`.
+    #[prost(bool, tag = "4")]
+    pub many: bool,
+}
+/// A machine was added.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct MachineAdded {
+    /// The machine.
+    #[prost(message, optional, tag = "1")]
+    pub machine: ::core::option::Option<Machine>,
+}
+/// The server is about to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Draining {
 }
 /// A subscription ended: nothing more is delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

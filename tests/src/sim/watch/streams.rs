@@ -256,6 +256,18 @@ impl Watch {
                 self.notices.told_names.insert((conn, *stream, name.clone()));
                 Ok(())
             }
+            Notice::PresenceChanged { stream, .. } => Err(format!("nobody watches who joins {stream:?}")),
+            Notice::MachineAdded(added) => {
+                let user = self.session_of_version_2(conn)?.user;
+                let own = self.model.machine_with(&added.key).is_some_and(|(owner, _)| owner == user);
+                demand!(own, "{conn:?} is told of a machine that is not its user's");
+                Ok(())
+            }
+            Notice::Draining => {
+                self.session_of_version_2(conn)?;
+                demand!(self.draining, "{conn:?} is told that the server stops, and it does not");
+                Ok(())
+            }
             Notice::ReceiptsMoved { stream, readers } => self.receipts_moved(conn, *stream, readers),
         }
     }

@@ -14,8 +14,8 @@ use crate::protocol::{
 };
 use crate::record::{ChannelId, MachineId, Stamp, UserId};
 use crate::stream::{
-    Contact, EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState, Signed,
-    Standing, StreamReply,
+    Comings, Contact, EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState,
+    Signed, Standing, StreamReply,
 };
 use crate::time::UnixMillis;
 use crate::wire::client::Event;
@@ -132,6 +132,13 @@ pub(super) fn event(kind: server_frame::Kind) -> Option<Event> {
                 stream: stream(it.stream)?,
                 readers: Arc::new(it.readers.into_iter().map(position).collect::<Option<_>>()?),
             },
+            event::What::PresenceChanged(it) => {
+                let paths = |list: Vec<pb::Participant>| list.iter().map(|one| Arc::new(path(one))).collect();
+                let comings = Comings { joined: paths(it.joined), left: paths(it.left), many: it.many };
+                Notice::PresenceChanged { stream: stream(it.stream)?, comings: Arc::new(comings) }
+            }
+            event::What::MachineAdded(it) => Notice::MachineAdded(machine_key(it.machine?)?),
+            event::What::Draining(_) => Notice::Draining,
             event::What::Whisper(it) => {
                 let from = path(&it.from?);
                 return Some(Event::Whispered { from, payload: Payload::Body(it.body) });
@@ -249,4 +256,20 @@ fn machine_key(machine: pb::Machine) -> Option<MachineKey> {
         key: key(&machine.key)?,
         added: UnixMillis(machine.added_ms),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v2::encoding::Encoding;
+
+    #[test]
+    fn an_event_that_this_program_does_not_know_is_none() {
+        // Field 8 of a frame is an event; its field 99 is from a later version.
+        let unknown = [0x42, 5, 0x9a, 0x06, 2, 0x08, 1];
+        let known = |frame: pb::ServerFrame| frame.kind.and_then(event);
+        assert_eq!(known(Encoding::Protobuf.decode_server(&unknown).unwrap()), None);
+        let text = br#"{"event":{"somethingNew":{"x":1}}}"#;
+        assert_eq!(known(Encoding::Json.decode_server(text).unwrap()), None);
+    }
 }

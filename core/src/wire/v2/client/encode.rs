@@ -73,6 +73,9 @@ fn stream_command(command: &StreamCommand) -> What {
         StreamCommand::WatchReceipts { stream, on } => {
             What::WatchReceipts(pb::WatchReceipts { stream: Some(name(stream)), on: *on })
         }
+        StreamCommand::WatchPresence { stream, on } => {
+            What::WatchPresence(pb::WatchPresence { stream: Some(name(stream)), on: *on })
+        }
         StreamCommand::Keys { user } => What::Keys(pb::Keys { user: user.as_str().into() }),
         StreamCommand::SetContact { user, change } => {
             let user = user.as_str().into();

@@ -56,8 +56,15 @@ const FRAMES: [(u64, &str); 9] = [
     (8, "event"),
     (9, "goodbye"),
 ];
-const EVENTS: [(u64, &str); 4] =
-    [(1, "subscriptionEnded"), (2, "channelRenamed"), (3, "receiptsMoved"), (4, "whisper")];
+const EVENTS: [(u64, &str); 7] = [
+    (1, "subscriptionEnded"),
+    (2, "channelRenamed"),
+    (3, "receiptsMoved"),
+    (4, "whisper"),
+    (5, "presenceChanged"),
+    (6, "machineAdded"),
+    (7, "draining"),
+];
 const REPLIES: [(u64, &str); 12] = [
     (2, "done"),
     (3, "error"),
@@ -223,6 +230,9 @@ impl Speaker {
                 }
                 Ok(())
             }
+            "presenceChanged" => Err("told who joins, and watches nothing".into()),
+            // Whether they are true, the hub's observer says.
+            "machineAdded" | "draining" => Ok(()),
             _ => {
                 let said = node.child(2, "body").and_then(Said::read).unwrap_or_default();
                 world.coverage.whispers += 1;
