@@ -99,7 +99,7 @@ impl Hub {
     /// Whether there is room to note a kick.
     pub(super) fn may_note(&self) -> Result<(), Refusal> {
         let wait = Duration::from_secs(1);
-        if self.gathering.notes.len() < NOTES { Ok(()) } else { Err(Refusal::TooFast { wait }) }
+        if self.receipts.notes() < NOTES { Ok(()) } else { Err(Refusal::TooFast { wait }) }
     }
 
     /// Notes a kick, which changes nothing else that is kept: with the next commit.
@@ -108,7 +108,7 @@ impl Hub {
         let (at, by, user) = (now.wall, asker.path.clone(), asker.user);
         let (channel, subject) = (name.map(|name| (channel, name)), Some(target.to_string()));
         let deed = Deed { at, by, user, act: Act::Kicked, channel, subject };
-        self.gathering.notes.push(Record::Audited(Arc::new(deed)));
+        self.receipts.note(Record::Audited(Arc::new(deed)));
     }
 
     /// Has a page of the trail read for whoever may: all of it for admins of the server, that of a channel for its own.

@@ -20,15 +20,13 @@ pub(super) struct Batch {
     pub(super) posts: VecDeque<Post>,
     pub(super) facts: VecDeque<Fact>,
     pub(super) changes: Vec<Change>,
-    /// What is noted though it changes nothing else that is kept.
-    pub(super) notes: Vec<Record>,
     /// How many of the posts are to be stored before the changes.
     pub(super) before: usize,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.posts.is_empty() && self.facts.is_empty() && self.changes.is_empty() && self.notes.is_empty()
+        self.posts.is_empty() && self.facts.is_empty() && self.changes.is_empty()
     }
 }
 
@@ -102,10 +100,9 @@ pub(super) struct InFlight {
     pub(super) id: BatchId,
     posts: Vec<(Post, Stamp)>,
     facts: Vec<Fact>,
-    /// Positions of readers.
+    /// Positions of readers, and what is noted.
     cursors: Vec<Record>,
     changes: Vec<Change>,
-    notes: Vec<Record>,
 }
 
 impl Hub {
@@ -166,11 +163,9 @@ impl Hub {
             self.line.seal();
         }
         records.extend(changes.iter().flat_map(|change| change.records.iter().cloned()));
-        let notes = core::mem::take(&mut self.gathering.notes);
-        records.extend(notes.iter().cloned());
         self.next_batch += 1;
         let id = BatchId(self.next_batch);
-        self.in_flight = Some(InFlight { id, posts, facts, cursors, changes, notes });
+        self.in_flight = Some(InFlight { id, posts, facts, cursors, changes });
         actions.push(Action::Persist { batch: id, records });
     }
 
@@ -231,8 +226,7 @@ impl Hub {
         actions: &mut Vec<Action>,
     ) {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == batch) else { return };
-        let InFlight { posts, facts, cursors, changes, notes, .. } = in_flight;
-        self.gathering.notes.splice(0..0, notes);
+        let InFlight { posts, facts, cursors, changes, .. } = in_flight;
         let mut known = known.iter().peekable();
         let mut again = Vec::with_capacity(posts.len());
         for (at, (post, _)) in posts.into_iter().enumerate() {
@@ -254,6 +248,7 @@ impl Hub {
         }
         if !cursors.is_empty() {
             self.receipts.write_again();
+            self.receipts.note_again(cursors);
         }
         self.gathering.before += count;
         if !changes.is_empty() {

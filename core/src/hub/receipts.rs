@@ -38,6 +38,8 @@ pub(super) struct Receipts {
     write_at: Option<Monotonic>,
     /// The time has come.
     write_due: bool,
+    /// What is noted though it changes nothing else that is kept: written with the next commit.
+    notes: Vec<Record>,
     /// The server stops: this is the last time that positions are written.
     stopping: bool,
     watchers: BTreeMap<ChannelId, BTreeSet<ConnId>>,
@@ -67,12 +69,12 @@ impl Receipts {
         }
         let most = if self.stopping { usize::MAX } else { WRITE_AT_ONCE };
         let due = self.moved.iter().take(most);
-        due.map(|((channel, reader), cursor)| Record::CursorMoved {
+        let positions = due.map(|((channel, reader), cursor)| Record::CursorMoved {
             reader: *reader,
             channel: *channel,
             cursor: *cursor,
-        })
-        .collect()
+        });
+        positions.chain(core::mem::take(&mut self.notes)).collect()
     }
 
     /// A position is durable.
@@ -82,6 +84,23 @@ impl Receipts {
         }
         self.first.remove(&(channel, reader));
         self.schedule(now);
+    }
+
+    /// Has something noted with the next commit.
+    pub(super) fn note(&mut self, record: Record) {
+        self.notes.push(record);
+        self.write_due = true;
+    }
+
+    /// How much is to be noted.
+    pub(super) fn notes(&self) -> usize {
+        self.notes.len()
+    }
+
+    /// What was taken is to be noted once more, before what came since.
+    pub(super) fn note_again(&mut self, taken: Vec<Record>) {
+        let notes = taken.into_iter().filter(|record| matches!(record, Record::Audited(_)));
+        self.notes.splice(0..0, notes);
     }
 
     /// What was taken by [`Receipts::take_due`] is to be taken once more.

@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::streams;
 use super::world::World;
-use crate::audit::Entry;
+use crate::audit::{Act, Entry};
 use crate::hub::ConnId;
 use crate::name::ChannelName;
 use crate::protocol::{Admin, Command, Refusal, Reply};
@@ -160,11 +161,7 @@ fn a_kick_is_noted_with_the_next_commit_and_refused_when_too_many_wait() {
     world.settle();
     assert_eq!(world.must(ann, "kick hall bob"), "done bob");
     assert!(world.received(bob).is_empty());
-    let kicks = world
-        .records
-        .iter()
-        .filter(|record| matches!(record, Record::Audited(deed) if deed.act == crate::audit::Act::Kicked));
-    assert_eq!(kicks.count(), 1025);
+    assert_eq!(kicks(&world), 1025);
 }
 
 proptest! {
@@ -212,4 +209,26 @@ proptest! {
         done.sort();
         prop_assert_eq!(told, done, "{} records", changes);
     }
+}
+
+#[test]
+fn a_kick_is_noted_once_though_its_commit_held_a_post_that_was_stored_before() {
+    let (mut world, ann) = streams::world();
+    let (bea, carl) = (streams::join_v2(&mut world, "bea", false), world.register("carl"));
+    let from = crate::stream::Start::Latest;
+    let subscribe = crate::stream::StreamCommand::Subscribe { stream: streams::c(), from, invite: None };
+    streams::ask(&mut world, bea, subscribe);
+    world.must(carl, "join c");
+    let first = streams::stored(&streams::ask(&mut world, bea, streams::post(1, "x")));
+    streams::start(&mut world, bea, streams::post(1, "x"));
+    world.see(ann, "kick c carl");
+    assert!(world.seal());
+    world.already_stored(&[(0, first)]);
+    world.settle();
+    assert_eq!(kicks(&world), 1);
+}
+
+fn kicks(world: &World) -> usize {
+    let kick = |record: &&Record| matches!(record, Record::Audited(deed) if deed.act == Act::Kicked);
+    world.records.iter().filter(kick).count()
 }

@@ -66,7 +66,7 @@ fn subscribe(world: &mut World, conn: ConnId, from: Start) -> Reply {
     ask(world, conn, StreamCommand::Subscribe { stream: c(), from, invite: None })
 }
 
-fn post(id: u8, text: &str) -> StreamCommand {
+pub(super) fn post(id: u8, text: &str) -> StreamCommand {
     StreamCommand::Post {
         stream: c(),
         payload: Payload::Body(body::of_text(text)),
