@@ -1,6 +1,6 @@
-//! The example client of `docs/examples` against the built server, beside a session of version 1.
+//! The example clients of `docs/examples` against the built server, beside a session of version 1.
 //!
-//! Needs Python with the packages of `.ci/run examples`, which runs it.
+//! Needs Python and Node.js with the packages of `.ci/run examples`, which runs it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
@@ -19,24 +19,45 @@ use conclave_tests::client::{Door, Peer};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A user of the example client, with a state directory of its own.
+/// What an example client is written in. Python speaks JSON, TypeScript protobuf.
+#[derive(Clone, Copy)]
+enum Language {
+    Python,
+    TypeScript,
+}
+use Language::{Python, TypeScript};
+
+impl Language {
+    /// The program that runs the client, and the client.
+    fn program(self) -> (String, &'static str) {
+        let (variable, usual, client) = match self {
+            Python => ("PYTHON", "python3", "docs/examples/client.py"),
+            // A copy, beside what is generated and installed for it.
+            TypeScript => ("NODE", "node", "target/examples/typescript/client.ts"),
+        };
+        (std::env::var(variable).unwrap_or_else(|_| usual.into()), client)
+    }
+}
+
+/// A user of an example client, with a state directory of its own.
 struct Client {
+    language: Language,
     user: &'static str,
     url: String,
     state: TempDir,
 }
 
 impl Client {
-    fn new(url: &str, user: &'static str) -> Self {
-        Self { user, url: url.into(), state: tempfile::tempdir().unwrap() }
+    fn new(url: &str, user: &'static str, language: Language) -> Self {
+        Self { language, user, url: url.into(), state: tempfile::tempdir().unwrap() }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
-        // A relative path to it is one from the project's root.
+        let (program, client) = self.language.program();
+        // Relative paths are from the project's root.
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let mut command = Command::new(python);
-        command.current_dir(root).args(["docs/examples/client.py", &self.url, "--user", self.user]);
+        let mut command = Command::new(program);
+        command.current_dir(root).args([client, &self.url, "--user", self.user]);
         command.args(["--machine", "m", "--channel", "ops", "--state"]).arg(self.state.path()).args(args);
         command
     }
@@ -152,9 +173,15 @@ fn serve(data: &TempDir) -> Server {
 
 #[test]
 fn all_see_one_order_and_who_was_away_gets_what_it_missed() {
+    for languages in [(Python, TypeScript), (TypeScript, Python)] {
+        all_see_one_order(languages);
+    }
+}
+
+fn all_see_one_order((anns, bobs): (Language, Language)) {
     let mut scene = Scene::start();
     let tail = Running::start(scene.carl.command(["tail", "--channel", "ops", "--since", "1h", "--json"]));
-    let (ann, bob) = (Client::new(&scene.url, "ann"), Client::new(&scene.url, "bob"));
+    let (ann, bob) = (Client::new(&scene.url, "ann", anns), Client::new(&scene.url, "bob", bobs));
     let numbered = |user: &str| (0..5).map(|nth| format!("{user} {nth}")).collect::<Vec<_>>();
     let (ann_runs, bob_runs) = (ann.start(&numbered("ann")), bob.start(&numbered("bob")));
     scene.post("old 0");
@@ -188,7 +215,7 @@ fn all_see_one_order_and_who_was_away_gets_what_it_missed() {
 #[test]
 fn the_same_id_is_the_same_message() {
     let scene = Scene::start();
-    let ann = Client::new(&scene.url, "ann");
+    let ann = Client::new(&scene.url, "ann", Python);
     let id = "0198f3a2b4c87d6e8f00112233445566";
     let again = ["--send", "once", "--message-id", id];
     let first = ann.finish(&again);
@@ -200,8 +227,14 @@ fn the_same_id_is_the_same_message() {
 
 #[test]
 fn a_killed_server_loses_and_repeats_nothing() {
+    for language in [Python, TypeScript] {
+        nothing_is_lost_or_repeated(language);
+    }
+}
+
+fn nothing_is_lost_or_repeated(language: Language) {
     let mut scene = Scene::start();
-    let ann = Client::new(&scene.url, "ann");
+    let ann = Client::new(&scene.url, "ann", language);
     let sent: Vec<String> = (0..60).map(|nth| nth.to_string()).collect();
     let runs = ann.start(&sent);
     let mut seen = Vec::new();
@@ -219,12 +252,15 @@ fn a_killed_server_loses_and_repeats_nothing() {
 #[test]
 fn a_server_that_alters_a_message_is_found_out() {
     let scene = Scene::start();
-    let (ann, bob) = (Client::new(&scene.url, "ann"), Client::new(&forging(scene.server.address()), "bob"));
+    let ann = Client::new(&scene.url, "ann", TypeScript);
     let runs = ann.start(&["hello".into(), "pay ann 10".into()]);
     messages(&runs, 2);
-    let read: Vec<_> = bob.finish(&[]).iter().filter_map(|line| message(line)).collect();
-    assert_eq!(texts(&read), ["hello", "pay eve 10"]);
-    assert_eq!(read.iter().map(|it| &it.standing[..]).collect::<Vec<_>>(), ["signed", "FORGED"]);
+    for (user, language) in [("bob", Python), ("bea", TypeScript)] {
+        let reader = Client::new(&forging(scene.server.address()), user, language);
+        let read: Vec<_> = reader.finish(&[]).iter().filter_map(|line| message(line)).collect();
+        assert_eq!(texts(&read), ["hello", "pay eve 10"]);
+        assert_eq!(read.iter().map(|it| &it.standing[..]).collect::<Vec<_>>(), ["signed", "FORGED"]);
+    }
 }
 
 /// A way to the server on which one text becomes another, as if the server had changed it; its URL.
