@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::key::PublicKey;
 use crate::name::{Handle, MachineName, SessionPath, UserName};
 use crate::protocol::{End, Refusal, Token};
+use crate::record::UserId;
 use crate::text::visible;
 
 /// How long a handshake may take.
@@ -75,6 +76,8 @@ impl Format {
 pub struct Established {
     /// Who we are there.
     pub path: SessionPath,
+    /// Our user's number there, which version 2 tells.
+    pub user: Option<UserId>,
     /// Whether the user administrates the server.
     pub admin: bool,
     /// The server's key, which version 2 proves.

@@ -19,6 +19,7 @@ pub mod level;
 pub mod link;
 pub mod mailbox;
 pub mod memory;
+pub mod mention;
 pub mod name;
 pub mod opaque;
 pub mod payload;

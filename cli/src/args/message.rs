@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use conclave_core::bridge::CardId;
-use conclave_core::name::{ChannelName, Handle, SessionPath};
+use conclave_core::name::{ChannelName, Handle, SessionPath, UserName};
 use conclave_core::stream::ReceiptState;
 use conclave_core::time::Since;
 
@@ -20,6 +20,7 @@ Examples:
   git log -1 | conclave send ops
   conclave send ops - < report.txt
   conclave send ops 'please look' --wait seen --timeout 1m
+  conclave send ops 'is it done?' --mention bea
 
 Exit 0 means that the server has the message on disk, and with --wait that every reader of the channel has come so far.
 A sender never posts twice: whoever reads the message sees it once.")]
@@ -34,12 +35,20 @@ pub struct Send {
     /// Wait until every reader of the channel has the message in this state; --timeout says how long [default: 30s]
     #[arg(long, value_enum, value_name = "STATE")]
     pub wait: Option<Wait>,
+    /// Mention a user (repeatable): whoever follows only mentions is told; @NAME in the text does the same
+    #[arg(long = "mention", value_name = "USER", value_parser = mentioned)]
+    pub mentions: Vec<UserName>,
     /// The channel, unless --channel names it
     #[arg(value_name = "CHANNEL", allow_hyphen_values = true)]
     first: Option<String>,
     /// The text; `-`, or none with piped input, reads standard input
     #[arg(value_name = "TEXT", allow_hyphen_values = true)]
     second: Option<String>,
+}
+
+/// A user's name, given as it is or as it is mentioned.
+fn mentioned(text: &str) -> Result<UserName, String> {
+    UserName::new(text.strip_prefix('@').unwrap_or(text)).map_err(|error| error.to_string())
 }
 
 /// How far a message has come to a reader.
@@ -207,6 +216,9 @@ pub struct Whisper {
     /// Wait until the reader has the message in this state; --timeout says how long [default: 30s]
     #[arg(long, value_enum, value_name = "STATE")]
     pub wait: Option<Wait>,
+    /// Mention a user (repeatable); @NAME in the text does the same
+    #[arg(long = "mention", value_name = "USER", value_parser = mentioned)]
+    pub mentions: Vec<UserName>,
     /// A user, or a session as user/machine/session
     pub target: Recipient,
     /// The text; `-`, or none with piped input, reads standard input

@@ -3,11 +3,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conclave_core::body;
-use conclave_core::name::ChannelName;
+use conclave_core::mention::{self, MAX_MENTIONS, Wanted};
+use conclave_core::name::{ChannelName, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::{Command, Reply};
-use conclave_core::record::{ChannelId, Stamp};
+use conclave_core::record::{ChannelId, Stamp, UserId};
 use conclave_core::stream::{MailboxRef, MessageId, Signed, Start, StreamCommand, StreamRef, StreamReply};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
@@ -31,6 +32,15 @@ struct Stored {
     stream: ChannelId,
     stamp: Stamp,
     present: bool,
+    mentions: Vec<UserId>,
+}
+
+/// What is sent, and what is waited for.
+struct Message {
+    target: Place,
+    text: String,
+    mentions: Vec<UserName>,
+    wait: Option<Wait>,
 }
 
 /// Posts a message, and waits for its readers where that is asked.
@@ -42,6 +52,9 @@ pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
         if send.wait.is_some() {
             return Err(needs_version_2(&connection));
         }
+        if !send.mentions.is_empty() {
+            return Err(no_mentions(&connection));
+        }
         // Only a subscribed session posts.
         connection.done(&Command::Join { channel: channel.clone(), token: None })?;
         connection.done(&Command::Post { channel: channel.clone(), payload: Payload::Plain(text) })?;
@@ -50,7 +63,8 @@ pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
             json!({ "server": connection.url.as_str(), "channel": channel.as_str() }),
         );
     }
-    deliver(connection, &send.net, &Place::Channel(channel), &text, send.wait, context)
+    let message = Message { target: Place::Channel(channel), text, mentions: send.mentions, wait: send.wait };
+    deliver(connection, &send.net, &message, context)
 }
 
 /// Posts a message to a mailbox.
@@ -58,8 +72,12 @@ pub(super) fn whisper(whisper: Whisper, context: &Context) -> Result<(), Failure
     let text = text(whisper.text)?;
     let mut connection = Connection::open_newest(context, &whisper.net)?;
     if connection.server_key().is_some() {
-        let target = Place::Mailbox(whisper.target);
-        return deliver(connection, &whisper.net, &target, &text, whisper.wait, context);
+        let (target, mentions) = (Place::Mailbox(whisper.target), whisper.mentions);
+        let message = Message { target, text, mentions, wait: whisper.wait };
+        return deliver(connection, &whisper.net, &message, context);
+    }
+    if !whisper.mentions.is_empty() {
+        return Err(no_mentions(&connection));
     }
     if whisper.wait.is_some() {
         return Err(needs_version_2(&connection));
@@ -85,13 +103,13 @@ fn acknowledged(context: &Context, value: Value) -> Result<(), Failure> {
 fn deliver<'a>(
     mut connection: Connection<'a>,
     net: &Net,
-    target: &Place,
-    text: &str,
-    wait: Option<Wait>,
+    message: &Message,
     context: &'a Context,
 ) -> Result<(), Failure> {
+    let Message { target, wait, .. } = message;
+    let wait = *wait;
     let id = message_id()?;
-    let mut stored = post(&mut connection, target, text, &id, wait, context)?;
+    let mut stored = post(&mut connection, message, &id, context)?;
     if let Err(lost @ SessionError::Ended { sent: true, .. }) = stored {
         // The server knows the message by its id, so it is stored once.
         context.output.detail(format_args!("{}: {lost}; sending again under the same id", connection.url));
@@ -99,7 +117,7 @@ fn deliver<'a>(
             return Err(explain::general(&connection.url, &lost));
         };
         connection = again;
-        stored = post(&mut connection, target, text, &id, wait, context)?;
+        stored = post(&mut connection, message, &id, context)?;
     }
     let stored = stored.map_err(|error| explain::general(&connection.url, &error))?;
     let missing = match wait {
@@ -137,10 +155,8 @@ fn deliver<'a>(
 /// Posts a message once. Fails inside if only the answer to the post is missing.
 fn post(
     connection: &mut Connection<'_>,
-    target: &Place,
-    text: &str,
+    Message { target, text, mentions, wait }: &Message,
     id: &MessageId,
-    wait: Option<Wait>,
     context: &Context,
 ) -> Result<Result<Stored, SessionError>, Failure> {
     let (stream, of) = match target {
@@ -158,15 +174,16 @@ fn post(
     if wait.is_some() {
         connection.done(&Command::Stream(StreamCommand::WatchReceipts { stream: of.clone(), on: true }))?;
     }
-    let body = body::of_text(text);
+    let mentions = look_up(connection, mentions, text)?;
+    let body = body::of_content(text, &body::Context { mentions: mentions.clone(), reply_to: None });
     let signature = Opaque(sign(context, connection, stream, id, &body)?);
-    let signed = Signed { id: *id, signature, acknowledge: wait == Some(Wait::Acknowledged) };
+    let signed = Signed { id: *id, signature, acknowledge: *wait == Some(Wait::Acknowledged) };
     let payload = Payload::Body(body);
     let post =
         Command::Stream(StreamCommand::Post { stream: of, payload, signed: signed.into(), lifetime: None });
     match connection.ask(&post) {
         Ok(Reply::Stream(StreamReply::Stored { stream: place, stamp, present })) if place == stream => {
-            Ok(Ok(Stored { stream, stamp, present }))
+            Ok(Ok(Stored { stream, stamp, present, mentions }))
         }
         // The session that is meant came, or was kept, in between: the signature is for another mailbox.
         Ok(Reply::Stream(StreamReply::Stored { .. })) => Err(Failure::new(
@@ -210,6 +227,46 @@ fn locate(connection: &mut Connection<'_>, stream: &StreamRef) -> Result<Channel
         Reply::Stream(StreamReply::Located { stream, .. }) => Ok(stream),
         _ => Err(unexpected(&connection.url)),
     }
+}
+
+/// The numbers of those whom a message mentions. A name that only stands in its text may be nobody's.
+fn look_up(
+    connection: &mut Connection<'_>,
+    mentions: &[UserName],
+    text: &str,
+) -> Result<Vec<UserId>, Failure> {
+    if mentions.len() > MAX_MENTIONS {
+        let what = format!("a message mentions at most {MAX_MENTIONS} users");
+        return Err(Failure::usage(what, "mention fewer, or send several messages"));
+    }
+    let mut found = Vec::new();
+    for Wanted { name, must } in mention::wanted(mentions, text) {
+        let keys = Command::Stream(StreamCommand::Keys { user: name });
+        match connection.ask(&keys) {
+            Ok(Reply::Stream(StreamReply::Keys { user, .. })) => {
+                if !found.contains(&user) {
+                    found.push(user);
+                }
+            }
+            Ok(Reply::Refused(_)) | Err(SessionError::Refused(_)) if !must => {}
+            Ok(Reply::Refused(reason)) => {
+                return Err(explain::request(&connection.url, &keys, &SessionError::Refused(reason)));
+            }
+            Ok(_) => return Err(unexpected(&connection.url)),
+            Err(error) => return Err(explain::request(&connection.url, &keys, &error)),
+        }
+    }
+    Ok(found)
+}
+
+/// Numbers of users, as they stand on the wire.
+pub(super) fn numbers(users: &[UserId]) -> Value {
+    users.iter().map(|user| user.0.saturating_add(1)).collect()
+}
+
+fn no_mentions(connection: &Connection<'_>) -> Failure {
+    let what = format!("{} takes no mentions: it speaks version 1 of the protocol", connection.url);
+    Failure::usage(what, "leave --mention out, and write @NAME for people to read")
 }
 
 fn sign(
@@ -257,6 +314,9 @@ fn shown(
             value["target"] = json!(to.to_string());
             value["present"] = json!(stored.present);
         }
+    }
+    if !stored.mentions.is_empty() {
+        value["mentions"] = numbers(&stored.mentions);
     }
     if !missing.is_empty() {
         value["missing"] = json!(missing);

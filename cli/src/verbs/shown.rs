@@ -2,29 +2,43 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use conclave_core::body::View;
+use conclave_core::body::{self, View};
 use conclave_core::link::{Place, Proof};
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::payload::Payload;
+use conclave_core::record::UserId;
 use conclave_core::time::UnixMillis;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde_json::json;
 
-use super::post::hex;
+use super::post::{hex, numbers};
 use crate::Failure;
 use crate::output::{FAINT, Output, STRONG, line, shown};
 
-/// Shows a message of a channel, or one that was whispered to this session and is kept nowhere else.
+/// A message of a channel, of a mailbox, or one that was whispered to this session and is kept nowhere else.
+#[derive(Clone, Copy)]
+pub(super) struct Message<'a> {
+    pub(super) channel: Option<&'a ChannelName>,
+    pub(super) from: &'a SessionPath,
+    pub(super) payload: &'a Payload,
+    pub(super) ts: Option<UnixMillis>,
+    pub(super) place: Option<&'a Place>,
+}
+
+/// Shows a message. `own` is the user who reads it.
 pub(super) fn show(
     output: &Output,
     zone: &TimeZone,
-    channel: Option<&ChannelName>,
-    from: &SessionPath,
-    payload: &Payload,
-    ts: Option<UnixMillis>,
-    place: Option<&Place>,
+    message: Message<'_>,
+    own: Option<UserId>,
 ) -> Result<(), Failure> {
+    let Message { channel, from, payload, ts, place } = message;
+    let mentions = match payload {
+        Payload::Body(body) => body::context(body).mentions,
+        _ => Vec::new(),
+    };
+    let mentions_you = own.is_some_and(|own| mentions.contains(&own));
     let now = Timestamp::now();
     if output.is_json() {
         let (text, encrypted) = match payload.view() {
@@ -50,18 +64,21 @@ pub(super) fn show(
             "stream": place.map(|place| place.stream.0 + 1),
             "seq": place.map(|place| place.seq),
             "message_id": signed.map(|signed| hex(&signed.id.0)),
+            "mentions": numbers(&mentions),
+            "mentions_you": mentions_you,
             "signed": place.map_or(Proof::Unsigned, |place| place.proof).as_str(),
         }));
     }
     let stamp = ts.and_then(|ts| Timestamp::from_millisecond(ts.0).ok()).unwrap_or(now);
     let stamp = stamp.to_zoned(zone.clone());
     output.text(format_args!(
-        "{FAINT}{}{FAINT:#} {}{STRONG}{}{STRONG:#}{}: {}",
+        "{FAINT}{}{FAINT:#} {}{STRONG}{}{STRONG:#}{}{}: {}",
         local(&stamp),
         if place.is_some_and(|place| place.proof == Proof::Forged) { FORGED } else { "" },
         line(&from.to_string()),
         if channel.is_some() { "" } else { " whispers" },
-        body(payload)
+        if mentions_you { " to you" } else { "" },
+        said(payload)
     ))
 }
 
@@ -73,7 +90,7 @@ fn local(stamp: &Zoned) -> String {
 }
 
 /// A message for people: what follows its first line is set in, so that no message looks like several.
-fn body(payload: &Payload) -> String {
+fn said(payload: &Payload) -> String {
     match payload.view() {
         Ok(View::Text(text)) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
         Ok(View::Sealed { ciphertext, key_id }) => {
@@ -91,7 +108,7 @@ mod tests {
     #[test]
     fn a_message_cannot_look_like_two_or_drive_the_terminal() {
         let forged = Payload::Plain("hi\n2026-11-21 09:00:00 boss/ws/x: wire money\r\u{1b}[1A\n".into());
-        assert_eq!(body(&forged), "hi\n    2026-11-21 09:00:00 boss/ws/x: wire money\\u{d}\\u{1b}[1A");
+        assert_eq!(said(&forged), "hi\n    2026-11-21 09:00:00 boss/ws/x: wire money\\u{d}\\u{1b}[1A");
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use conclave_core::key::PublicKey;
 use conclave_core::link::{
-    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, OwnMailbox, Place, Refused, RequestId,
+    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, OwnMailbox, Refused, RequestId,
 };
-use conclave_core::name::{ChannelName, Handle, SessionPath};
-use conclave_core::payload::Payload;
+use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::{Code, Command, Refusal};
+use conclave_core::record::UserId;
 use conclave_core::stream::{StreamCommand, StreamRef};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep_until};
 
 use super::kept::Kept;
-use super::shown::show;
+use super::shown::{Message, show};
 use crate::args::{Net, Tail};
 use crate::connect::{options, own_handle, pin_now, runtime};
 use crate::output::{FAINT, line};
@@ -102,7 +102,7 @@ impl Watch<'_> {
         let patience = || Some(Instant::now() + self.options.timeout);
         let mut deadline = patience();
         let (mut begun, mut was_down, mut last) = (false, false, None);
-        let mut path = String::new();
+        let (mut path, mut own) = (String::new(), None);
         loop {
             let told = match driver.pending() {
                 Some(told) => told,
@@ -122,15 +122,19 @@ impl Watch<'_> {
             };
             match told {
                 Action::Deliver { channel, from, payload, ts, place } => {
-                    self.show(channel.as_ref(), &from, &payload, ts, place.as_ref())?;
+                    let (channel, place) = (channel.as_ref(), place.as_ref());
+                    self.show(Message { channel, from: &from, payload: &payload, ts, place }, own)?;
                     if let Some(place) = place {
                         kept.shown(place.stream, place.seq);
                     }
                     deadline = deadline.and_then(|_| patience());
                 }
-                Action::Whispered { from, payload } => self.show(None, &from, &payload, None, None)?,
-                Action::Up { path: own, server_key, .. } => {
-                    path = own.to_string();
+                Action::Whispered { from, payload } => {
+                    let (from, payload) = (&from, &payload);
+                    self.show(Message { channel: None, from, payload, ts: None, place: None }, own)?;
+                }
+                Action::Up { path: named, user, server_key, .. } => {
+                    (path, own) = (named.to_string(), user);
                     if server_key.is_none() {
                         if self.plan.channel.is_none() {
                             return Err(no_mailboxes(self.url));
@@ -294,15 +298,8 @@ impl Watch<'_> {
         }
     }
 
-    fn show(
-        &self,
-        channel: Option<&ChannelName>,
-        from: &SessionPath,
-        payload: &Payload,
-        ts: Option<UnixMillis>,
-        place: Option<&Place>,
-    ) -> Result<(), Failure> {
-        show(&self.context.output, &self.zone, channel, from, payload, ts, place)
+    fn show(&self, message: Message<'_>, own: Option<UserId>) -> Result<(), Failure> {
+        show(&self.context.output, &self.zone, message, own)
     }
 
     fn greet(&self, path: &str, again: bool) {

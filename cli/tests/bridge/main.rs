@@ -4,6 +4,7 @@
 
 mod agent;
 mod kept;
+mod mentions;
 mod scene;
 #[path = "../common/session.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests")]

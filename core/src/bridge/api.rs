@@ -15,7 +15,7 @@ use crate::name::{ChannelName, SessionPath};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Reply, Stamped};
-use crate::record::ChannelId;
+use crate::record::{ChannelId, UserId};
 use crate::time::UnixMillis;
 
 /// Names a question to the human.
@@ -181,6 +181,8 @@ pub enum LinkEvent {
     Up {
         /// The session's name.
         path: SessionPath,
+        /// The user's number there, which version 2 tells.
+        user: Option<UserId>,
         /// Whether the user is an admin of the server.
         admin: bool,
     },

@@ -91,7 +91,7 @@ impl BridgedLink {
             }
             Action::ReceiptsMoved { stream, .. } => LinkEvent::ReceiptsMoved { stream },
             Action::Replied { id, result } => LinkEvent::Reply { id, result },
-            Action::Up { path, admin, .. } => LinkEvent::Up { path, admin },
+            Action::Up { path, user, admin, .. } => LinkEvent::Up { path, user, admin },
             Action::Down(why) => {
                 self.give_up_joins(link, steps);
                 LinkEvent::Down { why: why.to_string() }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::frame::escape;
 use super::levels::{Level, Scope};
 use super::server::Server;
-use crate::name::{ChannelName, SessionPath};
+use crate::name::{ChannelName, SessionPath, UserName};
 use crate::protocol::Refusal;
 use crate::text::one_line;
 
@@ -107,6 +107,15 @@ pub enum Failure {
     /// The server does not tell who has a message.
     #[error("{0} does not tell who has read what: it speaks version 1. Leave `wait_for` out")]
     NoReceipts(Server),
+    /// The server knows no mentions.
+    #[error("{0} takes no mentions: it speaks version 1. Leave `mentions` out")]
+    NoMentions(Server),
+    /// A user who is to be mentioned is none that the server would tell of.
+    #[error(
+        "Not sent: there is no user {} to mention there, or you share no channel with them. `who` lists who is there",
+        escape(.0.as_str())
+    )]
+    NobodyMentioned(UserName),
     /// The user is no admin there.
     #[error("Your user is no admin of {0}; this takes one")]
     NotAdmin(Server),

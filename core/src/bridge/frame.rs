@@ -70,6 +70,8 @@ pub struct About {
     pub reply_to: Option<u64>,
     /// Whether its sender asks for an acknowledgement.
     pub acknowledge: bool,
+    /// Whether it mentions the user of whoever reads it.
+    pub mentions_you: bool,
 }
 
 impl About {
@@ -80,7 +82,7 @@ impl About {
             _ => None,
         };
         let acknowledge = place.origin.signed.as_ref().is_some_and(|signed| signed.acknowledge);
-        Self { seq: place.seq, proof: Some(place.proof), reply_to, acknowledge }
+        Self { seq: place.seq, proof: Some(place.proof), reply_to, acknowledge, mentions_you: false }
     }
 
     fn attributes(self) -> String {
@@ -97,6 +99,9 @@ impl About {
         if self.acknowledge {
             text.push_str(" acknowledge=\"please\"");
         }
+        if self.mentions_you {
+            text.push_str(" mentions_you=\"true\"");
+        }
         text
     }
 }
@@ -111,6 +116,8 @@ pub struct Framed<'a> {
     pub from: &'a SessionPath,
     /// When the server took it, where that is known.
     pub at: Option<UnixMillis>,
+    /// When it came here, where the other is not known.
+    pub received: Option<UnixMillis>,
     /// What else is known of it.
     pub about: About,
     /// Its text, or a part of it, as it came.
@@ -126,7 +133,11 @@ impl Framed<'_> {
             Place::Channel(channel) => format!("channel=\"{}\"", escape(channel)),
             Place::Whisper => String::from("whisper=\"true\""),
         };
-        let at = self.at.map(|at| format!(" at=\"{}\"", at.rfc3339())).unwrap_or_default();
+        let at = match (self.at, self.received) {
+            (Some(at), _) => format!(" at=\"{}\"", at.rfc3339()),
+            (None, Some(received)) => format!(" received_at=\"{}\"", received.rfc3339()),
+            (None, None) => String::new(),
+        };
         let part = match self.around {
             (0, 0) => String::new(),
             (before, after) => {
@@ -171,6 +182,7 @@ mod tests {
             place,
             from: &from,
             at: None,
+            received: None,
             about: About::default(),
             text,
             around: (0, 0),

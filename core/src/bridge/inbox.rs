@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::frame;
+use super::frame::{self, About};
 use super::server::Server;
 use crate::link::Place;
 use crate::name::{ChannelName, SessionPath, UserName};
@@ -39,6 +39,23 @@ pub struct Message {
     pub payload: Payload,
     /// Where it lies, by version 2.
     pub place: Option<Place>,
+    /// Whether it mentions this session's user.
+    pub mentions_you: bool,
+    /// When it came here: what is known of its time where the server's stamp is not.
+    pub received: UnixMillis,
+}
+
+impl Message {
+    /// What is known of it beside its sender and text.
+    pub fn about(&self) -> About {
+        let about = self.place.as_ref().map(|place| About::of(place, &self.payload)).unwrap_or_default();
+        About { mentions_you: self.mentions_you, ..about }
+    }
+
+    /// When it came here, if it is not known when the server took it.
+    pub fn received_at(&self) -> Option<UnixMillis> {
+        self.at.is_none().then_some(self.received)
+    }
 }
 
 /// Something that the bridge tells its agent.
@@ -314,6 +331,8 @@ mod tests {
             at: None,
             payload: Payload::Plain(String::from(text)),
             place: None,
+            mentions_you: false,
+            received: UnixMillis(0),
         })
     }
 

@@ -3,6 +3,7 @@
 mod approvals;
 mod calls;
 mod links;
+mod posts;
 mod pushes;
 mod receipts;
 mod replies;

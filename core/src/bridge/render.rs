@@ -9,6 +9,7 @@ use super::frame::{About, Framed, Place, beginning, body, escape, preamble};
 use super::inbox::{Entry, Message, Page, Source};
 use super::levels::{Level, advice};
 use super::tool_call::{Outcome, Status};
+use crate::mention::mentions;
 use crate::stream::{Receipt, ReceiptState};
 use crate::text::one_line;
 
@@ -32,8 +33,12 @@ impl Outcome {
                 format!("This session has left #{} on {}.", escape(channel.as_str()), escape(server.as_str()))
             }
             Self::Sent { to, stored: None, .. } => format!("Sent to {}.", escape(to)),
-            Self::Sent { to, stored: Some(stored), waited, .. } => {
+            Self::Sent { to, stored: Some(stored), mentioned, waited, .. } => {
                 let mut text = format!("Sent to {} as message {}.", escape(to), stored.seq);
+                if !mentioned.is_empty() {
+                    let names: Vec<_> = mentioned.iter().map(|name| escape(name.as_str())).collect();
+                    let _ = write!(text, " It mentions {}.", names.join(", "));
+                }
                 if stored.present == Some(false) {
                     text.push_str(" They are not there now; it is kept until they come.");
                 }
@@ -70,7 +75,7 @@ impl Outcome {
             Self::History { messages, .. } if messages.is_empty() => {
                 String::from("Nothing was posted since then.")
             }
-            Self::History { server, channel, level, messages, more } => {
+            Self::History { server, channel, level, user, messages, more } => {
                 let mut text = preamble(*level);
                 for message in messages {
                     let whole = body(&message.payload);
@@ -80,7 +85,12 @@ impl Outcome {
                         place: Place::Channel(channel.as_str()),
                         from: &message.from,
                         at: Some(message.ts),
-                        about: About { seq: message.seq, ..About::default() },
+                        received: None,
+                        about: About {
+                            seq: message.seq,
+                            mentions_you: mentions(&message.payload, *user),
+                            ..About::default()
+                        },
                         text: shown,
                         around: (0, whole.len() - shown.len()),
                     };
@@ -176,8 +186,7 @@ fn read(page: &Page, levels: &[Option<Level>]) -> String {
     }
     let mut said = None;
     for (unread, level) in page.entries.iter().zip(levels) {
-        let Entry::Message(Message { server, channel, from, at, payload, place: lies }) = &unread.entry
-        else {
+        let Entry::Message(message) = &unread.entry else {
             let _ = writeln!(text, "Notice of the bridge: {}", escape(&unread.text()));
             continue;
         };
@@ -186,10 +195,11 @@ fn read(page: &Page, levels: &[Option<Level>]) -> String {
             let _ = writeln!(text, "{}", preamble(level));
             said = Some(level);
         }
+        let Message { server, channel, from, at, .. } = message;
         let place = channel.as_ref().map_or(Place::Whisper, |channel| Place::Channel(channel.as_str()));
-        let about = lies.as_ref().map(|lies| About::of(lies, payload)).unwrap_or_default();
+        let (about, received) = (message.about(), message.received_at());
         let (text_of, around) = (&*unread.text(), unread.around());
-        let framed = Framed { server, place, from, at: *at, about, text: text_of, around };
+        let framed = Framed { server, place, from, at: *at, received, about, text: text_of, around };
         let _ = writeln!(text, "{}", framed.tag());
     }
     let _ = match page.remaining {

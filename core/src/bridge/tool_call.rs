@@ -15,7 +15,7 @@ use super::server::Server;
 use crate::name::{ChannelName, InvalidName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::protocol::{Admin, ChannelInfo, InviteInfo, Stamped, Token};
-use crate::record::ChannelId;
+use crate::record::{ChannelId, UserId};
 use crate::stream::{Receipt, ReceiptState};
 use crate::time::{Since, UnixMillis};
 
@@ -54,6 +54,8 @@ pub enum ToolCall {
         text: Opaque<String>,
         /// The message there that it answers.
         reply_to: Option<u64>,
+        /// Users whom it mentions.
+        mentions: Vec<UserName>,
         /// What to wait for, and how long.
         wait: Option<(ReceiptState, Duration)>,
     },
@@ -85,6 +87,8 @@ pub enum ToolCall {
         target: WhisperTarget,
         /// What to say.
         text: Opaque<String>,
+        /// Users whom it mentions.
+        mentions: Vec<UserName>,
         /// What to wait for, and how long.
         wait: Option<(ReceiptState, Duration)>,
     },
@@ -226,6 +230,8 @@ pub enum Outcome {
         to: String,
         /// Where it lies, by version 2.
         stored: Option<Stored>,
+        /// Whom it mentions.
+        mentioned: Vec<UserName>,
         /// What was waited for, and how each reader stands to it.
         waited: Option<(ReceiptState, Vec<Receipt>)>,
     },
@@ -275,6 +281,8 @@ pub enum Outcome {
         channel: ChannelName,
         /// Its level.
         level: Level,
+        /// The session's user there: messages that mention it are marked.
+        user: Option<UserId>,
         /// Oldest first.
         messages: Vec<Stamped>,
         /// There is more after this stamp.

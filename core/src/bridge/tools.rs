@@ -1,6 +1,7 @@
 //! The tools, as data: what the client lists, what the guide describes, and when each is offered.
 
 use crate::level::Level;
+use crate::mention::MAX_MENTIONS;
 use crate::protocol::Visibility;
 
 /// One tool.
@@ -44,6 +45,8 @@ pub enum Kind {
     Number(u64, u64),
     /// True or false.
     Flag,
+    /// A list of texts, at most so many.
+    List(usize),
     /// One of these words.
     OneOf(&'static [&'static str]),
 }
@@ -104,6 +107,11 @@ const fn may(name: &'static str, kind: Kind, about: &'static str) -> Param {
 const SERVER: Param = may("server", Kind::Text, "URL or host of the server; not needed with a single one");
 const CHANNEL: Param = need("channel", Kind::Text, "name of the channel");
 const NAME: Param = need("name", Kind::Text, "name of the channel");
+const MENTIONS: Param = may(
+    "mentions",
+    Kind::List(MAX_MENTIONS),
+    "names of users who are meant and should be woken; @name in the text does the same",
+);
 const USER: Param = need("user", Kind::Text, "name of the user");
 
 const fn tool(
@@ -163,6 +171,7 @@ pub static TOOLS: [Tool; 28] = [
                 Kind::Number(1, u64::MAX >> 11),
                 "the `seq` of the message there that this answers",
             ),
+            MENTIONS,
             may("wait_for", WAITS, "wait until everyone who tells has it so far, and say who has"),
             may("timeout_secs", Kind::Number(1, 3600), "how long to wait for that (30)"),
         ],
@@ -178,6 +187,7 @@ pub static TOOLS: [Tool; 28] = [
             SERVER,
             need("target", Kind::Text, "a user, or one session of theirs as user/machine/session"),
             need("text", Kind::Text, "what to say; at most 1 MB"),
+            MENTIONS,
             may("wait_for", WAITS, "wait until it has come so far, and say whether it has"),
             may("timeout_secs", Kind::Number(1, 3600), "how long to wait for that (30)"),
         ],

@@ -284,6 +284,8 @@ pub enum Action {
     Up {
         /// Who we are there.
         path: SessionPath,
+        /// Our user's number there, which version 2 tells.
+        user: Option<UserId>,
         /// Whether the user administrates the server.
         admin: bool,
         /// The server's id, if it told one.

@@ -300,11 +300,11 @@ impl Link {
         let State::Handshaking { client, .. } = core::mem::replace(&mut self.state, State::Ended) else {
             return;
         };
-        let Established { path, admin, server_key } = established;
+        let Established { path, user, admin, server_key } = established;
         self.reported_down = false;
         self.reported_refused = None;
         let server_id = self.server_id.clone();
-        actions.push(Action::Up { path: path.clone(), admin, server_id, server_key });
+        actions.push(Action::Up { path: path.clone(), user, admin, server_id, server_key });
         if let (Some(found), Some(newest)) = (server_key, &mut self.newest) {
             newest.pinned = Some(found);
         }

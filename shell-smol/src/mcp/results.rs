@@ -1,9 +1,11 @@
 //! Outcomes as structured content. Names stand in it exactly, so that they can be used in the next call; bodies
 //! stand escaped, as they do in the text.
 
-use conclave_core::bridge::{About, Entry, Outcome, Status, Unread, beginning, body, escape};
+use conclave_core::bridge::{Entry, Outcome, Status, Unread, beginning, body, escape};
 use conclave_core::link::Proof;
+use conclave_core::mention::mentions;
 use conclave_core::protocol::Stamped;
+use conclave_core::record::UserId;
 use conclave_core::stream::Receipt;
 use serde_json::{Value, json};
 
@@ -17,12 +19,15 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
         Outcome::Left { server, channel } => {
             json!({ "server": server.as_str(), "channel": channel.as_str() })
         }
-        Outcome::Sent { server, to, stored, waited } => {
+        Outcome::Sent { server, to, stored, mentioned, waited } => {
             let mut value = json!({ "server": server.as_str(), "sent_to": to });
             if let Some(stored) = stored {
                 value["seq"] = json!(stored.seq);
                 value["at"] = json!(stored.at.rfc3339());
                 value["present"] = json!(stored.present);
+            }
+            if !mentioned.is_empty() {
+                value["mentioned"] = mentioned.iter().map(|name| name.as_str()).collect();
             }
             if let Some((wanted, readers)) = waited {
                 value["waited_for"] = json!(wanted.as_str());
@@ -50,10 +55,10 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
                 "path": path.to_string(), "this_session": own.as_ref() == Some(&**path),
             })).collect::<Vec<_>>(),
         }),
-        Outcome::History { server, channel, level, messages, more } => json!({
+        Outcome::History { server, channel, level, user, messages, more } => json!({
             "server": server.as_str(), "channel": channel.as_str(), "level": level.as_str(),
             "untrusted": true,
-            "messages": messages.iter().map(stamped).collect::<Vec<_>>(),
+            "messages": messages.iter().map(|message| stamped(message, *user)).collect::<Vec<_>>(),
             "more": more.is_some(), "since": more.map(|since| since.0.to_string()),
         }),
         Outcome::Read { page, levels } => json!({
@@ -103,11 +108,17 @@ fn receipts(readers: &[Receipt]) -> Value {
     Value::Array(readers.iter().map(reader).collect())
 }
 
-fn stamped(message: &Stamped) -> Value {
+fn stamped(message: &Stamped, user: Option<UserId>) -> Value {
     let whole = body(&message.payload);
     let text = beginning(&whole);
     let mut value =
         json!({ "from": message.from.to_string(), "at": message.ts.rfc3339(), "text": escape(text) });
+    if message.seq != 0 {
+        value["seq"] = json!(message.seq);
+    }
+    if mentions(&message.payload, user) {
+        value["mentions_you"] = json!(true);
+    }
     if text.len() < whole.len() {
         value["part"] = part(0, text.len(), whole.len());
     }
@@ -132,8 +143,14 @@ fn unread(unread: &Unread, level: Option<&str>) -> Value {
         "level": level,
         "text": escape(&text),
     });
-    if let Some(place) = &message.place {
-        let about = About::of(place, &message.payload);
+    if let Some(received) = message.received_at() {
+        value["received_at"] = json!(received.rfc3339());
+    }
+    let about = message.about();
+    if about.mentions_you {
+        value["mentions_you"] = json!(true);
+    }
+    if message.place.is_some() {
         value["seq"] = json!(about.seq);
         value["signature"] = json!(about.proof.map(Proof::as_str));
         value["reply_to"] = json!(about.reply_to);

@@ -152,15 +152,19 @@ impl<'de> Deserialize<'de> for Batch<'de> {
     }
 }
 
-/// A value without parts. Objects and lists are read to their end and forgotten.
+/// A value without parts, or a list of texts. Objects and other lists are read to their end and forgotten.
 #[derive(Clone, PartialEq)]
 pub(crate) enum Scalar {
     Null,
     Flag(bool),
     Number(f64),
     Text(String),
+    Texts(Vec<String>),
     Other,
 }
+
+/// Texts that are kept of a list: no tool takes more.
+const MAX_TEXTS: usize = 64;
 
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -197,8 +201,14 @@ impl<'de> Deserialize<'de> for Scalar {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
-                while seq.next_element::<de::IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
+                let mut texts = Some(Vec::new());
+                while let Some(value) = seq.next_element::<Scalar>()? {
+                    match (&mut texts, value) {
+                        (Some(texts), Scalar::Text(text)) if texts.len() < MAX_TEXTS => texts.push(text),
+                        _ => texts = None,
+                    }
+                }
+                Ok(texts.map_or(Scalar::Other, Scalar::Texts))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {

@@ -30,7 +30,7 @@ impl Client {
         let bridge = Bridge::new(Config::new(vec![Server::new(A)]), settings(level));
         let mut client =
             Self { mcp: McpServer::new(bridge, relays), now: Now::default(), reader: LineReader::default() };
-        client.link(LinkEvent::Up { path: path("me/m/s"), admin: false });
+        client.link(LinkEvent::Up { path: path("me/m/s"), user: None, admin: false });
         client
     }
 

@@ -50,6 +50,7 @@ fn schema(param: &Param) -> Value {
         Kind::Text => json!({ "type": "string" }),
         Kind::Number(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::List(most) => json!({ "type": "array", "items": { "type": "string" }, "maxItems": most }),
         Kind::OneOf(words) => json!({ "type": "string", "enum": words }),
     };
     schema["description"] = json!(param.about);
@@ -91,6 +92,7 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             channel: args.channel("channel")?,
             text: Opaque(args.need("text")?),
             reply_to: args.number("reply_to"),
+            mentions: args.mentions()?,
             wait: args.wait(),
         },
         "receipts" => ToolCall::Receipts {
@@ -108,6 +110,7 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             server,
             target: args.parse("target", str::parse::<WhisperTarget>)?,
             text: Opaque(args.need("text")?),
+            mentions: args.mentions()?,
             wait: args.wait(),
         },
         "list_channels" => ToolCall::ListChannels { server },
@@ -175,6 +178,10 @@ impl Arguments {
                 (Kind::Text | Kind::OneOf(_), Scalar::Text(_))
                 | (Kind::Number(..), Scalar::Number(_))
                 | (Kind::Flag, Scalar::Flag(_)) => {}
+                (Kind::List(most), Scalar::Texts(texts)) if texts.len() <= most => {}
+                (Kind::List(most), _) => {
+                    return bad(param.name, &format!("must be a list of at most {most} texts"));
+                }
                 (Kind::Text | Kind::OneOf(_), _) => return bad(param.name, "must be a text"),
                 (Kind::Number(..), _) => return bad(param.name, "must be a whole number"),
                 (Kind::Flag, _) => return bad(param.name, "must be true or false"),
@@ -270,6 +277,14 @@ impl Arguments {
         self.parse("user", UserName::new)
     }
 
+    /// Names of users, given as they are or as they are mentioned: one `@` before it does not belong to it.
+    fn mentions(&self) -> Result<Vec<UserName>, BadCall> {
+        let Some(Scalar::Texts(names)) = self.get("mentions") else { return Ok(Vec::new()) };
+        let name = |name: &String| UserName::new(name.strip_prefix('@').unwrap_or(name));
+        let names: Result<_, _> = names.iter().map(name).collect();
+        names.map_err(|error| BadCall::Value(format!("mentions: {error}")))
+    }
+
     fn visibility(&self) -> Result<Visibility, BadCall> {
         self.parse("visibility", str::parse)
     }
@@ -326,6 +341,7 @@ mod tests {
             (_, Kind::Text) => Scalar::Text("x".into()),
             (_, Kind::Number(least, _)) => Scalar::Number(least as f64),
             (_, Kind::Flag) => Scalar::Flag(false),
+            (_, Kind::List(_)) => Scalar::Texts(vec!["x".into()]),
             (_, Kind::OneOf(words)) => Scalar::Text(words[0].into()),
         };
         let given = tool.params.iter().filter(|param| all || param.required);

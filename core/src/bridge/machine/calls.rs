@@ -1,29 +1,25 @@
 //! Tool calls: each is checked against its own target when it is made.
 
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::state::{Awaited, CatchUp, HeldCall, LinkState, Pending, Question, Waiter};
+use super::posts::Target;
+use super::state::{Awaited, CatchUp, Draft, HeldCall, LinkState, Pending, Question, Waiter};
 use super::{
     Bridge, DECLINED_FOR, FIRST_CONNECT, MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_WAITERS, PAGE_ENTRIES,
     PROGRESS, QUESTION_LIFETIME, perm_command,
 };
-use crate::body;
 use crate::bridge::api::{Action, QuestionId};
-use crate::bridge::card::verdict;
-use crate::bridge::failure::{Failure, MAX_TEXT};
+use crate::bridge::failure::Failure;
 use crate::bridge::frame::PAGE_BYTES;
-use crate::bridge::guard::{Exhausted, Venue};
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
-use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall, WhisperTarget};
+use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall};
 use crate::name::ChannelName;
-use crate::payload::Payload;
 use crate::protocol::{Admin, Command};
-use crate::stream::{MailboxRef, ReceiptState, StreamCommand, StreamRef};
-use crate::time::{Monotonic, Now, UnixMillis};
+use crate::time::{Now, UnixMillis};
 
 /// How long `wait_for_message` waits by default, and at most.
 const WAIT: Duration = Duration::from_secs(45);
@@ -92,10 +88,11 @@ impl Bridge {
                 let command = Command::Leave { channel: channel.clone() };
                 self.ask(&server, id, command, Awaited::Leave { channel }, actions)
             }
-            ToolCall::Send { server, channel, text, reply_to, wait } => {
+            ToolCall::Send { server, channel, text, reply_to, mentions, wait } => {
                 let server = self.resolve(server.as_deref())?;
                 let wait = wait.map(|(state, time)| (state, now.mono + time.min(MAX_WAIT)));
-                self.send(now, (id, server, channel), text.0, (reply_to, wait), actions)
+                let draft = Draft { reply_to, wait, ..Draft::new(server, Target::Channel(channel), text) };
+                self.compose(now, id, draft, &mentions, actions)
             }
             ToolCall::Receipts { server, channel, seq } => {
                 let server = self.resolve(server.as_deref())?;
@@ -105,10 +102,11 @@ impl Bridge {
                 let server = self.resolve(server.as_deref())?;
                 self.acknowledge(id, server, channel, (seq, word), actions)
             }
-            ToolCall::Whisper { server, target, text, wait } => {
+            ToolCall::Whisper { server, target, text, mentions, wait } => {
                 let server = self.resolve(server.as_deref())?;
                 let wait = wait.map(|(state, time)| (state, now.mono + time.min(MAX_WAIT)));
-                self.whisper(now, (id, server, target), text.0, wait, actions)
+                let draft = Draft { wait, ..Draft::new(server, Target::Whisper(target), text) };
+                self.compose(now, id, draft, &mentions, actions)
             }
             ToolCall::ListChannels { server } => {
                 let server = self.resolve(server.as_deref())?;
@@ -195,90 +193,6 @@ impl Bridge {
         link.ok_or_else(|| Failure::NotJoined(channel.clone()))
     }
 
-    fn send(
-        &mut self,
-        now: Now,
-        (call, server, channel): (CallId, Server, ChannelName),
-        text: String,
-        (reply_to, wait): (Option<u64>, Option<(ReceiptState, Monotonic)>),
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        let scope = Scope::Channel(channel.clone());
-        self.on_channel(&server, &channel)?;
-        if !self.levels.level(&server, &scope).may_emit() {
-            return Err(self.too_low(&server, scope, Level::Converse));
-        }
-        check_text(&text)?;
-        let venue = Venue::Channel(server.clone(), channel.clone());
-        self.check_loop(now, &venue, &server, &scope)?;
-        if wait.is_some() {
-            self.stream_of(&server, &channel)?;
-        }
-        let payload = match reply_to {
-            None => Payload::Plain(text),
-            Some(_) => {
-                Payload::Body(body::of_content(&text, &body::Context { reply_to, ..Default::default() }))
-            }
-        };
-        let command = Command::Post { channel, payload };
-        let answer = Awaited::Sent { to: scope.to_string(), wait, mailbox: false };
-        let answer = self.ask(&server, call, command, answer, actions)?;
-        self.guard.sent(now.mono, venue);
-        Ok(answer)
-    }
-
-    fn whisper(
-        &mut self,
-        now: Now,
-        (call, server, target): (CallId, Server, WhisperTarget),
-        text: String,
-        wait: Option<(ReceiptState, Monotonic)>,
-        actions: &mut Vec<Action>,
-    ) -> Answer {
-        if !self.levels.level(&server, &Scope::Whispers).may_emit() {
-            return Err(self.too_low(&server, Scope::Whispers, Level::Converse));
-        }
-        check_text(&text)?;
-        if verdict(&text).is_some() {
-            return Err(Failure::Verdict);
-        }
-        let own = self.links.get(&server).and_then(|link| link.path.as_ref());
-        if matches!(&target, WhisperTarget::Session(path) if own == Some(path)) {
-            return Err(Failure::Oneself);
-        }
-        let venue = Venue::Whispers(server.clone(), target.user().clone());
-        self.check_loop(now, &venue, &server, &Scope::Whispers)?;
-        let to = target.to_string();
-        let payload = Payload::Plain(text);
-        let command = match target {
-            WhisperTarget::Session(target) => Command::Whisper { target, payload },
-            WhisperTarget::User(user) => {
-                Command::Stream(StreamCommand::post(StreamRef::Mailbox(MailboxRef::User(user)), payload))
-            }
-        };
-        let answer = self.ask(&server, call, command, Awaited::Sent { to, wait, mailbox: true }, actions)?;
-        self.guard.sent(now.mono, venue);
-        Ok(answer)
-    }
-
-    fn check_loop(&self, now: Now, venue: &Venue, server: &Server, scope: &Scope) -> Result<(), Failure> {
-        const NEW: &str = "once somebody new speaks there, ";
-        let (sent, how, renewed) = match self.guard.check(now.mono, venue) {
-            Ok(()) => return Ok(()),
-            Err(Exhausted::Alone(sent)) => (sent, "in a row were answered by nobody", NEW),
-            Err(Exhausted::Exchange(sent)) => {
-                (sent, "went to the same participants, with nothing new from outside", NEW)
-            }
-            Err(Exhausted::Conversation(sent)) => (sent, "went to one conversation without a pause", ""),
-        };
-        Err(Failure::Loop {
-            sent,
-            how,
-            renewed,
-            command: perm_command(server, scope, self.levels.level(server, scope)),
-        })
-    }
-
     pub(super) fn too_low(&self, server: &Server, scope: Scope, needed: Level) -> Failure {
         Failure::Level {
             server: server.clone(),
@@ -305,9 +219,11 @@ impl Bridge {
         }
         self.shown.retain(|shown| shown.call != id);
         self.watches.retain(|watch| watch.call != id);
-        // A cancelled catch-up does not advance the read position.
+        // A cancelled catch-up does not advance the read position, and a message whose mentions are still looked up is not
+        // posted.
         for pending in self.pending.values_mut() {
-            if matches!(pending, Pending::Call { call, answer: Awaited::CatchUp(_) } if *call == id) {
+            if matches!(pending, Pending::Call { call, answer: Awaited::CatchUp(_) | Awaited::Mention(_) } if *call == id)
+            {
                 *pending = Pending::Silent;
             }
         }
@@ -430,13 +346,5 @@ impl Bridge {
             own_prompts: self.cards.own.len(),
             prompts: self.cards.foreign.iter().map(|card| (card.id, card.from.clone())).collect(),
         }
-    }
-}
-
-fn check_text(text: &str) -> Result<(), Failure> {
-    match text.len() {
-        0 => Err(Failure::NoText),
-        1..=MAX_TEXT => Ok(()),
-        len => Err(Failure::Text(len)),
     }
 }

@@ -14,7 +14,9 @@ use crate::bridge::inbox::{Entry, Message};
 use crate::bridge::levels::Level;
 use crate::bridge::server::Server;
 use crate::link::Proof;
+use crate::mention::mentions;
 use crate::name::SessionPath;
+use crate::record::UserId;
 use crate::text::one_line;
 use crate::time::Now;
 
@@ -33,7 +35,7 @@ impl Bridge {
             return;
         }
         match event {
-            LinkEvent::Up { path, admin } => self.up(now, server, path, admin, actions),
+            LinkEvent::Up { path, user, admin } => self.up(now, server, (path, user), admin, actions),
             LinkEvent::Down { why } => {
                 let why = one_line(&why, MAX_REASON);
                 if let Some(link) = self.mark_down(server, &why) {
@@ -73,8 +75,11 @@ impl Bridge {
                 }
             }
             LinkEvent::Message { channel, from, at, payload, place } => {
-                let server = server.clone();
-                self.message(now, Message { server, channel, from, at, payload, place }, actions);
+                let user = self.links.get(server).and_then(|link| link.user);
+                let (server, mentions_you) = (server.clone(), mentions(&payload, user));
+                let received = now.wall;
+                let message = Message { server, channel, from, at, payload, place, mentions_you, received };
+                self.message(now, message, actions);
             }
             LinkEvent::Followed { channel, stream, unread } => {
                 let mailbox = channel.is_none();
@@ -116,12 +121,20 @@ impl Bridge {
         Some(link)
     }
 
-    fn up(&mut self, now: Now, server: &Server, path: SessionPath, admin: bool, actions: &mut Vec<Action>) {
+    fn up(
+        &mut self,
+        now: Now,
+        server: &Server,
+        (path, user): (SessionPath, Option<UserId>),
+        admin: bool,
+        actions: &mut Vec<Action>,
+    ) {
         let Some(link) = self.links.get_mut(server).filter(|link| !link.disabled) else { return };
         link.trouble = None;
         link.starting = false;
         link.admin = admin;
         link.path = Some(path.clone());
+        link.user = user;
         let renamed = core::mem::take(&mut link.renamed);
         if core::mem::replace(&mut link.reported_down, false) {
             let why = if renamed { " from now on, since another one uses the name that it had" } else { "" };

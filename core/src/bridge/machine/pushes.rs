@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::Bridge;
 use crate::bridge::api::Push;
 use crate::bridge::card::card_id;
-use crate::bridge::frame::{About, Framed, PUSH_BYTES, Place, body, escape, preamble};
+use crate::bridge::frame::{Framed, PUSH_BYTES, Place, body, escape, preamble};
 use crate::bridge::inbox::{Entry, Message};
 use crate::bridge::levels::{Level, Scope};
 use crate::opaque::Opaque;
@@ -45,8 +45,6 @@ impl Bridge {
         let level = self.inbound_level(message);
         let text = body(&message.payload);
         let shown = &text[..text.floor_char_boundary(PUSH_BYTES)];
-        let about = message.place.as_ref().map(|place| About::of(place, &message.payload));
-        let about = about.unwrap_or_default();
         let framed = Framed {
             server: &message.server,
             place: message
@@ -55,7 +53,8 @@ impl Bridge {
                 .map_or(Place::Whisper, |channel| Place::Channel(channel.as_str())),
             from: &message.from,
             at: message.at,
-            about,
+            received: message.received_at(),
+            about: message.about(),
             text: shown,
             around: (0, text.len() - shown.len()),
         };
@@ -83,6 +82,12 @@ impl Bridge {
         }
         if let Some(at) = message.at {
             meta.push(("at", at.rfc3339()));
+        }
+        if let Some(received) = message.received_at() {
+            meta.push(("received_at", received.rfc3339()));
+        }
+        if message.mentions_you {
+            meta.push(("mentions_you", String::from("true")));
         }
         Push { content: Opaque(content), meta }
     }

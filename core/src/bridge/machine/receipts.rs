@@ -12,7 +12,7 @@ use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::{CallId, Outcome, Stored};
 use crate::link::RequestError;
-use crate::name::ChannelName;
+use crate::name::{ChannelName, UserName};
 use crate::opaque::Opaque;
 use crate::protocol::{Command, Reply};
 use crate::record::ChannelId;
@@ -62,7 +62,7 @@ impl Bridge {
     pub(super) fn watch(
         &mut self,
         call: CallId,
-        (server, to): (Server, String),
+        (server, to, mentioned): (Server, String, Vec<UserName>),
         stored: Stored,
         (wanted, until): (ReceiptState, Monotonic),
         actions: &mut Vec<Action>,
@@ -74,6 +74,7 @@ impl Bridge {
             call,
             server,
             to,
+            mentioned,
             stored,
             wanted,
             until,
@@ -143,7 +144,7 @@ impl Bridge {
 
     fn end_watch(&mut self, call: CallId, actions: &mut Vec<Action>) {
         let Some(at) = self.watches.iter().position(|watch| watch.call == call) else { return };
-        let Watch { server, to, stored, wanted, readers, .. } = self.watches.remove(at);
+        let Watch { server, to, mentioned, stored, wanted, readers, .. } = self.watches.remove(at);
         let other = |watch: &Watch| watch.server == server && watch.stored.stream == stored.stream;
         if !self.watches.iter().any(other) {
             let stream = StreamRef::Number(stored.stream);
@@ -151,7 +152,7 @@ impl Bridge {
             let _ = self.request(&server, off, Pending::Silent, actions);
         }
         let waited = Some((wanted, readers));
-        let outcome = Outcome::Sent { server, to, stored: Some(stored), waited };
+        let outcome = Outcome::Sent { server, to, stored: Some(stored), mentioned, waited };
         actions.push(Action::Answer { call, result: Ok(outcome) });
     }
 

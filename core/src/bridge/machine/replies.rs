@@ -14,6 +14,7 @@ use crate::bridge::levels::Scope;
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::{CallId, Outcome, Stored};
 use crate::link::{RequestError, RequestId};
+use crate::mention::mentions;
 use crate::name::ChannelName;
 use crate::opaque::Opaque;
 use crate::protocol::{Command, Reply, Stamped};
@@ -40,6 +41,12 @@ impl Bridge {
                 }
             }
             Some(Pending::Watched { call }) => self.watched(call, result, actions),
+            Some(Pending::Call { call, answer: Awaited::Mention(draft) }) => {
+                let answer = self.looked_up(now, call, *draft, result, actions);
+                if let Some(result) = answer.transpose() {
+                    actions.push(Action::Answer { call, result });
+                }
+            }
             Some(Pending::Call { call, answer }) => {
                 let result = match result {
                     Ok(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
@@ -81,20 +88,20 @@ impl Bridge {
                 link.streams.retain(|_, stream| stream.channel.as_ref() != Some(&channel));
                 Outcome::Left { server, channel }
             }
-            (Awaited::Sent { to, wait: None, .. }, Reply::Sent) => {
-                Outcome::Sent { server, to, stored: None, waited: None }
+            (Awaited::Sent { to, wait: None, mentioned, .. }, Reply::Sent) => {
+                Outcome::Sent { server, to, stored: None, mentioned, waited: None }
             }
             (Awaited::Sent { .. }, Reply::Sent) => return Some(Err(Failure::NoReceipts(server))),
             (
-                Awaited::Sent { to, wait, mailbox },
+                Awaited::Sent { to, wait, mailbox, mentioned },
                 Reply::Stream(StreamReply::Stored { stream, stamp, present }),
             ) => {
                 let present = mailbox.then_some(present);
                 let stored = Stored { stream, seq: stamp.seq, at: stamp.ts, present };
                 match wait {
-                    None => Outcome::Sent { server, to, stored: Some(stored), waited: None },
+                    None => Outcome::Sent { server, to, stored: Some(stored), mentioned, waited: None },
                     Some(wait) => {
-                        self.watch(call, (server, to), stored, wait, actions);
+                        self.watch(call, (server, to, mentioned), stored, wait, actions);
                         return None;
                     }
                 }
@@ -181,15 +188,27 @@ impl Bridge {
                 let seen = link.seen.entry(channel.clone()).or_default();
                 *seen = last.ts.max(*seen);
             }
+            let user = self.links.get(&server).and_then(|link| link.user);
             // What is too large for an answer is read where there are parts.
             let large = messages.iter().filter(|message| body(&message.payload).len() > PAGE_BYTES);
             for Stamped { from, ts, payload, .. } in large.cloned() {
                 let (server, channel) = (server.clone(), Some(channel.clone()));
-                let message = Message { server, channel, from, at: Some(ts), payload, place: None };
+                let mentions_you = mentions(&payload, user);
+                let message = Message {
+                    server,
+                    channel,
+                    from,
+                    at: Some(ts),
+                    payload,
+                    place: None,
+                    mentions_you,
+                    received: ts,
+                };
                 // It may be there as it came, then without its stamp.
                 let held = |entry: &Entry| match entry {
                     Entry::Message(held) => {
-                        Message { at: held.at, place: held.place.clone(), ..message.clone() } == *held
+                        let (at, place, received) = (held.at, held.place.clone(), held.received);
+                        Message { at, place, received, ..message.clone() } == *held
                     }
                     Entry::Notice(_) => false,
                 };
@@ -198,7 +217,7 @@ impl Bridge {
                 }
             }
             let level = self.levels.level(&server, &Scope::Channel(channel.clone()));
-            return Some(Ok(Outcome::History { server, channel, level, messages, more }));
+            return Some(Ok(Outcome::History { server, channel, level, user, messages, more }));
         }
         let command = reading.command();
         let answer = Awaited::CatchUp(reading);

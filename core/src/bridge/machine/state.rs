@@ -1,16 +1,20 @@
 //! What the bridge keeps of its links, of calls that wait, and of requests without a reply.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::posts::Target;
 use crate::bridge::card::CardId;
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::{CallId, Stored, ToolCall};
-use crate::name::{ChannelName, SessionPath};
+use crate::mention::Wanted;
+use crate::name::{ChannelName, SessionPath, UserName};
+use crate::opaque::Opaque;
 use crate::protocol::{Command, Stamped};
-use crate::record::ChannelId;
+use crate::record::{ChannelId, UserId};
 use crate::stream::{Receipt, ReceiptState};
 use crate::time::{Monotonic, UnixMillis};
 
@@ -28,6 +32,8 @@ pub(super) struct LinkState {
     /// It has neither come up nor failed yet.
     pub(super) starting: bool,
     pub(super) path: Option<SessionPath>,
+    /// Our user's number there.
+    pub(super) user: Option<UserId>,
     pub(super) admin: bool,
     pub(super) joined: BTreeSet<ChannelName>,
     pub(super) seen: BTreeMap<ChannelName, UnixMillis>,
@@ -66,6 +72,7 @@ pub(super) struct Watch {
     pub(super) call: CallId,
     pub(super) server: Server,
     pub(super) to: String,
+    pub(super) mentioned: Vec<UserName>,
     pub(super) stored: Stored,
     pub(super) wanted: ReceiptState,
     pub(super) until: Monotonic,
@@ -132,6 +139,7 @@ impl LinkState {
             renamed: false,
             starting: true,
             path: None,
+            user: None,
             admin: false,
             joined: BTreeSet::new(),
             seen: BTreeMap::new(),
@@ -168,7 +176,10 @@ pub(super) enum Awaited {
         to: String,
         wait: Option<(ReceiptState, Monotonic)>,
         mailbox: bool,
+        mentioned: Vec<UserName>,
     },
+    /// Whose a name is that a message mentions.
+    Mention(Box<Draft>),
     Receipts {
         channel: ChannelName,
         seq: u64,
@@ -195,6 +206,25 @@ pub(super) enum Awaited {
     Admin {
         what: String,
     },
+}
+
+/// A message that is to be posted once all whom it mentions are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Draft {
+    pub(super) server: Server,
+    pub(super) target: Target,
+    pub(super) text: Opaque<String>,
+    pub(super) reply_to: Option<u64>,
+    pub(super) wait: Option<(ReceiptState, Monotonic)>,
+    /// Still to be looked up, the next one last.
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) mentioned: Vec<(UserName, UserId)>,
+}
+
+impl Draft {
+    pub(super) fn new(server: Server, target: Target, text: Opaque<String>) -> Self {
+        Self { server, target, text, reply_to: None, wait: None, wanted: Vec::new(), mentioned: Vec::new() }
+    }
 }
 
 /// A reading of a channel's history, page by page.

@@ -17,6 +17,7 @@ use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::CallId;
 use crate::link::{Place, Proof};
+use crate::mention::mentions;
 use crate::name::ChannelName;
 use crate::protocol::Stamped;
 use crate::record::ChannelId;
@@ -142,9 +143,9 @@ impl Bridge {
         messages: Vec<(Stamped, Proof)>,
         more: bool,
     ) {
-        let Some(known) = self.links.get_mut(server).and_then(|link| link.streams.get_mut(&stream)) else {
-            return;
-        };
+        let Some(link) = self.links.get_mut(server) else { return };
+        let Some(known) = link.streams.get_mut(&stream) else { return };
+        let user = link.user;
         known.loading = false;
         let before = known.held;
         for (Stamped { from, ts, payload, seq, origin }, proof) in messages {
@@ -157,8 +158,10 @@ impl Bridge {
             }
             let place = Some(Place { stream, seq, origin, proof });
             let (server, channel) = (server.clone(), known.channel.clone());
-            let entry = Entry::Message(Message { server, channel, from, at: Some(ts), payload, place });
-            self.inbox.push(entry);
+            let mentions_you = mentions(&payload, user);
+            let message =
+                Message { server, channel, from, at: Some(ts), payload, place, mentions_you, received: ts };
+            self.inbox.push(Entry::Message(message));
         }
         // A shell that has nothing new to hand in is not asked again.
         known.behind = more && known.held > before;

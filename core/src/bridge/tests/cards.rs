@@ -163,6 +163,7 @@ fn a_prompt_of_another_session_is_answered_by_the_human_only() {
         server: None,
         target: "you/m/s".parse().unwrap(),
         text: Opaque("yes abcde".into()),
+        mentions: vec![],
         wait: None,
     };
     assert_eq!(answer(&scene.call(whisper).1), Err(Failure::Verdict));

@@ -3,6 +3,7 @@
 mod cards;
 mod history;
 mod kept;
+mod mentions;
 mod random;
 
 use super::frame::PAGE_BYTES;
@@ -63,7 +64,7 @@ impl Scene {
         let config = Config::new(servers.iter().map(|url| Server::new(url)).collect());
         let mut scene = Self { bridge: Bridge::new(config, settings), now: Now::default(), calls: 0 };
         for server in servers {
-            scene.link(server, LinkEvent::Up { path: path("me/m/s"), admin: false });
+            scene.link(server, LinkEvent::Up { path: path("me/m/s"), user: None, admin: false });
         }
         scene.input(Input::Ready { asks });
         scene
@@ -154,6 +155,7 @@ fn send(text: &str) -> ToolCall {
         channel: channel("ops"),
         text: Opaque(text.into()),
         reply_to: None,
+        mentions: vec![],
         wait: None,
     }
 }
@@ -185,7 +187,13 @@ fn sending_takes_a_joined_channel_and_its_level() {
     assert!(scene.offers("send_channel") && !scene.offers("whisper"));
     assert_eq!(
         scene.served(send("x"), Reply::Sent),
-        Ok(Outcome::Sent { server: Server::new(A), to: "#ops".into(), stored: None, waited: None })
+        Ok(Outcome::Sent {
+            server: Server::new(A),
+            to: "#ops".into(),
+            stored: None,
+            mentioned: vec![],
+            waited: None
+        })
     );
     let (_, actions) = scene.call(set(Level::Notify));
     assert!(actions.contains(&Action::ToolsChanged));
@@ -194,6 +202,7 @@ fn sending_takes_a_joined_channel_and_its_level() {
         server: None,
         target: "you/m/s".parse().unwrap(),
         text: Opaque("x".into()),
+        mentions: vec![],
         wait: None,
     };
     assert!(matches!(answer(&scene.call(whisper).1), Err(Failure::Level { scope: Scope::Whispers, .. })));
@@ -297,7 +306,7 @@ fn debug_shows_no_bodies() {
 fn what_came_before_the_client_is_shown_when_it_is_ready() {
     let mut bridge = Bridge::new(Config::new(vec![Server::new(A)]), Settings::default());
     let mut actions = Vec::new();
-    let up = LinkEvent::Up { path: path("me/m/s"), admin: false };
+    let up = LinkEvent::Up { path: path("me/m/s"), user: None, admin: false };
     bridge.handle(Now::default(), Input::Link { server: Server::new(A), event: up }, &mut actions);
     let event = LinkEvent::Message {
         channel: None,
@@ -376,7 +385,7 @@ impl Scene {
 #[test]
 fn who_has_taken_over_an_earlier_name_of_this_session_is_heard() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
-    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
+    scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), user: None, admin: false });
     assert_eq!(pushes(&scene.hear(A, None, "me/m/s", "hello, I am the other one")).len(), 1);
     assert!(scene.hear(A, None, "me/m/s-2", "echo").is_empty());
 }
@@ -417,7 +426,7 @@ fn a_session_that_is_not_let_in_is_told_why_and_when_it_is() {
     let who = ToolCall::Who { server: None, channel: None };
     assert!(matches!(answer(&scene.call(who).1), Err(Failure::Down { .. })));
     assert!(!scene.offers("ban"), "whoever is not let in is no admin");
-    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), admin: false });
+    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), user: None, admin: false });
     assert!(pushes(&actions)[0].content.contains("up again; this session is me/m/s."));
 }
 
@@ -426,7 +435,7 @@ fn a_new_name_is_told_with_the_link_that_has_it() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
     scene.link(A, LinkEvent::Down { why: "superseded".into() });
     assert_eq!(scene.link(A, LinkEvent::Renamed), []);
-    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), admin: false });
+    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s-2"), user: None, admin: false });
     let [Push { content, .. }] = &pushes(&actions)[..] else { panic!("{actions:?}") };
     assert!(content.contains("this session is me/m/s-2 from now on"), "{}", content.0);
 }
@@ -443,7 +452,7 @@ fn a_link_that_goes_down_and_comes_back_is_told_once_each() {
         answer(&scene.call(ToolCall::ListChannels { server: None }).1),
         Err(Failure::Down { .. })
     ));
-    let up = || LinkEvent::Up { path: path("me/m/s"), admin: false };
+    let up = || LinkEvent::Up { path: path("me/m/s"), user: None, admin: false };
     assert_eq!(pushes(&scene.link(A, up())).len(), 1);
     assert_eq!(scene.link(A, up()), []);
     assert_eq!(scene.bridge.inbox().len(), 2, "for clients that show no pushes");
@@ -458,7 +467,7 @@ fn a_call_made_before_the_first_connection_waits_for_it() {
     let who = || ToolCall::Who { server: None, channel: None };
     let mut scene = start();
     assert_eq!(scene.call(who()).1, []);
-    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), admin: false });
+    let actions = scene.link(A, LinkEvent::Up { path: path("me/m/s"), user: None, admin: false });
     assert!(matches!(request(&actions), Some((_, _, Command::Who { .. }))));
     let mut scene = start();
     scene.call(who());

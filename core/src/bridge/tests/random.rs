@@ -16,7 +16,7 @@ fn any_event() -> impl Strategy<Value = LinkEvent> {
         Just(prompt().card(&path("you/m/s"), UnixMillis(0)))
     ];
     prop_oneof![
-        Just(LinkEvent::Up { path: path("me/m/s"), admin: false }),
+        Just(LinkEvent::Up { path: path("me/m/s"), user: None, admin: false }),
         any::<bool>().prop_map(|admin| LinkEvent::Role { admin }),
         Just(LinkEvent::Down { why: "gone".into() }),
         (prop_oneof![Just(None), Just(Some(channel("ops")))], from, text).prop_map(
@@ -58,6 +58,7 @@ fn any_call() -> impl Strategy<Value = ToolCall> {
             server: None,
             target: "you/m/s".parse().unwrap(),
             text: Opaque("x".into()),
+            mentions: vec![],
             wait: None
         }),
         Just(ToolCall::Inbox { limit: None }),

@@ -14,6 +14,7 @@ use super::schema::{self, client_frame, server_frame};
 use crate::handshake::{Established, HandshakeError};
 use crate::key::PublicKey;
 use crate::protocol::{Command, Refusal, Reply};
+use crate::record::UserId;
 use crate::wire::client::{Credentials, Event, KeyUse, RequestNumber, Session};
 use crate::wire::reply_kind::ReplyKind;
 
@@ -108,8 +109,9 @@ impl Client {
                     let Some(path) = welcome.you.as_ref().map(decode::path) else {
                         return Some(Event::Violation("a welcome without a name"));
                     };
-                    let established =
-                        Established { path, admin: welcome.server_admin, server_key: Some(server_key) };
+                    let user = welcome.you.as_ref().and_then(|you| you.user_id.checked_sub(1)).map(UserId);
+                    let server_key = Some(server_key);
+                    let established = Established { path, user, admin: welcome.server_admin, server_key };
                     Some(Event::Established(established))
                 }
                 Err(error) => Some(Event::HandshakeFailed(error)),

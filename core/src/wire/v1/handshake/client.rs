@@ -67,7 +67,7 @@ impl ClientHandshake {
                 send: Vec::new(),
             },
             (State::ServerInfo { path }, Frame::ServerInfo { admin }) => {
-                ClientStep::Done(Established { path, admin, server_key: None })
+                ClientStep::Done(Established { path, user: None, admin, server_key: None })
             }
             (_, other) => ClientStep::Failed(HandshakeError::Unexpected(other.kind())),
         }
