@@ -110,11 +110,18 @@ fn levels_are_set_and_shown() {
     );
     assert_eq!(
         home.run(["perm", "show", "--json"]).json(),
-        json!({ "default": "notify", "overrides": [
-            { "server": "wss://a.example/", "channel": "ops", "level": "act" },
-            { "server": "wss://a.example/", "channel": null, "level": "mute" },
+        json!({ "default": "notify", "default_mentions_only": false, "overrides": [
+            { "server": "wss://a.example/", "channel": "ops", "level": "act", "mentions_only": false },
+            { "server": "wss://a.example/", "channel": null, "level": "mute", "mentions_only": false },
         ]})
     );
+    // Mentions only: until it is said otherwise, and not by a change of the level.
+    let only = |args: &[&str]| home.run([&["perm", "set"], args].concat()).ok().out;
+    assert_eq!(only(&["act", "ops", "--mentions-only"]), "#ops on wss://a.example/: act, mentions only\n");
+    assert_eq!(only(&["notify", "ops"]), "#ops on wss://a.example/: notify, mentions only\n");
+    assert_eq!(only(&["act", "ops", "--mentions-only=false"]), "#ops on wss://a.example/: act\n");
+    assert_eq!(only(&["notify", "--mentions-only"]), "default: notify, mentions only\n");
+    assert_eq!(home.run(["perm", "set", "act", "--whisper", "--mentions-only"]).code, 2);
     let file = fs::read_to_string(home.path("config.toml")).unwrap();
     assert!(file.contains("# mine\nodd = 1\n"), "{file}");
     let wrong = home.run(["perm", "set", "loud"]);

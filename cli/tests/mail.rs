@@ -198,3 +198,34 @@ fn a_channel_is_typed_as_it_is_shown() {
     ann.run(["ban", "#ops", "bea"]).ok();
     ann.run(["channel", "delete", "#ops"]).ok();
 }
+
+#[test]
+fn an_inbox_is_looked_at_without_moving_and_marked_as_read_without_being_seen() {
+    let server = Server::start();
+    let (ann, bea) = two(&server);
+    let carl = Home::registered(&server.url, "carl");
+    carl.run(["join", "ops"]).ok();
+    for (from, text) in [(&ann, "one"), (&carl, "two"), (&ann, "for @bea")] {
+        from.run(["send", "ops", text]).ok();
+    }
+    let ops = |args: &[&str]| texts(&bea, &[&["--channel", "#ops"], args].concat());
+    assert_eq!(bea.run(["inbox", "--channel", "ops", "--count"]).ok().out, "3\n");
+    assert_eq!(ops(&["--from", "carl"]), ["two"]);
+    assert_eq!(ops(&["--mentions"]), ["for @bea"]);
+    assert_eq!(ops(&["--from", "carl", "--mentions"]), Vec::<String>::new());
+    assert_eq!(bea.run(["inbox", "--channel", "ops", "--count"]).ok().out, "3\n", "a look moves nothing");
+    assert_eq!(ops(&[]), ["one", "two", "for @bea"]);
+    assert!(ops(&[]).is_empty());
+    ann.run(["send", "ops", "passed over"]).ok();
+    let marked = bea.run(["inbox", "--channel", "ops", "--mark-read", "--json"]).json();
+    assert_eq!(marked["marked"], 1);
+    ann.run(["send", "ops", "shown"]).ok();
+    assert_eq!(ops(&[]), ["shown"]);
+    let told = ann.run(["receipts", "ops", "4", "--json"]).json();
+    assert_eq!((&told[0]["reader"], &told[0]["state"]), (&json!("bea/m/inbox"), &json!("stored")));
+    let told = ann.run(["receipts", "ops", "5", "--json"]).json();
+    assert_eq!(told[0]["state"], "delivered");
+    ann.run(["whisper", "bea", "hi"]).ok();
+    assert_eq!(bea.run(["inbox", "--mark-read"]).ok().out, "marked as read: 1\n");
+    assert!(texts(&bea, &[]).is_empty());
+}

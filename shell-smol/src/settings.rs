@@ -33,10 +33,12 @@ pub(crate) fn servers(options: &Options, config: &Config) -> Vec<(Server, Server
 
 /// The levels and approvers, for those servers.
 pub(crate) fn settings(options: &Options, config: &Config, servers: &[(Server, ServerUrl)]) -> Settings {
-    let mut permissions = Permissions { default: config.default_permission, ..Permissions::default() };
+    let (default, mentions_only) = (config.default_permission, config.default_mentions_only);
+    let mut permissions = Permissions { default, mentions_only, ..Permissions::default() };
     for said in &config.overrides {
         for (server, _) in servers.iter().filter(|(_, url)| *url == said.server) {
             permissions.overrides.insert((server.clone(), said.scope.clone()), said.level);
+            permissions.attention.insert((server.clone(), said.scope.clone()), said.mentions_only);
         }
     }
     let approvers = if options.approvers.is_empty() { &config.approvers } else { &options.approvers };

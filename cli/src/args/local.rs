@@ -32,6 +32,7 @@ Examples:
   conclave perm set converse ops
   conclave perm set notify --whisper --server wss://conclave.example
   conclave perm set notify                        everywhere else
+  conclave perm set converse ops --mentions-only  show agents what mentions you; the rest waits until they ask
 
 Running bridges take it up at once.")]
 pub struct PermSet {
@@ -49,6 +50,17 @@ pub struct PermSet {
     /// For whispers
     #[arg(long)]
     pub whisper: bool,
+    /// Show agents by itself only what mentions you; the rest waits, unread, until they ask for it (--mentions-only=false:
+    /// show everything) [default: as it is]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        conflicts_with = "whisper"
+    )]
+    pub mentions_only: Option<bool>,
 }
 
 /// Check key, configuration, clock, network and server, and say what to do

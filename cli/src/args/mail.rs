@@ -61,17 +61,20 @@ impl fmt::Display for Recipient {
     }
 }
 
-/// Show what was written to your mailbox, each message once
+/// Show what was written to your mailbox, or what is new in a channel, each message once
 #[derive(Clone, Args)]
 #[command(after_help = "\
 Examples:
   conclave inbox
   conclave inbox --follow
   conclave inbox --count
+  conclave inbox --channel ops --mentions         look: it moves nothing, and all of it comes again
+  conclave inbox --channel ops --mark-read
   conclave inbox --as desk --json | jq -r .text
 
 What was shown is remembered on this machine (state.db), and reported to the server as
-delivered; on a terminal as seen, too.")]
+delivered; on a terminal as seen, too. What is marked as read without being shown is never
+reported.")]
 pub struct Inbox {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
@@ -82,8 +85,20 @@ pub struct Inbox {
     /// Go on, and show each message as it comes
     #[arg(short, long)]
     pub follow: bool,
+    /// What is new in this channel, instead of your mailbox
+    #[arg(long, value_parser = channel)]
+    pub channel: Option<ChannelName>,
+    /// Show only what this user or session wrote, without moving on: all of it comes again
+    #[arg(long, value_name = "USER")]
+    pub from: Option<Recipient>,
+    /// Show only what mentions you, without moving on: all of it comes again
+    #[arg(long)]
+    pub mentions: bool,
+    /// Show nothing, and go on behind it all the next time
+    #[arg(long, conflicts_with_all = ["follow", "count", "from", "mentions"])]
+    pub mark_read: bool,
     /// Print how many messages were not shown yet, and show none
-    #[arg(long, conflicts_with_all = ["handle", "follow"])]
+    #[arg(long, conflicts_with_all = ["handle", "follow", "from", "mentions"])]
     pub count: bool,
 }
 

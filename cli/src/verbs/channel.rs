@@ -25,7 +25,8 @@ pub(super) fn join(join: Join, context: &Context) -> Result<(), Failure> {
     let server = connection.url.clone();
     if let Some(level) = join.perm {
         let scope = Scope::Channel(channel.clone());
-        super::perm::remember(context, Override { server: server.clone(), scope, level })?;
+        let mentions_only = context.config()?.mentions_only(&server, &scope);
+        super::perm::remember(context, Override { server: server.clone(), scope, level, mentions_only })?;
     }
     let level = context.config()?.level(&server, &Scope::Channel(channel.clone()));
     context.output.result(

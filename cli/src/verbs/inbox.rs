@@ -1,15 +1,15 @@
-//! `conclave inbox`: one's own mailboxes.
+//! `conclave inbox`: one's own mailboxes, and what is new in a channel.
 
 use std::fs::{File, OpenOptions, TryLockError};
 
 use conclave_core::link::OwnMailbox;
-use conclave_core::name::Handle;
+use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::stream::{MailboxRef, PageFrom, Start, StreamCommand, StreamRef, StreamReply};
 use conclave_store::state::{Reader, State};
 use serde_json::json;
 
-use super::tail::{Plan, follow, no_mailboxes};
+use super::tail::{Plan, Showing, follow, no_mailboxes};
 use crate::args::Inbox;
 use crate::connect::{Connection, unexpected};
 use crate::{Context, Failure};
@@ -25,8 +25,11 @@ pub(super) fn run(inbox: Inbox, context: &Context) -> Result<(), Failure> {
     context.server(inbox.net.server.as_deref())?;
     // Two at once would take the connection from each other, and each would show a part.
     let _lock = if inbox.handle.is_none() { Some(lock(context)?) } else { None };
-    let mut mailboxes = vec![OwnMailbox::User];
-    if inbox.handle.is_some() {
+    let mut mailboxes = Vec::new();
+    if inbox.channel.is_none() {
+        mailboxes.push(OwnMailbox::User);
+    }
+    if inbox.channel.is_none() && inbox.handle.is_some() {
         mailboxes.push(OwnMailbox::Session);
     }
     let handle = match inbox.handle {
@@ -34,10 +37,14 @@ pub(super) fn run(inbox: Inbox, context: &Context) -> Result<(), Failure> {
         None => own()?,
     };
     let no_follow = !inbox.follow;
-    follow(
-        Plan { net: inbox.net, handle: Some(handle), channel: None, mailboxes, since: None, no_follow },
-        context,
-    )
+    let Inbox { net, channel, from, mentions, mark_read, .. } = inbox;
+    let showing = match (from, mentions) {
+        _ if mark_read => Showing::Nothing,
+        (None, false) => Showing::All,
+        (from, mentions) => Showing::Some { from, mentions },
+    };
+    let plan = Plan { net, handle: Some(handle), channel, mailboxes, since: None, no_follow, showing };
+    follow(plan, context)
 }
 
 pub(super) fn own() -> Result<Handle, Failure> {
@@ -69,9 +76,17 @@ fn count(inbox: &Inbox, context: &Context) -> Result<(), Failure> {
     let mut connection = Connection::open_newest(context, &inbox.net)?;
     let Some(server) = connection.server_key() else { return Err(no_mailboxes(&connection.url)) };
     let reader = Reader { server, handle: own()? };
-    let shown = State::open(context.dir()?)?.mailbox(&reader, OwnMailbox::User)?;
-    let mut after = shown.map_or(0, |(_, delivered, _)| delivered);
-    let stream = StreamRef::Mailbox(MailboxRef::Mine);
+    let state = State::open(context.dir()?)?;
+    let (stream, mut after) = match &inbox.channel {
+        Some(channel) => {
+            let followed = state.followed(&reader)?.into_iter().rev().find(|it| it.name == *channel);
+            (StreamRef::Channel(channel.clone()), followed.map_or(0, |it| it.delivered))
+        }
+        None => {
+            let shown = state.mailbox(&reader, OwnMailbox::User)?;
+            (StreamRef::Mailbox(MailboxRef::Mine), shown.map_or(0, |(_, delivered, _)| delivered))
+        }
+    };
     let subscribe = StreamCommand::Subscribe { stream: stream.clone(), from: Start::Latest, invite: None };
     connection.request(&Command::Stream(subscribe))?;
     let mut unread = 0;
@@ -88,5 +103,7 @@ fn count(inbox: &Inbox, context: &Context) -> Result<(), Failure> {
             _ => break,
         }
     }
-    context.output.result(unread, json!({ "server": connection.url.as_str(), "unread": unread }))
+    let channel = inbox.channel.as_ref().map(ChannelName::as_str);
+    let value = json!({ "server": connection.url.as_str(), "channel": channel, "unread": unread });
+    context.output.result(unread, value)
 }

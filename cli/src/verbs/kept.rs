@@ -19,8 +19,11 @@ pub(super) struct Kept {
     server: Option<PublicKey>,
     /// What was shown and is not written down yet, by streams.
     moved: BTreeMap<ChannelId, u64>,
-    /// How far each stream came in this run.
-    reached: BTreeMap<ChannelId, u64>,
+    /// What is passed over is not reported: the server learns of it by where the next run begins, and that run claims
+    /// nothing about it.
+    silent: bool,
+    /// How far each stream came in this run: delivered, and seen.
+    reached: BTreeMap<ChannelId, (u64, u64)>,
     /// Whether what is shown is put before a person.
     seen: bool,
 }
@@ -31,6 +34,7 @@ impl Kept {
         context: &Context,
         handle: Option<Handle>,
         server: Option<PublicKey>,
+        silent: bool,
     ) -> Result<Self, Failure> {
         let state = match State::open(context.dir()?) {
             Ok(state) => Some(state),
@@ -43,7 +47,7 @@ impl Kept {
             }
         };
         let (moved, reached) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { state, handle, server, moved, reached, seen: io::stdout().is_terminal() })
+        Ok(Self { state, handle, server, moved, silent, reached, seen: io::stdout().is_terminal() })
     }
 
     /// The state, and whose positions it has.
@@ -134,21 +138,25 @@ impl Kept {
     /// Writes down what was shown, then reports it. In this order a crash shows a message twice rather than never.
     pub(super) fn flush(&mut self, driver: &mut LinkDriver) -> Result<(), Failure> {
         for (stream, seq) in std::mem::take(&mut self.moved) {
+            let mut seen = if self.seen { seq } else { 0 };
             if let Some((state, reader)) = self.reader() {
                 state.advance(&reader, stream, seq)?;
                 if self.seen {
-                    state.seen(&reader, stream, seq)?;
+                    seen = state.seen(&reader, stream, seq)?;
                 }
             }
-            self.reached.insert(stream, seq);
-            driver.input(Input::Report { stream, delivered: seq, seen: if self.seen { seq } else { 0 } });
+            if self.silent {
+                continue;
+            }
+            self.reached.insert(stream, (seq, seen));
+            driver.input(Input::Report { stream, delivered: seq, seen });
         }
         Ok(())
     }
 
     /// How far each stream came: delivered, and seen.
     pub(super) fn reports(&self) -> impl Iterator<Item = (ChannelId, u64, u64)> {
-        self.reached.iter().map(|(stream, seq)| (*stream, *seq, if self.seen { *seq } else { 0 }))
+        self.reached.iter().map(|(stream, (delivered, seen))| (*stream, *delivered, *seen))
     }
 
     /// Remembers the key of a sender's machine at first sight. Returns what its reader should know.

@@ -31,17 +31,27 @@ fn set(set: PermSet, context: &Context) -> Result<(), Failure> {
             ));
         }
         (None, false) => {
-            context.config_file()?.change(&[Change::DefaultPermission(level)])?;
-            return context
-                .output
-                .result(format_args!("default: {level}"), json!({ "level": level.as_str() }));
+            let mentions_only = set.mentions_only.unwrap_or(context.config()?.default_mentions_only);
+            let changes = [Change::DefaultPermission(level), Change::DefaultMentionsOnly(mentions_only)];
+            context.config_file()?.change(&changes)?;
+            return context.output.result(
+                format_args!("default: {}", shown(level, mentions_only)),
+                json!({ "level": level.as_str(), "mentions_only": mentions_only }),
+            );
         }
     };
     let server = context.server(set.server.as_deref())?;
-    remember(context, Override { server: server.clone(), scope: scope.clone(), level })?;
-    context
-        .output
-        .result(format_args!("{scope} on {server}: {level}"), level_json(server.as_str(), &scope, level))
+    let known = || context.config().map(|config| config.mentions_only(&server, &scope));
+    let mentions_only = set.mentions_only.map_or_else(known, Ok)?;
+    let said = Override { server: server.clone(), scope: scope.clone(), level, mentions_only };
+    let json = level_json(&said);
+    remember(context, said)?;
+    context.output.result(format_args!("{scope} on {server}: {}", shown(level, mentions_only)), json)
+}
+
+/// A level, and whether only mentions are shown.
+fn shown(level: Level, mentions_only: bool) -> String {
+    if mentions_only { format!("{level}, mentions only") } else { level.to_string() }
 }
 
 /// Writes a level down.
@@ -52,26 +62,31 @@ pub(super) fn remember(context: &Context, level: Override) -> Result<(), Failure
 
 /// The levels for people.
 pub(super) fn show(config: &Config) -> String {
-    let mut rows = vec![["(everywhere else)".into(), String::new(), config.default_permission.to_string()]];
+    let default = shown(config.default_permission, config.default_mentions_only);
+    let mut rows = vec![["(everywhere else)".into(), String::new(), default]];
     let said = config
         .overrides
         .iter()
-        .map(|said| [said.server.to_string(), said.scope.to_string(), said.level.to_string()]);
+        .map(|said| [said.server.to_string(), said.scope.to_string(), shown(said.level, said.mentions_only)]);
     rows.splice(0..0, said);
     table(["SERVER", "SCOPE", "LEVEL"], &rows)
 }
 
 /// The levels for programs; a `null` channel is the whisper scope.
 pub(super) fn as_json(config: &Config) -> Value {
-    let overrides: Vec<_> = config
-        .overrides
-        .iter()
-        .map(|said| level_json(said.server.as_str(), &said.scope, said.level))
-        .collect();
-    json!({ "default": config.default_permission.as_str(), "overrides": overrides })
+    let overrides: Vec<_> = config.overrides.iter().map(level_json).collect();
+    json!({
+        "default": config.default_permission.as_str(),
+        "default_mentions_only": config.default_mentions_only,
+        "overrides": overrides,
+    })
 }
 
-fn level_json(server: &str, scope: &Scope, level: Level) -> Value {
-    let channel = scope.channel().map(ChannelName::as_str);
-    json!({ "server": server, "channel": channel, "level": level.as_str() })
+fn level_json(said: &Override) -> Value {
+    json!({
+        "server": said.server.as_str(),
+        "channel": said.scope.channel().map(ChannelName::as_str),
+        "level": said.level.as_str(),
+        "mentions_only": said.mentions_only,
+    })
 }

@@ -7,6 +7,7 @@ use conclave_core::key::PublicKey;
 use conclave_core::link::{
     Action, Config, DownReason, Input, JoinFrom, Loss, Newest, OwnMailbox, Refused, RequestId,
 };
+use conclave_core::mention;
 use conclave_core::name::{ChannelName, Handle};
 use conclave_core::protocol::{Code, Command, Refusal};
 use conclave_core::record::UserId;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::kept::Kept;
 use super::shown::{Message, show};
-use crate::args::{Net, Tail};
+use crate::args::{Net, Recipient, Tail};
 use crate::connect::{options, own_handle, pin_now, runtime};
 use crate::output::{FAINT, line};
 use crate::{Context, Failure, explain};
@@ -37,13 +38,50 @@ pub(super) struct Plan {
     pub(super) mailboxes: Vec<OwnMailbox>,
     pub(super) since: Option<conclave_core::time::Since>,
     pub(super) no_follow: bool,
+    pub(super) showing: Showing,
+}
+
+/// What of it is shown.
+pub(super) enum Showing {
+    All,
+    /// What somebody wrote, or what mentions us. The others are not passed over: no position moves.
+    Some {
+        from: Option<Recipient>,
+        mentions: bool,
+    },
+    /// Nothing; positions move.
+    Nothing,
+}
+
+impl Showing {
+    fn takes(&self, message: &Message<'_>, own: Option<UserId>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nothing => false,
+            Self::Some { from, mentions } => {
+                let is_from = |from: &Recipient| match from {
+                    Recipient::User(user) => message.from.user == *user,
+                    Recipient::Session(path) => message.from == &**path,
+                };
+                from.as_ref().is_none_or(is_from) && (!mentions || mention::mentions(message.payload, own))
+            }
+        }
+    }
 }
 
 pub(super) fn run(tail: Tail, context: &Context) -> Result<(), Failure> {
     let channel = tail.of.channel()?;
     let mailboxes = if tail.handle.is_some() { vec![OwnMailbox::Session] } else { Vec::new() };
     let Tail { of, handle, since, no_follow } = tail;
-    let plan = Plan { net: of.net, handle, channel: Some(channel), mailboxes, since, no_follow };
+    let plan = Plan {
+        net: of.net,
+        handle,
+        channel: Some(channel),
+        mailboxes,
+        since,
+        no_follow,
+        showing: Showing::All,
+    };
     follow(plan, context)
 }
 
@@ -67,7 +105,12 @@ pub(super) fn follow(plan: Plan, context: &Context) -> Result<(), Failure> {
         seed,
         newest: Some(newest(pin, plan.handle.is_some())),
     };
-    let mut kept = Kept::open(context, plan.handle.clone(), pin.map(|pin| pin.server_key))?;
+    let mut kept = Kept::open(
+        context,
+        plan.handle.clone(),
+        pin.map(|pin| pin.server_key),
+        matches!(plan.showing, Showing::Nothing),
+    )?;
     let options = options(&net.dial, &context.config()?, &url);
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
@@ -102,7 +145,7 @@ impl Watch<'_> {
         let patience = || Some(Instant::now() + self.options.timeout);
         let mut deadline = patience();
         let (mut begun, mut was_down, mut last) = (false, false, None);
-        let (mut path, mut own) = (String::new(), None);
+        let (mut path, mut own, mut marked) = (String::new(), None, 0_u64);
         loop {
             let told = match driver.pending() {
                 Some(told) => told,
@@ -110,7 +153,11 @@ impl Watch<'_> {
                     // All that came together is noted by one write.
                     kept.flush(driver)?;
                     if self.plan.no_follow && unfinished.is_empty() {
-                        return self.finish(driver, kept).await;
+                        self.finish(driver, kept).await?;
+                        return match self.plan.showing {
+                            Showing::Nothing => self.marked(marked),
+                            _ => Ok(()),
+                        };
                     }
                     tokio::select! {
                         told = driver.next() => told,
@@ -123,10 +170,15 @@ impl Watch<'_> {
             match told {
                 Action::Deliver { channel, from, payload, ts, place } => {
                     let (channel, place) = (channel.as_ref(), place.as_ref());
-                    self.show(Message { channel, from: &from, payload: &payload, ts, place }, own)?;
-                    if let Some(place) = place {
-                        kept.shown(place.stream, place.seq);
+                    let message = Message { channel, from: &from, payload: &payload, ts, place };
+                    if self.plan.showing.takes(&message, own) {
+                        self.show(message, own)?;
                     }
+                    match (&self.plan.showing, place) {
+                        (Showing::Some { .. }, _) | (_, None) => {}
+                        (_, Some(place)) => kept.shown(place.stream, place.seq),
+                    }
+                    marked += 1;
                     deadline = deadline.and_then(|_| patience());
                 }
                 Action::Whispered { from, payload } => {
@@ -214,7 +266,9 @@ impl Watch<'_> {
                     if purged {
                         self.note(format_args!("the server does not keep messages {from} to {to} any more"));
                     }
-                    kept.shown(stream, to);
+                    if !matches!(self.plan.showing, Showing::Some { .. }) {
+                        kept.shown(stream, to);
+                    }
                 }
                 Action::ChannelRenamed { stream, from, to } => {
                     kept.joined(&to, Some((stream, 0)))?;
@@ -300,6 +354,11 @@ impl Watch<'_> {
 
     fn show(&self, message: Message<'_>, own: Option<UserId>) -> Result<(), Failure> {
         show(&self.context.output, &self.zone, message, own)
+    }
+
+    fn marked(&self, count: u64) -> Result<(), Failure> {
+        let value = serde_json::json!({ "server": self.url.as_str(), "marked": count });
+        self.context.output.result(format_args!("marked as read: {count}"), value)
     }
 
     fn greet(&self, path: &str, again: bool) {

@@ -52,11 +52,12 @@ fn agents_talk_and_what_they_say_is_data() {
     let long = "ä".repeat(400_000);
     bob.done("send_channel", json!({ "channel": "ops", "text": long }));
     let mut got = String::new();
+    let mut page = alice.done("wait_for_message", json!({ "timeout_secs": 20 }));
     while got.len() < long.len() {
-        let page = alice.done("wait_for_message", json!({ "timeout_secs": 20 }));
         for message in page["structuredContent"]["messages"].as_array().unwrap() {
             got.push_str(message["text"].as_str().unwrap());
         }
+        page = alice.done("inbox", json!({}));
     }
     assert!(got == long, "a long text arrives whole, in parts");
     assert!(bob.ends(), "the end of its input ends a bridge");

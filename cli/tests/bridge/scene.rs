@@ -128,7 +128,13 @@ impl Scene {
         self.command(user).arg("--config-dir").arg(self.dir.path().join(user)).args(args).output().unwrap()
     }
 
-    /// A bridge of a user's.
+    /// Runs a command as a user, with something on its standard input.
+    pub(crate) fn piped(&self, user: &str, args: &[&str], input: Stdio) -> Output {
+        let mut command = self.command(user);
+        command.arg("--config-dir").arg(self.dir.path().join(user)).args(args).stdin(input);
+        command.output().unwrap()
+    }
+
     /// Runs a verb, which must do what it is told.
     pub(crate) fn does(&self, user: &str, args: &[&str]) {
         let output = self.conclave(user, args);

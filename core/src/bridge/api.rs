@@ -117,12 +117,35 @@ pub enum Action {
         /// The last message.
         seq: u64,
     },
+    /// These were put before the agent, while older ones of the stream wait still: they are not to be handed in again.
+    Shown {
+        /// On which server.
+        server: Server,
+        /// The stream.
+        stream: ChannelId,
+        /// The messages.
+        seqs: Vec<u64>,
+    },
+    /// Messages are given up that were not put before the agent, or will not be: they are not to be handed in again, and
+    /// nothing from there on counts as seen.
+    Skip {
+        /// On which server.
+        server: Server,
+        /// The stream.
+        stream: ChannelId,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
     /// Hand in kept messages that the agent has not seen: [`LinkEvent::Unread`].
     LoadUnread {
         /// On which server.
         server: Server,
         /// Of which stream.
         stream: ChannelId,
+        /// From right behind this message.
+        after: u64,
     },
     /// Answer a tool call.
     Answer {
@@ -227,11 +250,15 @@ pub enum LinkEvent {
         stream: ChannelId,
         /// Whether unread messages of it are kept.
         unread: bool,
+        /// The first message that was given up in an earlier run.
+        skipped: Option<u64>,
     },
     /// Kept messages, as [`Action::LoadUnread`] asked for them: oldest first, with what their signatures prove.
     Unread {
         /// Their stream.
         stream: ChannelId,
+        /// Behind which message they begin.
+        after: u64,
         /// The messages.
         messages: Vec<(Stamped, Proof)>,
         /// Whether more of them are kept.

@@ -81,7 +81,7 @@ impl BridgedLink {
             Action::CaughtUp { .. } | Action::Passed { .. } | Action::SenderKey { .. } => return,
             Action::Opened { position: None, .. } | Action::MailboxCaughtUp { .. } => return,
             Action::Opened { position: Some((stream, _)), .. } => {
-                LinkEvent::Followed { channel: None, stream, unread: false }
+                LinkEvent::Followed { channel: None, stream, unread: false, skipped: None }
             }
             Action::Deliver { channel, from, payload, ts, place } => {
                 LinkEvent::Message { channel, from, at: ts, payload, place }
@@ -108,7 +108,12 @@ impl BridgedLink {
             Action::Joined { channel, position } => {
                 if let Some((stream, _)) = position {
                     let channel = Some(channel.clone());
-                    steps.push(Step::Event(LinkEvent::Followed { channel, stream, unread: false }));
+                    steps.push(Step::Event(LinkEvent::Followed {
+                        channel,
+                        stream,
+                        unread: false,
+                        skipped: None,
+                    }));
                 }
                 return self.answer_joins(&channel, &Ok(Reply::Joined(channel.clone())), steps);
             }

@@ -13,6 +13,7 @@ use super::server::Server;
 use crate::link::Place;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::payload::Payload;
+use crate::record::ChannelId;
 use crate::time::UnixMillis;
 
 /// What stands in the inbox.
@@ -89,6 +90,11 @@ impl Entry {
         }
     }
 
+    /// Whether it mentions the agent's user, or is for it in another way.
+    pub(super) fn mentions_you(&self) -> bool {
+        !matches!(self, Self::Message(Message { channel: Some(_), mentions_you: false, .. }))
+    }
+
     /// Its text, as it came.
     pub(super) fn text(&self) -> Cow<'_, str> {
         match self {
@@ -108,6 +114,9 @@ impl Entry {
 
 /// What an entry costs beside its text: paths, stamps, its place in the queue.
 const OVERHEAD: usize = 256;
+
+/// At first a read shows this part of what it may show of a text that is longer: others come before the rest of it.
+const BEGINNING: usize = 2;
 
 /// Messages given up, by source.
 pub type Dropped = BTreeMap<Source, u64>;
@@ -187,22 +196,86 @@ impl Inbox {
         self.bytes
     }
 
-    /// How many entries of a channel, or of all whispers, are unread.
-    pub(super) fn count_in(&self, server: &Server, channel: Option<&ChannelName>) -> usize {
+    /// Whether there is an entry of a channel, or of any whisper, of which nothing was read.
+    pub(super) fn has_fresh_in(
+        &self,
+        server: &Server,
+        channel: Option<&ChannelName>,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> bool {
         let is_in = |source: &Source| match (source, channel) {
             (Source::Channel(on, name), Some(channel)) => on == server && name == channel,
             (Source::Whispers(on, _), None) => on == server,
             _ => false,
         };
         let sources = self.sources.iter().filter(|(source, _)| is_in(source));
-        sources.map(|(_, (_, queue))| queue.len()).sum()
+        sources.flat_map(|(_, (_, queue))| queue).any(|held| held.read == 0 && wanted(&held.entry))
+    }
+
+    /// Whether there is something that a read of what is `wanted` begins with. The rest of a long text is none.
+    pub(super) fn has_fresh(&self, wanted: impl Fn(&Entry) -> bool) -> bool {
+        let mut held = self.sources.values().flat_map(|(_, queue)| queue);
+        held.any(|held| held.read == 0 && wanted(&held.entry))
+    }
+
+    /// How many entries of each source are unread: those that `wanted` takes, and the others.
+    pub(super) fn counts(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<(Source, usize, usize)> {
+        let count = |(source, (_, queue)): (&Source, &(usize, VecDeque<Held>))| {
+            let taken = queue.iter().filter(|held| wanted(&held.entry)).count();
+            (source.clone(), taken, queue.len() - taken)
+        };
+        self.sources.iter().map(count).collect()
+    }
+
+    /// The first message of a stream that is unread, or read in part.
+    pub(super) fn first_of(&self, server: &Server, stream: ChannelId) -> Option<u64> {
+        let held = self.sources.values().flat_map(|(_, queue)| queue);
+        held.filter_map(|held| match &held.entry {
+            Entry::Message(Message { server: on, place: Some(place), .. })
+                if on == server && place.stream == stream =>
+            {
+                Some(place.seq)
+            }
+            _ => None,
+        })
+        .min()
+    }
+
+    /// Takes out all that `wanted` takes, unread.
+    pub(super) fn remove(&mut self, wanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let matching: Vec<_> = self
+            .sources
+            .iter()
+            .flat_map(|(source, (_, queue))| queue.iter().map(move |held| (source, held)))
+            .filter(|(_, held)| wanted(&held.entry))
+            .map(|(source, held)| (source.clone(), held.order))
+            .collect();
+        matching
+            .into_iter()
+            .filter_map(|(source, order)| self.take(&source, order))
+            .map(|it| it.entry)
+            .collect()
+    }
+
+    /// Counts a message of a source as given up: the next read tells of it.
+    pub(super) fn lost(&mut self, source: Source) {
+        let known = self.dropped.len() < MAX_COUNTED || self.dropped.contains_key(&source);
+        let counted = if known { Some(source) } else { self.dropped.keys().next_back().cloned() };
+        if let Some(source) = counted {
+            *self.dropped.entry(source).or_default() += 1;
+        }
     }
 
     /// Whether an entry fits without another one being given up, and without its source taking more than a quarter. One
-    /// entry of a source always fits.
+    /// entry of a source always fits. What is left of long texts whose beginning was read gives way.
     pub(super) fn has_room(&self, entry: &Entry) -> bool {
-        let (size, held) = (entry.size(), self.sources.get(&entry.source()).map_or(0, |(bytes, _)| *bytes));
-        held == 0 || (self.bytes + size <= self.limit && held + size <= self.limit / 4)
+        let unread = |queue: &VecDeque<Held>| {
+            queue.iter().filter(|held| held.read == 0).map(|held| held.entry.size()).sum::<usize>()
+        };
+        let (size, held) =
+            (entry.size(), self.sources.get(&entry.source()).map_or(0, |(_, queue)| unread(queue)));
+        let all = || self.sources.values().map(|(_, queue)| unread(queue)).sum::<usize>();
+        held == 0 || (held + size <= self.limit / 4 && all() + size <= self.limit)
     }
 
     /// The unread entries, oldest first.
@@ -212,14 +285,16 @@ impl Inbox {
         held.into_iter().map(|held| &held.entry).collect()
     }
 
-    /// Takes in an entry, and gives up others where the limit asks for it.
-    pub fn push(&mut self, entry: Entry) {
+    /// Takes in an entry, and gives up others where the limit asks for it. Returns those.
+    pub fn push(&mut self, entry: Entry) -> Vec<Entry> {
         let order = self.next;
         self.next += 1;
         self.insert(Held { order, read: 0, entry });
+        let mut given_up = Vec::new();
         while self.bytes > self.limit && self.count > 1 {
-            self.give_up(order);
+            given_up.extend(self.give_up(order));
         }
+        given_up
     }
 
     fn insert(&mut self, held: Held) {
@@ -232,25 +307,28 @@ impl Inbox {
         queue.insert(at, held);
     }
 
-    fn give_up(&mut self, newest: u64) {
+    fn give_up(&mut self, newest: u64) -> Option<Entry> {
+        // What is left of a long text goes first: its beginning was read.
+        let mut held =
+            self.sources.iter().flat_map(|(source, (_, queue))| queue.iter().map(move |it| (source, it)));
+        let begun = held.find(|(_, held)| held.read > 0).map(|(source, held)| (source.clone(), held.order));
         // The newest is what the agent is about to be told of: it stays, even where its source holds the most.
         let heaviest = self
             .sources
             .iter()
             .filter(|(_, (_, queue))| queue.front().is_some_and(|held| held.order != newest))
             .max_by_key(|(_, (bytes, _))| *bytes);
-        let Some(source) = heaviest.map(|(source, _)| source.clone()) else { return };
-        self.take_first(&source);
-        let known = self.dropped.len() < MAX_COUNTED || self.dropped.contains_key(&source);
-        let counted = if known { Some(source) } else { self.dropped.keys().next_back().cloned() };
-        if let Some(source) = counted {
-            *self.dropped.entry(source).or_default() += 1;
-        }
+        let heaviest = heaviest.and_then(|(source, (_, queue))| Some((source.clone(), queue.front()?.order)));
+        let (source, order) = begun.or(heaviest)?;
+        let held = self.take(&source, order)?;
+        self.lost(source);
+        Some(held.entry)
     }
 
-    fn take_first(&mut self, source: &Source) -> Option<Held> {
+    fn take(&mut self, source: &Source, order: u64) -> Option<Held> {
         let (bytes, queue) = self.sources.get_mut(source)?;
-        let held = queue.pop_front()?;
+        let at = queue.binary_search_by_key(&order, |held| held.order).ok()?;
+        let held = queue.remove(at)?;
         let size = held.entry.size();
         *bytes -= size;
         self.bytes -= size;
@@ -261,36 +339,42 @@ impl Inbox {
         Some(held)
     }
 
-    /// Takes the oldest entries: at most `limit`, and at most `bytes` of text. A longer text is given in parts,
-    /// one with each read, so that a read always gets on.
-    pub fn read(&mut self, limit: usize, mut bytes: usize) -> Page {
+    /// Takes what is `wanted`, oldest first: at most `limit` entries, and at most `bytes` of text. Of a longer text the
+    /// beginning is given; the rest comes once nothing else is unread, one part with each read. So a read always gets on,
+    /// and no text keeps others back.
+    pub fn read(&mut self, limit: usize, mut bytes: usize, wanted: impl Fn(&Entry) -> bool) -> Page {
         let mut page = Page { dropped: core::mem::take(&mut self.dropped), ..Page::default() };
-        while page.entries.len() < limit {
-            let oldest = self
-                .sources
-                .iter()
-                .filter_map(|(source, (_, queue))| queue.front().map(|held| (held.order, source)));
-            let Some(source) = oldest.min_by_key(|(order, _)| *order).map(|(_, source)| source.clone())
-            else {
-                break;
-            };
+        let mut next: Vec<_> = self
+            .sources
+            .iter()
+            .flat_map(|(source, (_, queue))| queue.iter().map(move |held| (source, held)))
+            .filter(|(_, held)| wanted(&held.entry))
+            .map(|(source, held)| (held.read > 0, held.order, source))
+            .collect();
+        next.sort_unstable();
+        next.truncate(limit);
+        let next: Vec<_> = next.into_iter().map(|(_, order, source)| (order, source.clone())).collect();
+        let whole = bytes;
+        for (order, source) in next {
             let Some((_, queue)) = self.sources.get_mut(&source) else { break };
-            let Some(first) = queue.front_mut() else { break };
-            let text = first.entry.text();
-            let length = text.len();
-            let rest = length - first.read;
-            if rest > bytes && !page.entries.is_empty() {
+            let Ok(at) = queue.binary_search_by_key(&order, |held| held.order) else { break };
+            let Some(held) = queue.get_mut(at) else { break };
+            let (text, start) = (held.entry.text(), held.read);
+            let (length, rest) = (text.len(), text.len() - start);
+            let most = if start == 0 && length > whole { whole / BEGINNING } else { rest };
+            if most > bytes && !page.entries.is_empty() {
                 break;
             }
-            let end = if rest > bytes { cut(&text, first.read, bytes) } else { length };
-            let (part, order) = (first.read..end, first.order);
-            bytes = bytes.saturating_sub(rest);
+            let end = if most < rest || rest > bytes { cut(&text, start, most.min(bytes)) } else { length };
+            drop(text);
+            bytes = bytes.saturating_sub(end - start);
+            let part = start..end;
             if end < length {
-                first.read = end;
-                page.entries.push(Unread { entry: first.entry.clone(), part, order });
-                break;
+                held.read = end;
+                page.entries.push(Unread { entry: held.entry.clone(), part, order });
+                continue;
             }
-            let Some(held) = self.take_first(&source) else { break };
+            let Some(held) = self.take(&source, order) else { break };
             page.entries.push(Unread { entry: held.entry, part, order });
         }
         page.remaining = self.count;
@@ -301,8 +385,12 @@ impl Inbox {
     pub fn unread(&mut self, page: Page) {
         for Unread { entry, part, order } in page.entries {
             let queue = self.sources.get_mut(&entry.source()).map(|(_, queue)| queue);
-            match queue.and_then(|queue| queue.front_mut()).filter(|first| first.order == order) {
-                Some(first) => first.read = part.start,
+            let held = queue.and_then(|queue| {
+                let at = queue.binary_search_by_key(&order, |held| held.order).ok()?;
+                queue.get_mut(at)
+            });
+            match held {
+                Some(held) => held.read = part.start,
                 None => self.insert(Held { order, read: part.start, entry }),
             }
         }
@@ -348,49 +436,67 @@ mod tests {
             inbox.push(message("eve", &alloc::format!("{n}")));
         }
         assert!(inbox.bytes() <= 10_000);
-        let page = inbox.read(1000, usize::MAX);
+        let page = inbox.read(1000, usize::MAX, |_| true);
         let texts = texts(&page);
         assert_eq!(texts[0], "keep me");
         assert_eq!(texts.last().unwrap(), "999");
         let eve = Source::Whispers(Server::new("wss://a"), UserName::new("eve").unwrap());
         assert_eq!(page.dropped.get(&eve).copied(), Some(1001 - texts.len() as u64));
         assert_eq!(page.dropped.len(), 1);
-        assert!(inbox.read(9, 9).dropped.is_empty(), "told once");
+        assert!(inbox.read(9, 9, |_| true).dropped.is_empty(), "told once");
     }
 
     #[test]
-    fn a_message_longer_than_a_page_is_read_in_parts() {
+    fn of_a_long_message_others_come_before_the_rest() {
         let mut inbox = Inbox::new(100_000);
         let long = "äöü".repeat(50);
         inbox.push(message("alice", &long));
         inbox.push(message("alice", "short"));
-        let mut all = String::new();
+        let page = inbox.read(10, 17, |_| true);
+        assert_eq!(texts(&page), ["äöüä", "short"]);
+        assert!(!inbox.has_fresh(|_| true), "the rest wakes nobody");
+        inbox.push(message("bob", "new"));
+        assert_eq!(texts(&inbox.read(1, 17, |_| true)), ["new"]);
+        let mut all = String::from("äöüä");
         while !inbox.is_empty() {
-            for text in texts(&inbox.read(10, 7)) {
-                all.push_str(&text);
-            }
+            texts(&inbox.read(10, 17, |_| true)).iter().for_each(|text| all.push_str(text));
         }
-        assert_eq!(all, long + "short");
+        assert_eq!(all, long);
+    }
+
+    #[test]
+    fn a_filter_takes_its_own_and_leaves_the_others_where_they_are() {
+        let mut inbox = Inbox::new(100_000);
+        for (user, text) in [("alice", "one"), ("bob", "two"), ("alice", "three"), ("bob", "four")] {
+            inbox.push(message(user, text));
+        }
+        let of = |user: &'static str| move |entry: &Entry| matches!(entry, Entry::Message(it) if it.from.user.as_str() == user);
+        let page = inbox.read(9, 99, of("bob"));
+        assert_eq!(texts(&page), ["two", "four"]);
+        inbox.unread(page);
+        assert_eq!(inbox.remove(of("alice")).len(), 2);
+        assert_eq!(texts(&inbox.read(9, 99, |_| true)), ["two", "four"]);
+        assert_eq!((inbox.len(), inbox.bytes()), (0, 0));
     }
 
     #[test]
     fn what_nobody_saw_is_read_again() {
+        let all = |_: &Entry| true;
         let mut inbox = Inbox::new(100_000);
         for text in ["one", "two and more", "three"] {
             inbox.push(message("alice", text));
         }
         let before = inbox.clone();
-        let page = inbox.read(2, 6);
+        let page = inbox.read(2, 10, all);
+        assert_eq!(texts(&page), ["one", "two a"]);
         inbox.unread(page);
-        assert_eq!(inbox.read(9, 99), before.clone().read(9, 99));
+        assert_eq!(inbox.read(9, 99, all), before.clone().read(9, 99, all));
         let mut inbox = before.clone();
-        let page = inbox.read(9, 5);
-        assert_eq!(texts(&page), ["one"]);
-        let page = inbox.read(9, 5);
-        assert_eq!(texts(&page), ["two a"]);
+        let page = inbox.read(9, 5, all);
+        assert_eq!(texts(&page), ["one", "tw"]);
         inbox.push(message("bob", "four"));
         inbox.unread(page);
-        assert_eq!(texts(&inbox.read(9, 99)), ["two and more", "three", "four"]);
+        assert_eq!(texts(&inbox.read(9, 99, all)), ["one", "two and more", "three", "four"]);
     }
 
     proptest! {
@@ -400,20 +506,30 @@ mod tests {
             reads in proptest::collection::vec((1..5_usize, 0..60_usize), 0..40),
         ) {
             let mut inbox = Inbox::new(usize::MAX);
-            let mut all = String::new();
-            let mut got = String::new();
+            let (mut all, mut got) = (Vec::new(), BTreeMap::<u64, String>::new());
             let mut reads = reads.into_iter();
+            let mut take = |page: Page| {
+                let mut last = None;
+                for unread in page.entries {
+                    let said = got.entry(unread.order).or_default();
+                    assert_eq!(said.len(), unread.part.start);
+                    // Older ones first, but for the rest of what is long.
+                    let place = (unread.part.start > 0, unread.order);
+                    assert!(last.replace(place) < Some(place));
+                    said.push_str(&unread.text());
+                }
+            };
             for (user, text) in pushed {
-                all.push_str(&text);
                 inbox.push(message(["a", "b", "c", "d"][usize::from(user)], &text));
+                all.push(text);
                 if let Some((limit, bytes)) = reads.next() {
-                    got.extend(texts(&inbox.read(limit, bytes)));
+                    take(inbox.read(limit, bytes, |_| true));
                 }
             }
             while !inbox.is_empty() {
-                got.extend(texts(&inbox.read(3, 20)));
+                take(inbox.read(3, 20, |_| true));
             }
-            prop_assert_eq!(got, all);
+            prop_assert!(got.into_iter().eq((0..).zip(all)));
             prop_assert_eq!(inbox.bytes(), 0);
         }
     }

@@ -25,6 +25,10 @@ pub struct Permissions {
     pub default: Level,
     /// The scopes with a level of their own.
     pub overrides: BTreeMap<(Server, Scope), Level>,
+    /// Whether channels without a word of their own are followed for mentions only.
+    pub mentions_only: bool,
+    /// The channels with a word of their own about that.
+    pub attention: BTreeMap<(Server, Scope), bool>,
 }
 
 impl Permissions {
@@ -101,6 +105,12 @@ impl Levels {
             stays
         });
         ended
+    }
+
+    /// Whether of a channel only mentions are shown by themselves: the human's word. Every whisper is for whoever reads it.
+    pub fn mentions_only(&self, server: &Server, scope: &Scope) -> bool {
+        let said = self.configured.attention.get(&(server.clone(), scope.clone())).copied();
+        matches!(scope, Scope::Channel(_)) && said.unwrap_or(self.configured.mentions_only)
     }
 
     /// The configured levels.

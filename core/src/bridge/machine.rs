@@ -9,6 +9,7 @@ mod receipts;
 mod replies;
 mod state;
 mod streams;
+mod unread;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,7 +17,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use self::state::{HeldCall, LinkState, Pending, Question, Shown, VerdictQuestion, Waiter, Watch};
+use self::state::{HeldCall, LinkState, Opening, Pending, Question, Shown, VerdictQuestion, Waiter, Watch};
 use super::api::{Action, Config, Input, QuestionId, Settings};
 use super::card::{Approver, Cards};
 use super::failure::Failure;
@@ -24,7 +25,7 @@ use super::guard::Guard;
 use super::inbox::{Entry, Inbox, Notice, Page};
 use super::levels::{Level, Levels, Scope};
 use super::server::Server;
-use super::tool_call::{CallId, Outcome};
+use super::tool_call::{CallId, Filter, Outcome};
 use super::tools::{Offered, TOOLS, Tool};
 use crate::link::RequestId;
 use crate::name::ChannelName;
@@ -48,6 +49,7 @@ pub struct Bridge {
     waiters: Vec<Waiter>,
     shown: Vec<Shown>,
     watches: Vec<Watch>,
+    openings: Vec<Opening>,
     held: Vec<HeldCall>,
     questions: BTreeMap<QuestionId, Question>,
     verdicts: BTreeMap<QuestionId, VerdictQuestion>,
@@ -94,6 +96,7 @@ impl Bridge {
             waiters: Vec::new(),
             shown: Vec::new(),
             watches: Vec::new(),
+            openings: Vec::new(),
             held: Vec::new(),
             questions: BTreeMap::new(),
             verdicts: BTreeMap::new(),
@@ -114,7 +117,8 @@ impl Bridge {
                 self.ready = true;
                 self.asks = asks;
                 // What came before the client was there is shown to it now.
-                let pushes = self.inbox.entries().into_iter().map(|entry| Action::Push(self.push(entry)));
+                let entries = self.inbox.entries().into_iter().filter(|entry| !self.is_quiet(entry));
+                let pushes = entries.map(|entry| Action::Push(self.push(entry)));
                 actions.extend(pushes);
             }
             Input::Call { id, call } => self.call(now, id, call, actions),
@@ -219,9 +223,9 @@ impl Bridge {
     }
 
     fn serve_waiters(&mut self, now: Now, actions: &mut Vec<Action>) {
-        while !self.waiters.is_empty() && !self.inbox.is_empty() {
+        while !self.waiters.is_empty() && self.inbox.has_fresh(|entry| !self.is_quiet(entry)) {
             let call = self.waiters.remove(0).call;
-            self.read(now, call, PAGE_ENTRIES, actions);
+            self.read(now, call, PAGE_ENTRIES, &Filter::default(), actions);
         }
         let mut waiters = core::mem::take(&mut self.waiters);
         waiters.retain_mut(|waiter| {
@@ -241,11 +245,17 @@ impl Bridge {
 
     /// Takes in an entry, and shows it.
     fn deliver(&mut self, entry: Entry, actions: &mut Vec<Action>) {
-        if self.ready {
+        if self.is_quiet(&entry) {
+            if let Entry::Message(message) = &entry
+                && self.keep_quiet(message, actions)
+            {
+                return;
+            }
+        } else if self.ready {
             actions.push(Action::Push(self.push(&entry)));
         }
         if self.takes(&entry) {
-            self.inbox.push(entry);
+            self.take_in(entry, actions);
         }
     }
 

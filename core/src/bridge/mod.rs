@@ -34,5 +34,7 @@ pub use levels::{InvalidLevel, Level, Levels, Permissions, Scope, advice};
 pub use line::{Line, LineReader, MAX_LINE};
 pub use machine::Bridge;
 pub use server::Server;
-pub use tool_call::{CallId, LinkStatus, Outcome, Status, Stored, ToolCall, WhisperTarget};
+pub use tool_call::{
+    CallId, Filter, JoinedChannel, LinkStatus, Outcome, Status, Stored, ToolCall, Waiting, WhisperTarget,
+};
 pub use tools::{Effect, Kind, Offered, Param, TOOLS, Tool, find};

@@ -8,7 +8,7 @@ use core::fmt::Write as _;
 use super::frame::{About, Framed, Place, beginning, body, escape, preamble};
 use super::inbox::{Entry, Message, Page, Source};
 use super::levels::{Level, advice};
-use super::tool_call::{Outcome, Status};
+use super::tool_call::{JoinedChannel, Outcome, Status, Waiting};
 use crate::mention::mentions;
 use crate::stream::{Receipt, ReceiptState};
 use crate::text::one_line;
@@ -104,7 +104,13 @@ impl Outcome {
                 }
                 text
             }
-            Self::Read { page, levels } => read(page, levels),
+            Self::Read { page, levels, waiting } => read(page, levels, waiting),
+            Self::Marked { count, more } => {
+                let more = if *more { ", and others that were kept on disk" } else { "" };
+                format!(
+                    "Marked as read without being shown: {count}{more}. Their senders are not told that you saw them."
+                )
+            }
             Self::Nothing { waited } => format!("Nothing arrived in {} seconds.", waited.as_secs()),
             Self::LevelSet { server, scope, level } => format!(
                 "{} on {} is at level {level} for this session: {}.",
@@ -171,7 +177,7 @@ impl Source {
     }
 }
 
-fn read(page: &Page, levels: &[Option<Level>]) -> String {
+fn read(page: &Page, levels: &[Option<Level>], waiting: &[Waiting]) -> String {
     let mut text = String::new();
     for (source, count) in &page.dropped {
         let _ = writeln!(
@@ -180,8 +186,10 @@ fn read(page: &Page, levels: &[Option<Level>]) -> String {
             escape(&source.shown())
         );
     }
+    let unread: usize = waiting.iter().map(|waiting| waiting.unread).sum();
     if page.entries.is_empty() {
-        text.push_str("Nothing is unread.");
+        text.push_str(if unread == 0 { "Nothing is unread." } else { "Nothing of that is unread." });
+        told(&mut text, waiting);
         return text;
     }
     let mut said = None;
@@ -202,11 +210,31 @@ fn read(page: &Page, levels: &[Option<Level>]) -> String {
         let framed = Framed { server, place, from, at: *at, received, about, text: text_of, around };
         let _ = writeln!(text, "{}", framed.tag());
     }
-    let _ = match page.remaining {
+    let _ = match unread {
         0 => write!(text, "That is all."),
         more => write!(text, "{more} more unread: call inbox again."),
     };
+    told(&mut text, waiting);
     text
+}
+
+/// What is unread still, by sources.
+fn told(text: &mut String, waiting: &[Waiting]) {
+    for Waiting { source, unread, quiet, more } in waiting {
+        let Source::Channel(_, channel) = source else { continue };
+        let channel = escape(channel.as_str());
+        let more = if *more { " and more on disk" } else { "" };
+        if *unread > 0 || (*quiet == 0 && !more.is_empty()) {
+            let _ = write!(text, "\n#{channel}: {unread} unread{more}.");
+        }
+        if *quiet > 0 {
+            let _ = write!(
+                text,
+                "\n#{channel}: {quiet} unread{more} that do not mention you; only mentions are shown there. Read them with \
+                 inbox, channel={channel}, or mark them as read with mark_read."
+            );
+        }
+    }
 }
 
 fn status_text(status: &Status) -> String {
@@ -222,8 +250,9 @@ fn status_text(status: &Status) -> String {
         };
         let admin = if link.admin { ", admin" } else { "" };
         let _ = writeln!(text, "{}: {state}{admin}", escape(link.server.as_str()));
-        for (channel, level) in &link.channels {
-            let _ = writeln!(text, "  #{} at {level}", escape(channel.as_str()));
+        for JoinedChannel { name, level, mentions_only } in &link.channels {
+            let only = if *mentions_only { ", mentions only" } else { "" };
+            let _ = writeln!(text, "  #{} at {level}{only}", escape(name.as_str()));
         }
         let _ = writeln!(text, "  whispers at {}", link.whispers);
     }

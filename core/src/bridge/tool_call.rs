@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use super::card::CardId;
 use super::failure::Failure;
-use super::inbox::Page;
+use super::inbox::{Page, Source};
 use super::levels::{Level, Scope};
 use super::server::Server;
 use crate::name::{ChannelName, InvalidName, SessionPath, UserName};
@@ -117,6 +117,15 @@ pub enum ToolCall {
     Inbox {
         /// How many messages at most.
         limit: Option<usize>,
+        /// Which.
+        filter: Filter,
+    },
+    /// `inbox` with `mark_read`: nothing is shown.
+    MarkRead {
+        /// On which server; `None`: on all.
+        server: Option<String>,
+        /// On which channel; `None`: on all.
+        channel: Option<ChannelName>,
     },
     /// `wait_for_message`.
     Wait {
@@ -150,6 +159,19 @@ pub enum ToolCall {
         /// What to do.
         what: Admin,
     },
+}
+
+/// Which unread messages are meant. The default are all that are shown without being asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this server.
+    pub server: Option<String>,
+    /// Of this channel, also those that are not shown by themselves.
+    pub channel: Option<ChannelName>,
+    /// Of this user or session.
+    pub from: Option<WhisperTarget>,
+    /// Only what mentions the session's user.
+    pub mentions_only: bool,
 }
 
 /// Whom a whisper is for.
@@ -294,6 +316,15 @@ pub enum Outcome {
         page: Page,
         /// The level of each entry that is a message.
         levels: Vec<Option<Level>>,
+        /// What is unread still.
+        waiting: Vec<Waiting>,
+    },
+    /// Messages are marked as read, without being shown.
+    Marked {
+        /// How many are known of.
+        count: usize,
+        /// There were others, on disk.
+        more: bool,
     },
     /// Nothing came in the time waited.
     Nothing {
@@ -350,6 +381,19 @@ pub enum Outcome {
     },
 }
 
+/// What is unread of one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Whose.
+    pub source: Source,
+    /// What `inbox` shows by itself.
+    pub unread: usize,
+    /// What is shown only when it is asked for, since the channel is followed for mentions only.
+    pub quiet: usize,
+    /// There is more, on disk.
+    pub more: bool,
+}
+
 /// What the bridge knows of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -376,8 +420,19 @@ pub struct LinkStatus {
     pub path: Option<SessionPath>,
     /// Whether the user is an admin there.
     pub admin: bool,
-    /// The joined channels and their levels.
-    pub channels: Vec<(ChannelName, Level)>,
+    /// The joined channels.
+    pub channels: Vec<JoinedChannel>,
     /// The level of whispers.
     pub whispers: Level,
+}
+
+/// A joined channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedChannel {
+    /// Its name.
+    pub name: ChannelName,
+    /// Its level.
+    pub level: Level,
+    /// Whether only mentions are shown by themselves.
+    pub mentions_only: bool,
 }

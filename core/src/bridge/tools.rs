@@ -252,9 +252,25 @@ pub static TOOLS: [Tool; 28] = [
         "Read unread messages",
         Session,
         Always,
-        &[may("limit", Kind::Number(1, 200), "how many at most (50)")],
-        "Read the messages and notices that have arrived, oldest first, and mark them as read. Every message is \
-         here, whether or not it was also shown to you as it came.",
+        &[
+            may("limit", Kind::Number(1, 200), "how many at most (50)"),
+            SERVER,
+            may(
+                "channel",
+                Kind::Text,
+                "only of this channel; also what is not shown by itself, where only mentions are",
+            ),
+            may("from", Kind::Text, "only of this user, or session as user/machine/session"),
+            may("mentions_only", Kind::Flag, "true for only what mentions your user"),
+            may(
+                "mark_read",
+                Kind::Flag,
+                "true to mark what all channels have, or `channel`, as read without showing it",
+            ),
+        ],
+        "Read the messages and notices that have arrived, oldest first, and mark them as read; the answer counts what is \
+         unread still. Every message is here, whether or not it was also shown to you as it came. Of a long one the \
+         beginning comes first, and the rest after everything else.",
     )),
     eager(tool(
         "wait_for_message",

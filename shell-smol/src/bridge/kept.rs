@@ -36,6 +36,8 @@ pub(super) struct Resumed {
     pub(super) channel: Option<ChannelName>,
     pub(super) stream: ChannelId,
     pub(super) unread: bool,
+    /// The first message that was given up.
+    pub(super) skipped: Option<u64>,
 }
 
 impl Kept {
@@ -54,7 +56,8 @@ impl Kept {
         for mailbox in [OwnMailbox::User, OwnMailbox::Session] {
             let known = self.reader().and_then(|(state, reader)| tell(state.mailbox(&reader, mailbox))?);
             if let Some((stream, delivered, seen)) = known {
-                resumed.push(Resumed { channel: None, stream, unread: delivered > seen });
+                let skipped = self.skipped(stream);
+                resumed.push(Resumed { channel: None, stream, unread: delivered > seen, skipped });
             }
             let after = known.map(|(stream, delivered, _)| (stream, delivered));
             inputs.push(Input::Open { mailbox, after });
@@ -69,7 +72,8 @@ impl Kept {
             let from = JoinFrom::After { stream, seq };
             inputs.push(Input::Join { channel: channel.clone(), token: None, from });
             self.names.insert(stream, channel.clone());
-            resumed.push(Resumed { channel: Some(channel), stream, unread: it.delivered > it.seen });
+            let (unread, skipped) = (it.delivered > it.seen, self.skipped(stream));
+            resumed.push(Resumed { channel: Some(channel), stream, unread, skipped });
         }
         resumed
     }
@@ -217,15 +221,50 @@ impl Kept {
 
     /// The agent has seen a stream so far.
     pub(super) fn seen(&mut self, stream: ChannelId, seq: u64, inputs: &mut Vec<Input<'static>>) {
-        inputs.push(Input::Report { stream, delivered: seq, seen: seq });
-        let Some((state, reader)) = self.reader() else { return };
-        tell(state.seen(&reader, stream, seq));
-        if self.paused.is_empty()
-            || tell(state.unread_bytes(&reader)).is_none_or(|bytes| bytes > RESUME_BYTES)
+        let Some((state, reader)) = self.reader() else {
+            inputs.push(Input::Report { stream, delivered: seq, seen: seq });
+            return;
+        };
+        // What was given up in an earlier run is not reported.
+        if let Some(seen) = tell(state.seen(&reader, stream, seq)) {
+            inputs.push(Input::Report { stream, delivered: seen, seen });
+        }
+        self.go_on(&state, &reader, inputs);
+    }
+
+    /// These were put before the agent while older ones wait.
+    pub(super) fn shown(&mut self, stream: ChannelId, seqs: &[u64], inputs: &mut Vec<Input<'static>>) {
+        if let Some((state, reader)) = self.reader() {
+            tell(state.shown(&reader, stream, seqs));
+            self.go_on(&state, &reader, inputs);
+        }
+    }
+
+    /// Messages are given up unshown.
+    pub(super) fn skip(
+        &mut self,
+        stream: ChannelId,
+        (from, to): (u64, u64),
+        inputs: &mut Vec<Input<'static>>,
+    ) {
+        if let Some((state, reader)) = self.reader() {
+            tell(state.skip(&reader, stream, from, to));
+            self.go_on(&state, &reader, inputs);
+        }
+    }
+
+    fn skipped(&self, stream: ChannelId) -> Option<u64> {
+        let (state, reader) = self.reader()?;
+        tell(state.skipped(&reader, stream)).flatten()
+    }
+
+    /// Follows paused streams again once there is room.
+    fn go_on(&mut self, state: &State, reader: &Reader, inputs: &mut Vec<Input<'static>>) {
+        if self.paused.is_empty() || tell(state.unread_bytes(reader)).is_none_or(|bytes| bytes > RESUME_BYTES)
         {
             return;
         }
-        let followed = tell(state.followed(&reader)).unwrap_or_default();
+        let followed = tell(state.followed(reader)).unwrap_or_default();
         for (stream, channel) in std::mem::take(&mut self.paused) {
             if let Some(it) = followed.iter().find(|it| it.stream == stream) {
                 let from = JoinFrom::After { stream, seq: it.delivered };
@@ -243,11 +282,11 @@ impl Kept {
         mailboxes.chain(channels).find(|(it, _)| *it == stream).map_or(0, |(_, delivered)| delivered)
     }
 
-    /// The oldest messages of a stream that are kept and not seen, what their signatures prove, and whether there are
+    /// The oldest messages of a stream behind `after` that are kept and not seen, what their signatures prove, and whether there are
     /// more.
-    pub(super) fn unread(&self, stream: ChannelId) -> (Vec<(Stamped, Proof)>, bool) {
+    pub(super) fn unread(&self, stream: ChannelId, after: u64) -> (Vec<(Stamped, Proof)>, bool) {
         let Some((state, reader)) = self.reader() else { return (Vec::new(), false) };
-        let messages = tell(state.unread(&reader, stream, LOAD)).unwrap_or_default();
+        let messages = tell(state.unread(&reader, stream, after, LOAD)).unwrap_or_default();
         let last = messages.last().map(|message| message.seq);
         let more = last.is_some_and(|last| last < self.delivered(&state, &reader, stream));
         let mut keys = BTreeMap::new();

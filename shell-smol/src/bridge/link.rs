@@ -38,8 +38,8 @@ impl Task {
     pub(super) async fn run(mut self, mut driver: LinkDriver, words: Receiver<ToLink>) {
         let mut bridged = BridgedLink::default();
         let (mut steps, mut inputs) = (Vec::new(), Vec::new());
-        for Resumed { channel, stream, unread } in self.kept.resume(&mut inputs) {
-            self.send(LinkEvent::Followed { channel, stream, unread }).await;
+        for Resumed { channel, stream, unread, skipped } in self.kept.resume(&mut inputs) {
+            self.send(LinkEvent::Followed { channel, stream, unread, skipped }).await;
         }
         inputs.drain(..).for_each(|input| driver.input(input));
         loop {
@@ -75,9 +75,13 @@ impl Task {
                     bridged.request(now, driver.link(), driver.queued(), id, command, &mut steps);
                 }
                 Next::Word(ToLink::Seen { stream, seq }) => self.kept.seen(stream, seq, &mut inputs),
-                Next::Word(ToLink::LoadUnread { stream }) => {
-                    let (messages, more) = self.kept.unread(stream);
-                    self.send(LinkEvent::Unread { stream, messages, more }).await;
+                Next::Word(ToLink::Shown { stream, seqs }) => self.kept.shown(stream, &seqs, &mut inputs),
+                Next::Word(ToLink::Skip { stream, from, to }) => {
+                    self.kept.skip(stream, (from, to), &mut inputs);
+                }
+                Next::Word(ToLink::LoadUnread { stream, after }) => {
+                    let (messages, more) = self.kept.unread(stream, after);
+                    self.send(LinkEvent::Unread { stream, after, messages, more }).await;
                 }
                 Next::Over => return,
             }

@@ -53,10 +53,28 @@ pub enum ToLink {
         /// The last message.
         seq: u64,
     },
+    /// These were put before the agent while older ones wait.
+    Shown {
+        /// Their stream.
+        stream: ChannelId,
+        /// The messages.
+        seqs: Vec<u64>,
+    },
+    /// Messages are given up unshown.
+    Skip {
+        /// Their stream.
+        stream: ChannelId,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
     /// Hand in messages that are kept and not seen.
     LoadUnread {
         /// Their stream.
         stream: ChannelId,
+        /// From right behind this one.
+        after: u64,
     },
 }
 
@@ -372,8 +390,14 @@ impl McpServer {
             Action::Seen { server, stream, seq } => {
                 out.push(Output::Link(server, ToLink::Seen { stream, seq }));
             }
-            Action::LoadUnread { server, stream } => {
-                out.push(Output::Link(server, ToLink::LoadUnread { stream }));
+            Action::Shown { server, stream, seqs } => {
+                out.push(Output::Link(server, ToLink::Shown { stream, seqs }));
+            }
+            Action::Skip { server, stream, from, to } => {
+                out.push(Output::Link(server, ToLink::Skip { stream, from, to }));
+            }
+            Action::LoadUnread { server, stream, after } => {
+                out.push(Output::Link(server, ToLink::LoadUnread { stream, after }));
             }
             Action::Answer { call, result } => {
                 if let Some(InFlight { id, .. }) = self.calls.remove(&call) {

@@ -1,7 +1,7 @@
 //! Outcomes as structured content. Names stand in it exactly, so that they can be used in the next call; bodies
 //! stand escaped, as they do in the text.
 
-use conclave_core::bridge::{Entry, Outcome, Status, Unread, beginning, body, escape};
+use conclave_core::bridge::{Entry, Outcome, Source, Status, Unread, Waiting, beginning, body, escape};
 use conclave_core::link::Proof;
 use conclave_core::mention::mentions;
 use conclave_core::protocol::Stamped;
@@ -61,16 +61,18 @@ pub(crate) fn structured(outcome: &Outcome) -> Value {
             "messages": messages.iter().map(|message| stamped(message, *user)).collect::<Vec<_>>(),
             "more": more.is_some(), "since": more.map(|since| since.0.to_string()),
         }),
-        Outcome::Read { page, levels } => json!({
+        Outcome::Read { page, levels, waiting } => json!({
             "untrusted": true,
             "messages": page.entries.iter().zip(levels)
                 .map(|(entry, level)| unread(entry, level.map(|level| level.as_str())))
                 .collect::<Vec<_>>(),
             "remaining": page.remaining,
+            "unread": waiting.iter().map(unread_of).collect::<Vec<_>>(),
             "lost": page.dropped.iter()
                 .map(|(source, count)| json!({ "what": escape(&source.shown()), "count": count }))
                 .collect::<Vec<_>>(),
         }),
+        Outcome::Marked { count, more } => json!({ "marked": count, "more": more }),
         Outcome::Nothing { waited } => {
             json!({ "messages": [], "remaining": 0, "lost": [], "waited_secs": waited.as_secs() })
         }
@@ -163,6 +165,26 @@ fn unread(unread: &Unread, level: Option<&str>) -> Value {
     value
 }
 
+fn unread_of(waiting: &Waiting) -> Value {
+    let mut value = match &waiting.source {
+        Source::Notices => json!({ "kind": "notice" }),
+        Source::Channel(server, channel) => {
+            json!({ "kind": "message", "server": server.as_str(), "channel": channel.as_str() })
+        }
+        Source::Whispers(server, user) => {
+            json!({ "kind": "whisper", "server": server.as_str(), "from": user.as_str() })
+        }
+    };
+    value["count"] = json!(waiting.unread);
+    if waiting.quiet > 0 {
+        value["without_mention"] = json!(waiting.quiet);
+    }
+    if waiting.more {
+        value["more"] = json!(true);
+    }
+    value
+}
+
 fn part(from: usize, to: usize, of: usize) -> Value {
     json!({ "from_byte": from, "to_byte": to, "of": of })
 }
@@ -176,7 +198,9 @@ fn status_of(status: &Status) -> Value {
             "path": link.path.as_ref().map(ToString::to_string),
             "admin": link.admin,
             "channels": link.channels.iter()
-                .map(|(name, level)| json!({ "name": name.as_str(), "level": level.as_str() }))
+                .map(|it| json!({
+                    "name": it.name.as_str(), "level": it.level.as_str(), "mentions_only": it.mentions_only,
+                }))
                 .collect::<Vec<_>>(),
             "whispers": link.whispers.as_str(),
         })).collect::<Vec<_>>(),

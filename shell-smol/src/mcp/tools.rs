@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use conclave_core::bridge::{CardId, Effect, Kind, Level, Param, Scope, Tool, ToolCall, WhisperTarget, find};
+use conclave_core::bridge::{
+    CardId, Effect, Filter, Kind, Level, Param, Scope, Tool, ToolCall, WhisperTarget, find,
+};
 use conclave_core::name::{ChannelName, InvalidName, SessionPath, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Admin, KickTarget, Token, Visibility};
@@ -120,7 +122,7 @@ pub(crate) fn call(name: &str, arguments: Object) -> Result<ToolCall, BadCall> {
             channel: args.channel("channel")?,
             since: args.optional("since", str::parse::<Since>)?,
         },
-        "inbox" => ToolCall::Inbox { limit: args.number("limit").map(|limit| limit as usize) },
+        "inbox" => args.inbox(server)?,
         "wait_for_message" => {
             ToolCall::Wait { timeout: args.number("timeout_secs").map(Duration::from_secs) }
         }
@@ -275,6 +277,21 @@ impl Arguments {
 
     fn user(&self) -> Result<UserName, BadCall> {
         self.parse("user", UserName::new)
+    }
+
+    fn inbox(&self, server: Option<String>) -> Result<ToolCall, BadCall> {
+        let channel = self.optional("channel", channel)?;
+        let from = self.optional("from", str::parse::<WhisperTarget>)?;
+        let mentions_only = self.flag("mentions_only");
+        if self.flag("mark_read") {
+            if from.is_some() || mentions_only {
+                let why = "mark_read goes with channel and server only";
+                return Err(BadCall::Value(why.to_owned()));
+            }
+            return Ok(ToolCall::MarkRead { server, channel });
+        }
+        let limit = self.number("limit").map(|limit| limit as usize);
+        Ok(ToolCall::Inbox { limit, filter: Filter { server, channel, from, mentions_only } })
     }
 
     /// Names of users, given as they are or as they are mentioned: one `@` before it does not belong to it.

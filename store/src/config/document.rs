@@ -28,6 +28,7 @@ pub(super) fn read(text: &str) -> Result<Config, Fault> {
     if let Some(level) = reader.optional(root, "default_permission")? {
         config.default_permission = level;
     }
+    config.default_mentions_only = reader.flag(root, "default_mentions_only")?;
     for (table, span) in reader.tables(root, "servers")? {
         let url: ServerUrl = reader.required(table, "url", "[[servers]]", &span)?;
         if let Some(ca) = reader.optional::<PathBuf>(table, "ca")? {
@@ -48,6 +49,7 @@ pub(super) fn read(text: &str) -> Result<Config, Fault> {
             server: reader.required(table, "server", "[[overrides]]", &span)?,
             scope: reader.optional(table, "channel")?.map_or(Scope::Whispers, Scope::Channel),
             level: reader.required(table, "level", "[[overrides]]", &span)?,
+            mentions_only: reader.flag(table, "mentions_only")?,
         });
     }
     if let Some(item) = root.get("approvers") {
@@ -71,6 +73,7 @@ pub(super) fn change(text: &str, changes: &[Change]) -> Result<String, Fault> {
     for change in changes {
         match change {
             Change::DefaultPermission(level) => set(root, "default_permission", level.as_str()),
+            Change::DefaultMentionsOnly(only) => set_flag(root, "default_mentions_only", *only),
             Change::AddServer(server) => {
                 let list = list(root, "servers");
                 let known = list.iter().position(|table| names(table, "url", &server.url));
@@ -104,7 +107,15 @@ pub(super) fn change(text: &str, changes: &[Change]) -> Result<String, Fault> {
     Ok(document.to_string())
 }
 
-fn set_level(root: &mut Table, Override { server, scope, level }: &Override) {
+/// Sets a flag; one that is not set is left out.
+fn set_flag(table: &mut Table, key: &str, flag: bool) {
+    match flag {
+        true => table.insert(key, toml_edit::value(true)),
+        false => table.remove(key),
+    };
+}
+
+fn set_level(root: &mut Table, Override { server, scope, level, mentions_only }: &Override) {
     // Existing clients compare URLs letter by letter: the registration's spelling is the one to write.
     let registered = root.get("servers").and_then(Item::as_array_of_tables).and_then(|servers| {
         let entry = servers.iter().find(|table| names(table, "url", server))?;
@@ -116,6 +127,7 @@ fn set_level(root: &mut Table, Override { server, scope, level }: &Override) {
     for table in list.iter_mut() {
         if names(table, "server", server) && table.get("channel").and_then(Item::as_str) == channel {
             set(table, "level", level.as_str());
+            set_flag(table, "mentions_only", *mentions_only);
             found = true;
         }
     }
@@ -124,6 +136,7 @@ fn set_level(root: &mut Table, Override { server, scope, level }: &Override) {
             set(table, "channel", channel);
         }
         set(table, "level", level.as_str());
+        set_flag(table, "mentions_only", *mentions_only);
     }
 }
 
@@ -212,6 +225,11 @@ impl Reader<'_> {
         table.get(key).map(|item| self.word(key, item.as_str(), item.span())).transpose()
     }
 
+    fn flag(&self, table: &dyn TableLike, key: &str) -> Result<bool, Fault> {
+        let Some(item) = table.get(key) else { return Ok(false) };
+        item.as_bool().ok_or_else(|| fault(self.text, item.span(), &format!("`{key}` is true or false")))
+    }
+
     fn required<T: FromStr<Err: Display>>(
         &self,
         table: &dyn TableLike,
@@ -277,7 +295,7 @@ level = "act"
 
     fn level(server: &str, channel: Option<&str>, level: Level) -> Change {
         let scope = channel.map_or(Scope::Whispers, |name| Scope::Channel(ChannelName::new(name).unwrap()));
-        Change::SetLevel(Override { server: url(server), scope, level })
+        Change::SetLevel(Override { server: url(server), scope, level, mentions_only: false })
     }
 
     fn server(at: &str, user: &str) -> Server {
@@ -391,6 +409,7 @@ level = "act"
             ("servers = 3\n", 1, "[[servers]]"),
             ("[overrides]\n", 1, "[[overrides]]"),
             ("approvers = [\n\"a\",\n1]\n", 3, "quotes"),
+            ("default_mentions_only = \"yes\"", 1, "true or false"),
         ] {
             let fault = read(text).unwrap_err();
             assert_eq!(fault.line, line, "{text}: {}", fault.what);
@@ -412,7 +431,13 @@ level = "act"
                 let server_key = conclave_core::key::SecretKey::from_seed(&[seed; 32]).public();
                 Change::SetPin(url(at), Pin { server_key, derived })
             }),
-            (at, channel, level_of).prop_map(|(at, channel, to)| level(at, channel, to)),
+            proptest::bool::ANY.prop_map(Change::DefaultMentionsOnly),
+            (at, channel, level_of, proptest::bool::ANY).prop_map(|(at, channel, to, only)| {
+                match level(at, channel, to) {
+                    Change::SetLevel(said) => Change::SetLevel(Override { mentions_only: only, ..said }),
+                    other => other,
+                }
+            }),
         ]
     }
 
@@ -420,6 +445,7 @@ level = "act"
     fn apply(config: &mut Config, change: Change) {
         match change {
             Change::DefaultPermission(level) => config.default_permission = level,
+            Change::DefaultMentionsOnly(only) => config.default_mentions_only = only,
             Change::AddServer(new) => match config.servers.iter_mut().find(|old| old.url == new.url) {
                 Some(old) => *old = new,
                 None => config.servers.push(new),
@@ -449,7 +475,7 @@ level = "act"
             Change::SetLevel(new) => {
                 let is = |old: &&mut Override| old.server == new.server && old.scope == new.scope;
                 match config.overrides.iter_mut().find(is) {
-                    Some(old) => old.level = new.level,
+                    Some(old) => (old.level, old.mentions_only) = (new.level, new.mentions_only),
                     None => config.overrides.push(new),
                 }
             }

@@ -207,6 +207,7 @@ mod tests {
             server: "ws://a".parse().unwrap(),
             scope: Scope::Channel(ChannelName::new(channel).unwrap()),
             level: Level::Act,
+            mentions_only: false,
         })
     }
 

@@ -27,6 +27,8 @@ pub const FILE_NAME: &str = "config.toml";
 pub struct Config {
     /// The level wherever nothing more specific is said.
     pub default_permission: Level,
+    /// Whether channels are followed for mentions only wherever nothing more specific is said.
+    pub default_mentions_only: bool,
     /// Where this machine is registered, in the file's order.
     pub servers: Vec<Server>,
     /// Levels of single channels and whisper scopes, in the file's order.
@@ -79,6 +81,8 @@ pub struct Override {
     pub scope: Scope,
     /// Its level.
     pub level: Level,
+    /// Whether only mentions are shown there by themselves. Said of channels.
+    pub mentions_only: bool,
 }
 
 /// A change of the file.
@@ -86,6 +90,8 @@ pub struct Override {
 pub enum Change {
     /// Set the level wherever nothing more specific is said.
     DefaultPermission(Level),
+    /// Set whether channels are followed for mentions only, wherever nothing more specific is said.
+    DefaultMentionsOnly(bool),
     /// Add a registration, or replace the one with the same URL.
     AddServer(Server),
     /// Forget a registration and every level set on it.
@@ -101,8 +107,16 @@ pub enum Change {
 impl Config {
     /// The level of a scope on a server. Where the file says it twice, the last word counts.
     pub fn level(&self, server: &ServerUrl, scope: &Scope) -> Level {
-        let said = self.overrides.iter().rev().find(|said| said.server == *server && said.scope == *scope);
-        said.map_or(self.default_permission, |said| said.level)
+        self.said(server, scope).map_or(self.default_permission, |said| said.level)
+    }
+
+    /// Whether of a scope only mentions are shown by themselves.
+    pub fn mentions_only(&self, server: &ServerUrl, scope: &Scope) -> bool {
+        self.said(server, scope).map_or(self.default_mentions_only, |said| said.mentions_only)
+    }
+
+    fn said(&self, server: &ServerUrl, scope: &Scope) -> Option<&Override> {
+        self.overrides.iter().rev().find(|said| said.server == *server && said.scope == *scope)
     }
 
     /// The file of certificates that a server may have its own from.

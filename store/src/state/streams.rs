@@ -213,15 +213,16 @@ impl State {
         })
     }
 
-    /// Moves `seen` forward, but not past `delivered`, and forgets the messages up to there. Returns `seen`, which never
-    /// moves back.
+    /// Moves `seen` forward, but not past `delivered` nor to what was given up, and forgets the messages up to there. Returns
+    /// `seen`, which never moves back.
     ///
     /// # Errors
     /// [`StateError::NotFollowed`] and all others.
     pub fn seen(&self, reader: &Reader, stream: ChannelId, seq: u64) -> Result<u64, StateError> {
         self.write(|connection| {
             let place = Place::find(connection, reader, stream)?;
-            let seen = seq_in(seq).unwrap_or(i64::MAX).min(place.delivered).max(place.seen);
+            let most = place.skipped.map_or(place.delivered, |skipped| place.delivered.min(skipped - 1));
+            let seen = seq_in(seq).unwrap_or(i64::MAX).min(most).max(place.seen);
             if seen > place.seen {
                 let key = params![place.reader, place.stream, seen];
                 connection
@@ -235,8 +236,56 @@ impl State {
         })
     }
 
-    /// The messages of a stream that are kept and not seen, oldest first: as many as have no more than `limit_bytes` when
-    /// encoded, but one at least, if there is one.
+    /// Forgets messages that were put before the reader while older ones wait. `seen` stays.
+    ///
+    /// # Errors
+    /// [`StateError::NotFollowed`] and all others.
+    pub fn shown(&self, reader: &Reader, stream: ChannelId, seqs: &[u64]) -> Result<(), StateError> {
+        self.write(|connection| {
+            let place = Place::find(connection, reader, stream)?;
+            let mut delete = connection
+                .prepare_cached("DELETE FROM unread WHERE reader = ?1 AND stream = ?2 AND seq = ?3")?;
+            for seq in seqs {
+                delete.execute(params![place.reader, place.stream, seq_in(*seq)?])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives up the messages in a range that are kept: they are not put before the reader, and `seen` stays before the first
+    /// from now on.
+    ///
+    /// # Errors
+    /// [`StateError::NotFollowed`], [`StateError::OutOfRange`] for a `from` past what a stream reaches, and all others.
+    pub fn skip(&self, reader: &Reader, stream: ChannelId, from: u64, to: u64) -> Result<(), StateError> {
+        self.write(|connection| {
+            let place = Place::find(connection, reader, stream)?;
+            let (from, to) = (seq_in(from)?, seq_in(to).unwrap_or(i64::MAX));
+            connection
+                .prepare_cached(
+                    "DELETE FROM unread WHERE reader = ?1 AND stream = ?2 AND seq >= ?3 AND seq <= ?4",
+                )?
+                .execute(params![place.reader, place.stream, from, to])?;
+            if from > place.seen {
+                let skipped = place.skipped.map_or(from, |skipped| skipped.min(from));
+                connection
+                    .prepare_cached("UPDATE streams SET skipped = ?3 WHERE reader = ?1 AND stream = ?2")?
+                    .execute(params![place.reader, place.stream, skipped])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The first message of a stream that was given up.
+    ///
+    /// # Errors
+    /// [`StateError::NotFollowed`] and all others.
+    pub fn skipped(&self, reader: &Reader, stream: ChannelId) -> Result<Option<u64>, StateError> {
+        self.read(|connection| Place::find(connection, reader, stream)?.skipped.map(seq_out).transpose())
+    }
+
+    /// The messages of a stream behind `after` that are kept and not seen, oldest first: as many as have no more than
+    /// `limit_bytes` when encoded, but one at least, if there is one.
     ///
     /// # Errors
     /// [`StateError`]. For a stream that is not followed nothing is unread.
@@ -244,18 +293,20 @@ impl State {
         &self,
         reader: &Reader,
         stream: ChannelId,
+        after: u64,
         limit_bytes: u64,
     ) -> Result<Vec<Stamped>, StateError> {
         self.read(|connection| {
+            let after = seq_in(after).unwrap_or(i64::MAX);
             let mut statement = connection.prepare_cached(
                 "SELECT u.seq, u.message FROM readers r
                  JOIN streams s ON s.reader = r.id AND s.stream = ?3
                  JOIN unread u ON u.reader = s.reader AND u.stream = s.stream
-                 WHERE r.server = ?1 AND r.handle = ?2 AND u.seq > s.seen AND u.seq <= s.delivered
+                 WHERE r.server = ?1 AND r.handle = ?2 AND u.seq > s.seen AND u.seq > ?4 AND u.seq <= s.delivered
                  ORDER BY u.seq",
             )?;
             let (server, handle) = (reader.server.as_bytes(), reader.handle.as_str());
-            let mut rows = statement.query(params![server, handle, stream.0.cast_signed()])?;
+            let mut rows = statement.query(params![server, handle, stream.0.cast_signed(), after])?;
             let (mut messages, mut left) = (Vec::new(), limit_bytes);
             while let Some(row) = rows.next()? {
                 let bytes =
@@ -294,6 +345,7 @@ struct Place {
     stream: i64,
     delivered: i64,
     seen: i64,
+    skipped: Option<i64>,
 }
 
 impl Place {
@@ -302,11 +354,12 @@ impl Place {
         let number = stream.0.cast_signed();
         connection
             .prepare_cached(
-                "SELECT s.reader, s.delivered, s.seen FROM readers r JOIN streams s ON s.reader = r.id
+                "SELECT s.reader, s.delivered, s.seen, s.skipped FROM readers r JOIN streams s ON s.reader = r.id
                  WHERE r.server = ?1 AND r.handle = ?2 AND s.stream = ?3",
             )?
             .query_row(params![server, handle, number], |row| {
-                Ok(Self { reader: row.get(0)?, stream: number, delivered: row.get(1)?, seen: row.get(2)? })
+                let (reader, delivered, seen) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(Self { reader, stream: number, delivered, seen, skipped: row.get(3)? })
             })
             .optional()?
             .ok_or_else(|| StateError::NotFollowed { stream }.into())

@@ -8,15 +8,14 @@ use core::time::Duration;
 use super::posts::Target;
 use super::state::{Awaited, CatchUp, Draft, HeldCall, LinkState, Pending, Question, Waiter};
 use super::{
-    Bridge, DECLINED_FOR, FIRST_CONNECT, MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_WAITERS, PAGE_ENTRIES,
-    PROGRESS, QUESTION_LIFETIME, perm_command,
+    Bridge, DECLINED_FOR, FIRST_CONNECT, MAX_DECLINED, MAX_HELD, MAX_QUESTIONS, MAX_WAITERS, PROGRESS,
+    QUESTION_LIFETIME, perm_command,
 };
 use crate::bridge::api::{Action, QuestionId};
 use crate::bridge::failure::Failure;
-use crate::bridge::frame::PAGE_BYTES;
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
-use crate::bridge::tool_call::{CallId, LinkStatus, Outcome, Status, ToolCall};
+use crate::bridge::tool_call::{CallId, JoinedChannel, LinkStatus, Outcome, Status, ToolCall};
 use crate::name::ChannelName;
 use crate::protocol::{Admin, Command};
 use crate::time::{Now, UnixMillis};
@@ -135,10 +134,8 @@ impl Bridge {
                 let reading = CatchUp::new(channel, since);
                 self.ask(&server, id, reading.command(), Awaited::CatchUp(reading), actions)
             }
-            ToolCall::Inbox { limit } => {
-                self.read(now, id, limit.unwrap_or(PAGE_ENTRIES), actions);
-                Ok(None)
-            }
+            ToolCall::Inbox { limit, filter } => self.read_inbox(now, id, limit, filter, actions),
+            ToolCall::MarkRead { server, channel } => self.mark_read(server.as_deref(), channel, actions),
             ToolCall::Wait { timeout } => {
                 if self.waiters.len() >= MAX_WAITERS {
                     return Err(Failure::Busy);
@@ -202,18 +199,10 @@ impl Bridge {
         }
     }
 
-    /// Reads the inbox for a call.
-    pub(super) fn read(&mut self, now: Now, call: CallId, limit: usize, actions: &mut Vec<Action>) {
-        let page = self.inbox.read(limit.clamp(1, 4 * PAGE_ENTRIES), PAGE_BYTES);
-        self.show(now, call, &page);
-        let levels = page.entries.iter().map(|unread| self.entry_level(&unread.entry)).collect();
-        self.last_read = Some((call, page.clone()));
-        actions.push(Action::Answer { call, result: Ok(Outcome::Read { page, levels }) });
-    }
-
     pub(super) fn cancel(&mut self, id: CallId, actions: &mut Vec<Action>) {
         self.waiters.retain(|waiter| waiter.call != id);
         self.held.retain(|held| held.id != id);
+        self.openings.retain(|opening| opening.call != id);
         if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
             self.inbox.unread(page);
         }
@@ -335,7 +324,11 @@ impl Bridge {
             channels: link
                 .joined
                 .iter()
-                .map(|channel| (channel.clone(), self.levels.level(server, &Scope::Channel(channel.clone()))))
+                .map(|channel| {
+                    let (name, scope) = (channel.clone(), Scope::Channel(channel.clone()));
+                    let level = self.levels.level(server, &scope);
+                    JoinedChannel { name, level, mentions_only: self.levels.mentions_only(server, &scope) }
+                })
                 .collect(),
             whispers: self.levels.level(server, &Scope::Whispers),
         };

@@ -81,15 +81,17 @@ impl Bridge {
                 let message = Message { server, channel, from, at, payload, place, mentions_you, received };
                 self.message(now, message, actions);
             }
-            LinkEvent::Followed { channel, stream, unread } => {
+            LinkEvent::Followed { channel, stream, unread, skipped } => {
                 let mailbox = channel.is_none();
-                self.followed(server, channel, stream, unread);
+                self.followed(server, channel, stream, (unread, skipped));
                 let link = self.links.get_mut(server);
                 if mailbox && link.is_some_and(|link| !core::mem::replace(&mut link.mailboxes, true)) {
                     self.allow_approvers(server, actions);
                 }
             }
-            LinkEvent::Unread { stream, messages, more } => self.loaded(server, stream, messages, more),
+            LinkEvent::Unread { stream, after, messages, more } => {
+                self.loaded(now, server, (stream, after), (messages, more), actions);
+            }
             LinkEvent::ChannelRenamed { stream, from, to } => {
                 self.channel_renamed(server, stream, &from, to, actions);
             }

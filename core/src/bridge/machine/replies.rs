@@ -213,7 +213,7 @@ impl Bridge {
                     Entry::Notice(_) => false,
                 };
                 if !self.inbox.entries().into_iter().any(held) {
-                    self.inbox.push(Entry::Message(message));
+                    self.take_in(Entry::Message(message), actions);
                 }
             }
             let level = self.levels.level(&server, &Scope::Channel(channel.clone()));

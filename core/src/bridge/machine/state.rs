@@ -9,7 +9,7 @@ use super::posts::Target;
 use crate::bridge::card::CardId;
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
-use crate::bridge::tool_call::{CallId, Stored, ToolCall};
+use crate::bridge::tool_call::{CallId, Filter, Stored, ToolCall};
 use crate::mention::Wanted;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -54,8 +54,67 @@ pub(super) struct Stream {
     pub(super) seen: u64,
     /// Messages behind `held` are kept, but not in the inbox.
     pub(super) behind: bool,
-    /// They are being loaded.
+    /// Some are being loaded.
     pub(super) loading: bool,
+    /// Messages up to `held` that are kept and wait, since only mentions are shown: with what each takes.
+    pub(super) quiet: Quiet,
+    /// Shown, while older ones wait.
+    pub(super) ahead: BTreeSet<u64>,
+    /// The first that was given up unshown: nothing from there on counts as seen.
+    pub(super) skipped: Option<u64>,
+}
+
+/// The numbers of messages that wait on disk, and what they take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Quiet {
+    sizes: BTreeMap<u64, usize>,
+    bytes: usize,
+}
+
+impl Quiet {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sizes.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    pub(super) fn first(&self) -> Option<u64> {
+        self.sizes.keys().next().copied()
+    }
+
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.sizes.contains_key(&seq)
+    }
+
+    pub(super) fn insert(&mut self, seq: u64, size: usize) {
+        let before = self.sizes.insert(seq, size).unwrap_or_default();
+        self.bytes = self.bytes + size - before;
+    }
+
+    pub(super) fn remove(&mut self, seq: u64) {
+        self.bytes -= self.sizes.remove(&seq).unwrap_or_default();
+    }
+
+    /// Those in a range.
+    pub(super) fn within(&self, after: u64, to: u64) -> BTreeSet<u64> {
+        self.sizes.keys().copied().filter(|seq| *seq > after && *seq <= to).collect()
+    }
+}
+
+/// A read that waits until what it asks for is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub(super) call: CallId,
+    pub(super) limit: usize,
+    pub(super) filter: Filter,
+    pub(super) server: Server,
+    pub(super) stream: ChannelId,
 }
 
 /// What an answer put before the agent, unless the client turns out not to have wanted it any more.

@@ -199,7 +199,7 @@ fn where_nobody_can_be_asked_the_human_types_the_verdict() {
 fn a_card_waits_in_the_approvers_mailbox() {
     let approvers = vec!["boss".parse().unwrap()];
     let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
-    scene.link(A, LinkEvent::Followed { channel: None, stream: ChannelId(9), unread: false });
+    scene.link(A, LinkEvent::Followed { channel: None, stream: ChannelId(9), unread: false, skipped: None });
     let actions = scene.input(Input::Prompt(prompt()));
     let Some((_, _, Command::Stream(StreamCommand::Post { stream, lifetime, .. }))) = request(&actions)
     else {

@@ -82,7 +82,7 @@ fn a_message_too_large_for_an_answer_is_in_the_inbox() {
     assert_eq!(scene.bridge.inbox().len(), 1);
     assert!(shown.len() < PAGE_BYTES && shown.contains("of 900000") && shown.contains("in the inbox"));
     let mut read = String::new();
-    while let Ok(Outcome::Read { page, .. }) = answer(&scene.call(ToolCall::Inbox { limit: None }).1)
+    while let Ok(Outcome::Read { page, .. }) = answer(&scene.call(inbox()).1)
         && !page.entries.is_empty()
     {
         page.entries.iter().for_each(|unread| read.push_str(&unread.text()));

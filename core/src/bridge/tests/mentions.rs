@@ -17,7 +17,8 @@ fn user(name: &str) -> UserName {
 fn scene() -> Scene {
     let mut scene = Scene::new(&[A], settings(&[(A, ops(), Level::Converse)]), false);
     scene.link(A, LinkEvent::Up { path: path("me/m/s"), user: Some(ME), admin: false });
-    let followed = LinkEvent::Followed { channel: Some(channel("ops")), stream: STREAM, unread: false };
+    let followed =
+        LinkEvent::Followed { channel: Some(channel("ops")), stream: STREAM, unread: false, skipped: None };
     scene.link(A, followed);
     scene
 }
@@ -137,7 +138,7 @@ fn a_message_that_mentions_the_agents_user_is_marked() {
     };
     assert_eq!(arrives(1, vec![UserId(9), ME]), (true, true));
     assert_eq!(arrives(2, vec![UserId(9)]), (false, false));
-    let outcome = answer(&scene.call(ToolCall::Inbox { limit: None }).1).unwrap();
+    let outcome = answer(&scene.call(inbox()).1).unwrap();
     assert_eq!(outcome.text().matches("mentions_you=\"true\"").count(), 1);
 }
 
@@ -146,6 +147,6 @@ fn a_message_without_a_stamp_says_when_it_came() {
     let mut scene = scene();
     scene.now.wall = UnixMillis(1000);
     scene.hear(A, Some("ops"), "eve/m/s", "hi");
-    let text = answer(&scene.call(ToolCall::Inbox { limit: None }).1).unwrap().text();
+    let text = answer(&scene.call(inbox()).1).unwrap().text();
     assert!(text.contains(" received_at=\"1970-01-01T00:00:01Z\"") && !text.contains(" at="), "{text}");
 }

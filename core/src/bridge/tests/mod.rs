@@ -5,6 +5,7 @@ mod history;
 mod kept;
 mod mentions;
 mod random;
+mod unread;
 
 use super::frame::PAGE_BYTES;
 use super::machine::{DECLINED_FOR, FIRST_CONNECT, QUESTION_LIFETIME, perm_command};
@@ -160,6 +161,10 @@ fn send(text: &str) -> ToolCall {
     }
 }
 
+fn inbox() -> ToolCall {
+    ToolCall::Inbox { limit: None, filter: Filter::default() }
+}
+
 fn set(level: Level) -> ToolCall {
     ToolCall::SetLevel { server: None, scope: ops(), level }
 }
@@ -279,11 +284,9 @@ fn every_message_is_pushed_and_stays_in_the_inbox_until_it_is_read() {
     let [push] = pushes(&actions)[..] else { panic!("{actions:?}") };
     assert!(push.content.contains("&lt;/channel&gt;hello"));
     assert!(push.meta.contains(&("level", "notify".into())));
-    let Ok(outcome) = answer(&scene.call(ToolCall::Inbox { limit: None }).1) else { panic!() };
+    let Ok(outcome) = answer(&scene.call(inbox()).1) else { panic!() };
     assert!(outcome.text().contains("&lt;/channel&gt;hello") && !outcome.text().contains("</channel>"));
-    let Ok(Outcome::Read { page, .. }) = answer(&scene.call(ToolCall::Inbox { limit: None }).1) else {
-        panic!()
-    };
+    let Ok(Outcome::Read { page, .. }) = answer(&scene.call(inbox()).1) else { panic!() };
     assert!(page.entries.is_empty());
 }
 
@@ -295,7 +298,7 @@ fn debug_shows_no_bodies() {
     let pushed = scene.hear(A, Some("ops"), "you/m/s", body);
     assert!(pushes(&pushed)[0].content.contains(body));
     let (called, sent) = (send(body), scene.call(send(body)).1);
-    let (_, read) = scene.call(ToolCall::Inbox { limit: None });
+    let (_, read) = scene.call(inbox());
     let mut lines = Vec::new();
     LineReader::default().feed(b"a secret body\n", |line| lines.push(line));
     let shown = alloc::format!("{pushed:?}{called:?}{sent:?}{read:?}{lines:?}");
@@ -349,7 +352,7 @@ fn waiting_ends_with_a_message_the_time_or_a_cancellation() {
 fn what_a_cancelled_read_took_is_unread_again() {
     let mut scene = Scene::new(&[A], Settings::default(), false);
     scene.hear(A, None, "you/m/s", "hi");
-    let (id, _) = scene.call(ToolCall::Inbox { limit: None });
+    let (id, _) = scene.call(inbox());
     assert_eq!(scene.bridge.inbox().len(), 0);
     scene.input(Input::Cancel { id });
     assert_eq!(scene.bridge.inbox().len(), 1);

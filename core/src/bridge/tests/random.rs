@@ -61,7 +61,7 @@ fn any_call() -> impl Strategy<Value = ToolCall> {
             mentions: vec![],
             wait: None
         }),
-        Just(ToolCall::Inbox { limit: None }),
+        Just(inbox()),
         Just(ToolCall::Wait { timeout: None }),
         level.prop_map(set),
         Just(ToolCall::Submit { id: "abcde".parse().unwrap(), allow: true, from: None }),

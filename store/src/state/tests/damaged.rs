@@ -24,7 +24,7 @@ fn use_all(dir: &Path) -> Result<(), StateError> {
     let (state, site) = (State::open(dir)?, reader("site"));
     let results = [
         state.followed(&site).map(drop),
-        state.unread(&site, STREAM, ALL).map(drop),
+        state.unread(&site, STREAM, 0, ALL).map(drop),
         state.unread_bytes(&site).map(drop),
         state.follow(&site, STREAM, &name("ops"), 9),
         state.follow(&site, ChannelId(6), &name("new"), 9),

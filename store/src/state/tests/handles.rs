@@ -104,7 +104,7 @@ fn the_handle_that_is_not_used_for_longest_is_forgotten_with_its_readers() {
     assert_eq!(state.followed(&reader("old")).unwrap(), [], "its reader is another");
     assert_eq!(state.unread_bytes(&reader("old")).unwrap(), 0);
     for handle in ["held", "young"] {
-        assert_eq!(state.unread(&reader(handle), STREAM, ALL).unwrap(), messages([1]), "{handle}");
+        assert_eq!(state.unread(&reader(handle), STREAM, 0, ALL).unwrap(), messages([1]), "{handle}");
     }
     let count = |state: &State| -> i64 {
         state.connection.query_row("SELECT count(*) FROM handles", [], |row| row.get(0)).unwrap()

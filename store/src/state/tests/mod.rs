@@ -79,9 +79,9 @@ fn messages_are_unread_until_they_are_seen() {
     drop(state);
 
     let state = open(&dir);
-    assert_eq!(state.unread(&site, STREAM, ALL).unwrap(), messages([11, 12, 15]));
+    assert_eq!(state.unread(&site, STREAM, 0, ALL).unwrap(), messages([11, 12, 15]));
     assert_eq!(state.seen(&site, STREAM, 12).unwrap(), 12);
-    assert_eq!(state.unread(&site, STREAM, ALL).unwrap(), messages([15]));
+    assert_eq!(state.unread(&site, STREAM, 0, ALL).unwrap(), messages([15]));
     assert_eq!(state.seen(&site, STREAM, 99).unwrap(), 15, "not past what was delivered");
     assert_eq!(state.seen(&site, STREAM, 3).unwrap(), 15, "not back");
     assert_eq!(state.advance(&site, STREAM, 20).unwrap(), 20);
@@ -113,7 +113,7 @@ fn following_again_takes_the_name_and_no_position() {
     assert!(matches!(state.keep(&site, STREAM, &messages([12])), Err(StateError::NotFollowed { .. })));
     assert!(matches!(state.advance(&site, STREAM, 12), Err(StateError::NotFollowed { .. })));
     assert!(matches!(state.seen(&site, STREAM, 12), Err(StateError::NotFollowed { .. })));
-    assert_eq!(state.unread(&site, STREAM, ALL).unwrap(), []);
+    assert_eq!(state.unread(&site, STREAM, 0, ALL).unwrap(), []);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn readers_have_nothing_in_common() {
     }
     state.seen(&reader("site"), STREAM, 1).unwrap();
     state.unfollow(&reader("blog"), STREAM).unwrap();
-    assert_eq!(state.unread(&other_server, STREAM, ALL).unwrap(), messages([3]));
+    assert_eq!(state.unread(&other_server, STREAM, 0, ALL).unwrap(), messages([3]));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_limit_in_bytes_holds_but_for_the_first_message() {
     assert_eq!(bytes, 3 * kept::encode(&message(1)).len() as u64);
     for (limit, count) in [(0, 1), (bytes / 3, 1), (bytes - 1, 2), (bytes, 3), (ALL, 3)] {
         let expected = messages(seqs.into_iter().take(count));
-        assert_eq!(state.unread(&site, STREAM, limit).unwrap(), expected, "{limit}");
+        assert_eq!(state.unread(&site, STREAM, 0, limit).unwrap(), expected, "{limit}");
     }
 }
 
@@ -179,7 +179,10 @@ fn streams_and_readers_are_bounded() {
         state.connection.execute_batch(&format!("{series} {sql}")).unwrap();
     };
     state.follow(&site, STREAM, &name("ops"), 0).unwrap();
-    fill("INSERT INTO streams SELECT 1, 1000000 + n, 'x', 0, 0 FROM n", MAX_STREAMS - 1);
+    fill(
+        "INSERT INTO streams (reader, stream, name, delivered, seen) SELECT 1, 1000000 + n, 'x', 0, 0 FROM n",
+        MAX_STREAMS - 1,
+    );
     let refused = state.follow(&site, ChannelId(5), &name("dev"), 0).unwrap_err();
     assert!(matches!(refused, StateError::TooMany { most: MAX_STREAMS, .. }), "{refused}");
     state.follow(&site, STREAM, &name("dev"), 0).unwrap();
@@ -211,7 +214,7 @@ fn numbers_past_what_a_stream_reaches_are_refused_whole() {
     state.follow(&site, STREAM, &name("ops"), 0).unwrap();
     assert!(refused(state.advance(&site, STREAM, far)));
     assert!(refused(state.keep(&site, STREAM, &messages([1, far]))));
-    assert_eq!(state.unread(&site, STREAM, ALL).unwrap(), [], "all or nothing");
+    assert_eq!(state.unread(&site, STREAM, 0, ALL).unwrap(), [], "all or nothing");
     assert_eq!(state.keep(&site, STREAM, &messages([1, far - 1])).unwrap(), far - 1);
     assert_eq!(state.seen(&site, STREAM, far).unwrap(), far - 1);
 }
@@ -259,7 +262,7 @@ fn two_at_once_keep_each_message_once() {
     });
     let state = open(dir.path());
     for stream in [STREAM, ChannelId(10), ChannelId(11), ChannelId(12), ChannelId(13)] {
-        assert_eq!(state.unread(&site, stream, ALL).unwrap(), messages(1..=25));
+        assert_eq!(state.unread(&site, stream, 0, ALL).unwrap(), messages(1..=25));
     }
 }
 
@@ -269,7 +272,7 @@ fn nothing_of_a_message_is_shown() {
     let (state, site) = (open(dir.path()), reader("site"));
     state.follow(&site, STREAM, &name("ops"), 0).unwrap();
     state.keep(&site, STREAM, &messages([1])).unwrap();
-    let shown = format!("{state:?} {:?}", state.unread(&site, STREAM, ALL).unwrap());
+    let shown = format!("{state:?} {:?}", state.unread(&site, STREAM, 0, ALL).unwrap());
     assert!(!shown.contains("message 1"), "{shown}");
 }
 

@@ -13,6 +13,8 @@ enum Step {
     Keep(usize, u64, Vec<u64>),
     Advance(usize, u64, u64),
     Seen(usize, u64, u64),
+    Shown(usize, u64, u64),
+    Skip(usize, u64, u64, u64),
     Pin(u64, u8),
     Repin(u64, u8),
     Claim(usize),
@@ -28,7 +30,10 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (who.clone(), stream.clone()).prop_map(|(who, stream)| Step::Unfollow(who, stream)),
         6 => (who.clone(), stream.clone(), seqs).prop_map(|(who, stream, seqs)| Step::Keep(who, stream, seqs)),
         2 => (who.clone(), stream.clone(), seq.clone()).prop_map(|(who, stream, seq)| Step::Advance(who, stream, seq)),
-        3 => (who.clone(), stream.clone(), seq).prop_map(|(who, stream, seq)| Step::Seen(who, stream, seq)),
+        3 => (who.clone(), stream.clone(), seq.clone()).prop_map(|(who, stream, seq)| Step::Seen(who, stream, seq)),
+        2 => (who.clone(), stream.clone(), seq.clone()).prop_map(|(who, stream, seq)| Step::Shown(who, stream, seq)),
+        1 => (who.clone(), stream.clone(), seq.clone(), seq)
+            .prop_map(|(who, stream, from, to)| Step::Skip(who, stream, from, to)),
         1 => (stream.clone(), 1..4_u8).prop_map(|(machine, key)| Step::Pin(machine, key)),
         1 => (stream, 1..4_u8).prop_map(|(machine, key)| Step::Repin(machine, key)),
         2 => who.prop_map(Step::Claim),
@@ -42,6 +47,7 @@ struct Stream {
     name: String,
     delivered: u64,
     seen: u64,
+    skipped: Option<u64>,
     unread: BTreeSet<u64>,
 }
 
@@ -57,7 +63,7 @@ fn taken(handle: u64) -> String {
     if handle == 1 { "site".into() } else { format!("site-{handle}") }
 }
 
-fn not_followed(result: Result<u64, StateError>) -> bool {
+fn not_followed<T>(result: Result<T, StateError>) -> bool {
     matches!(result, Err(StateError::NotFollowed { .. }))
 }
 
@@ -78,7 +84,7 @@ fn check(state: &State, readers: &[Reader; 2], model: &Model) {
         for ((_, stream), it) in mine {
             let expected = messages(it.unread.iter().copied());
             bytes += expected.iter().map(|message| kept::encode(message).len() as u64).sum::<u64>();
-            assert_eq!(state.unread(reader, ChannelId(*stream), ALL).unwrap(), expected);
+            assert_eq!(state.unread(reader, ChannelId(*stream), 0, ALL).unwrap(), expected);
         }
         assert_eq!(state.unread_bytes(reader).unwrap(), bytes);
     }
@@ -139,9 +145,32 @@ proptest! {
                         prop_assert!(not_followed(result));
                         continue;
                     };
-                    it.seen = it.seen.max(seq.min(it.delivered));
+                    let most = it.skipped.map_or(it.delivered, |skipped| it.delivered.min(skipped - 1));
+                    it.seen = it.seen.max(seq.min(most));
                     it.unread.retain(|seq| *seq > it.seen);
                     prop_assert_eq!(result.unwrap(), it.seen);
+                }
+                Step::Shown(who, stream, seq) => {
+                    let result = state.shown(&readers[who], ChannelId(stream), &[seq]);
+                    let Some(it) = model.streams.get_mut(&(who, stream)) else {
+                        prop_assert!(not_followed(result));
+                        continue;
+                    };
+                    it.unread.remove(&seq);
+                    result.unwrap();
+                }
+                Step::Skip(who, stream, from, to) => {
+                    let result = state.skip(&readers[who], ChannelId(stream), from, to);
+                    let Some(it) = model.streams.get_mut(&(who, stream)) else {
+                        prop_assert!(not_followed(result));
+                        continue;
+                    };
+                    result.unwrap();
+                    it.unread.retain(|seq| !(from..=to.max(from)).contains(seq) || *seq > to);
+                    if from > it.seen {
+                        it.skipped = Some(it.skipped.map_or(from, |skipped| skipped.min(from)));
+                    }
+                    prop_assert_eq!(state.skipped(&readers[who], ChannelId(stream)).unwrap(), it.skipped);
                 }
                 Step::Pin(machine, seed) => {
                     let result = state.pin(&key(1), UserId(0), MachineId(machine), &key(seed), UnixMillis(now));

@@ -68,7 +68,7 @@ fn a_killed_process_loses_nothing_that_was_committed_and_holds_no_handle() {
 
         let followed = &state.followed(&site).unwrap()[0];
         assert!(followed.delivered >= last);
-        let unread = state.unread(&site, STREAM, ALL).unwrap();
+        let unread = state.unread(&site, STREAM, 0, ALL).unwrap();
         assert_eq!(unread.len() as u64, followed.delivered, "round {round}");
         assert!(unread.iter().zip(1..).all(|(message, seq)| *message == sized(seq, 500)));
         last = followed.delivered;
@@ -86,6 +86,6 @@ fn what_was_not_committed_never_happened() {
     aborted.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     aborted.connection.execute_batch("UPDATE streams SET delivered = 9; DELETE FROM unread").unwrap();
     drop(aborted);
-    assert_eq!(state.unread(&site, STREAM, ALL).unwrap(), messages([1]));
+    assert_eq!(state.unread(&site, STREAM, 0, ALL).unwrap(), messages([1]));
     assert_eq!(state.keep(&site, STREAM, &messages([2])).unwrap(), 2);
 }
