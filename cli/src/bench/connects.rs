@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::host::Host;
 use super::peer::{Peer, User};
+use super::wire::Wire;
 use super::{Latency, bar, histogram};
 use crate::{Context, Failure};
 
@@ -80,7 +81,13 @@ struct Idle {
 }
 
 /// Holds idle sessions, and looks at the server's memory.
-pub(super) async fn idle(address: &str, count: usize, host: &Host, context: &Context) -> Result<(), Failure> {
+pub(super) async fn idle(
+    address: &str,
+    count: usize,
+    wire: Wire,
+    host: &Host,
+    context: &Context,
+) -> Result<(), Failure> {
     let users: Vec<User> = (0..count.div_ceil(SESSIONS)).map(|_| User::new()).collect();
     for user in &users {
         drop(Peer::connect(address, user, "first", true).await?);
@@ -91,7 +98,7 @@ pub(super) async fn idle(address: &str, count: usize, host: &Host, context: &Con
     let mut tasks = JoinSet::new();
     for nth in 0..count {
         let (address, user) = (address.to_owned(), users[nth / SESSIONS].clone());
-        tasks.spawn(async move { Peer::connect(&address, &user, &format!("i-{nth:06}"), false).await });
+        tasks.spawn(async move { Peer::connect_in(wire, &address, &user, &format!("i-{nth:06}")).await });
         while tasks.len() >= AT_ONCE || (nth + 1 == count && !tasks.is_empty()) {
             if let Some(joined) = tasks.join_next().await {
                 held.push(joined.map_err(|why| Failure::new(why.to_string(), ""))??);

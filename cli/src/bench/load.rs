@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use conclave_core::wire::v1::{AdminOp, Frame, Path, Payload, Visibility};
+use conclave_core::wire::v1::{AdminOp, Frame, Visibility};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::host::Host;
-use super::peer::{self, ACK, CHANNEL_MSG, ERROR, Peer, User};
+use super::peer::{Peer, User};
+use super::wire::{Message, Template, Wire, sent_at};
 use super::{Args, Latency, bar, histogram};
 use crate::{Context, Failure};
 
@@ -22,6 +23,7 @@ const SAMPLED: u64 = 16;
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Report {
+    wire: Wire,
     subscribers: usize,
     posters: usize,
     in_flight: usize,
@@ -85,8 +87,9 @@ pub(super) async fn run(address: &str, bench: &Args, host: &Host, context: &Cont
         tasks.spawn(listen(peer, shared.clone()));
     }
     let rate = bench.rate.map(|rate| rate as f64 / bench.posters as f64);
-    for peer in posters {
-        tasks.spawn(post(peer, channel.clone(), bench.in_flight, rate, shared.clone()));
+    for (peer, nth) in posters.into_iter().zip(0..) {
+        let template = Template::new(&peer, &channel, bench.size, nth);
+        tasks.spawn(post(peer, template, bench.in_flight, rate, shared.clone()));
     }
     tokio::time::sleep(bench.duration / 5).await;
     let before = (
@@ -121,6 +124,7 @@ pub(super) async fn run(address: &str, bench: &Args, host: &Host, context: &Cont
         Latency::of(&histogram.lock().unwrap_or_else(PoisonError::into_inner))
     };
     let report = Report {
+        wire: bench.wire,
         subscribers: bench.subscribers,
         posters: bench.posters,
         in_flight: bench.in_flight,
@@ -190,10 +194,10 @@ async fn gather(
     let mut peers = Vec::new();
     for nth in 0..bench.subscribers {
         let (address, channel) = (address.to_owned(), channel.to_owned());
-        let user = users[nth / SESSIONS].clone();
+        let (user, wire) = (users[nth / SESSIONS].clone(), bench.wire);
         joining.spawn(async move {
-            let mut peer = Peer::connect(&address, &user, &format!("s-{nth:06}"), false).await?;
-            peer.request(&Frame::Join { channel: &channel, token: None }, |_| ()).await?;
+            let mut peer = Peer::connect_in(wire, &address, &user, &format!("s-{nth:06}")).await?;
+            peer.join(&channel).await?;
             Ok::<_, Failure>(peer)
         });
         while joining.len() >= 64 || (nth + 1 == bench.subscribers && !joining.is_empty()) {
@@ -215,14 +219,11 @@ struct Counter {
 }
 
 impl Counter {
-    fn delivery(&mut self, message: &[u8], shared: &Shared, now: u64) {
-        self.seen += 1;
-        if self.seen.is_multiple_of(SAMPLED) {
-            // The body is the frame's end, its first 16 digits are when it was sent.
-            let stamp = message.len().checked_sub(shared.size).and_then(|at| message.get(at..at + 16));
-            let sent = stamp
-                .and_then(|digits| std::str::from_utf8(digits).ok())
-                .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    fn deliveries(&mut self, count: u64, message: &[u8], shared: &Shared, now: u64) {
+        let before = self.seen / SAMPLED;
+        self.seen += count;
+        if self.seen / SAMPLED > before {
+            let sent = sent_at(message, shared.size);
             self.latencies.extend(sent.map(|sent| now.saturating_sub(sent)));
         }
     }
@@ -233,9 +234,10 @@ async fn listen(mut peer: Peer, shared: Arc<Shared>) -> Result<(), String> {
     while !shared.stop.load(Ordering::Relaxed) {
         peer.fill().await.map_err(|why| format!("a subscriber was cut off: {why}"))?;
         let (before, now) = (counter.seen, shared.micros());
+        let wire = peer.wire();
         peer.drain(|message| {
-            if message.first() == Some(&CHANNEL_MSG) {
-                counter.delivery(message, &shared, now);
+            if let Message::Deliveries(count) = wire.read(message) {
+                counter.deliveries(count, message, &shared, now);
             }
         });
         shared.deliveries.fetch_add(counter.seen - before, Ordering::Relaxed);
@@ -246,19 +248,12 @@ async fn listen(mut peer: Peer, shared: Arc<Shared>) -> Result<(), String> {
 
 async fn post(
     mut peer: Peer,
-    channel: String,
+    mut template: Template,
     in_flight: usize,
     rate: Option<f64>,
     shared: Arc<Shared>,
 ) -> Result<(), String> {
-    let body = "0".repeat(shared.size);
-    let nobody = Path { user: "", machine: "", session: "" };
-    let mut template = Vec::new();
-    peer::append(
-        &mut template,
-        &Frame::ChannelMsg { channel: &channel, from: nobody, payload: Payload::Plain(&body) },
-    );
-    let stamp_at = template.len() - shared.size;
+    let wire = peer.wire();
     let mut counter = Counter { seen: 0, latencies: Vec::new() };
     let (mut sent, mut acked) = (std::collections::VecDeque::new(), Vec::new());
     let mut out = Vec::new();
@@ -270,9 +265,7 @@ async fn post(
         let allowed = rate.map_or(u64::MAX, |rate| (started.elapsed().as_secs_f64() * rate) as u64);
         out.clear();
         while sent.len() < in_flight && total < allowed {
-            let at = out.len() + stamp_at;
-            out.extend_from_slice(&template);
-            out[at..at + 16].copy_from_slice(format!("{now:016x}").as_bytes());
+            template.append(&mut out, now);
             sent.push_back(now);
             total += 1;
         }
@@ -285,11 +278,11 @@ async fn post(
         }
         let (before, now) = (counter.seen, shared.micros());
         let mut refused = false;
-        peer.drain(|message| match message.first() {
-            Some(&CHANNEL_MSG) => counter.delivery(message, &shared, now),
-            Some(&ACK) => acked.extend(sent.pop_front().map(|at| now.saturating_sub(at))),
-            Some(&ERROR) => refused = true,
-            _ => {}
+        peer.drain(|message| match wire.read(message) {
+            Message::Deliveries(count) => counter.deliveries(count, message, &shared, now),
+            Message::Stored => acked.extend(sent.pop_front().map(|at| now.saturating_sub(at))),
+            Message::Refused => refused = true,
+            Message::Other => {}
         });
         if refused {
             return Err("the server refused a post".into());

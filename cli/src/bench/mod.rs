@@ -1,4 +1,4 @@
-//! `conclave bench`: load for any v1 server, and what it did.
+//! `conclave bench`: load for a server, and what it did.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ mod history;
 mod host;
 mod load;
 mod peer;
+mod wire;
 
 /// Measure a server with load of your choice
 #[derive(Clone, Debug, ClapArgs)]
@@ -33,6 +34,9 @@ pub struct Args {
     /// The server to measure: ws://HOST:PORT
     #[arg(long, value_name = "URL")]
     server: String,
+    /// How the sessions of a load, or idle ones, speak with the server
+    #[arg(long, value_name = "WIRE", value_enum, default_value_t, conflicts_with_all = ["connects", "history"])]
+    wire: wire::Wire,
     /// Sessions in the channel, posters included
     #[arg(long, value_name = "N", default_value_t = 100)]
     subscribers: usize,
@@ -89,7 +93,7 @@ pub fn run(bench: Args, context: &Context) -> Result<(), Failure> {
         if let Some(count) = bench.connects {
             connects::run(&address, count, &host, context).await
         } else if let Some(count) = bench.idle {
-            connects::idle(&address, count, &host, context).await
+            connects::idle(&address, count, bench.wire, &host, context).await
         } else if let Some(rows) = bench.history {
             history::run(&address, rows, &bench, &host, context).await
         } else {

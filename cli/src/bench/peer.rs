@@ -5,12 +5,20 @@ use std::io;
 use std::time::Duration;
 
 use conclave_core::key::SecretKey;
+use conclave_core::name::{ChannelName, Handle};
+use conclave_core::protocol::{Command, Reply};
+use conclave_core::record::ChannelId;
+use conclave_core::stream::{Start, StreamCommand, StreamRef, StreamReply};
+use conclave_core::wire::client::{Client, Credentials, Event, KeyUse, RequestNumber, Session};
 use conclave_core::wire::v1::{Frame, VERSION};
 use conclave_core::wire::websocket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
 
+use super::wire::Wire;
 use crate::Failure;
 
 /// The position of `ChannelMsg` and `Ack` among the frames.
@@ -54,6 +62,9 @@ impl User {
 
 /// One connection.
 pub(super) struct Peer {
+    wire: Wire,
+    /// Of version 2, and the stream that it is subscribed to.
+    client: Option<(Client, ChannelId)>,
     stream: TcpStream,
     buffer: Vec<u8>,
     start: usize,
@@ -73,6 +84,100 @@ impl Peer {
             .map_err(|_| unreachable_server(address, "it does not answer"))?
     }
 
+    /// Connects a user that is registered, in any version.
+    pub(super) async fn connect_in(
+        wire: Wire,
+        address: &str,
+        user: &User,
+        session: &str,
+    ) -> Result<Self, Failure> {
+        if wire == Wire::V1 {
+            return Self::connect(address, user, session, false).await;
+        }
+        timeout(PATIENCE, Self::dial_v2(wire, address, user, session))
+            .await
+            .map_err(|_| unreachable_server(address, "it does not answer"))?
+    }
+
+    async fn dial_v2(wire: Wire, address: &str, user: &User, session: &str) -> Result<Self, Failure> {
+        let failed = |why: &dyn std::fmt::Display| unreachable_server(address, why);
+        let (Some(encoding), Some(subprotocol)) = (wire.encoding(), wire.subprotocol()) else {
+            return Err(failed(&"version 1 has no subprotocol"));
+        };
+        let stream = TcpStream::connect(address).await.map_err(|why| failed(&why))?;
+        let _ = stream.set_nodelay(true);
+        let mut request = format!("ws://{address}/").into_client_request().map_err(|why| failed(&why))?;
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(subprotocol));
+        let (socket, _) =
+            tokio_tungstenite::client_async(request, stream).await.map_err(|why| failed(&why))?;
+        let handle = Handle::new(session).map_err(|why| failed(&why))?;
+        let credentials = Credentials { key: user.key.clone(), handle, claim: None };
+        let mut nonce = [0; 32];
+        let _ = getrandom::fill(&mut nonce);
+        let session = Session { nonce, pinned: None, key: KeyUse::Shared, keep: false };
+        let mut out = Vec::new();
+        let mut client =
+            Client::start_v2(encoding, credentials, session, |frame| wire.append(&mut out, &frame));
+        let mut peer =
+            Self { wire, client: None, stream: socket.into_inner(), buffer: Vec::new(), start: 0, end: 0 };
+        loop {
+            peer.stream.write_all(&out).await.map_err(lost)?;
+            out.clear();
+            let message = peer.message().await?;
+            match client.on_message(message, |frame| wire.append(&mut out, &frame)) {
+                None => {}
+                Some(Event::Established(_)) => break,
+                Some(Event::HandshakeFailed(why)) => return Err(failed(&why)),
+                Some(_) => return Err(failed(&"it breaks off the handshake")),
+            }
+        }
+        peer.client = Some((client, ChannelId(0)));
+        Ok(peer)
+    }
+
+    pub(super) fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// By version 2, what encodes its requests, and the stream that it is subscribed to.
+    pub(super) fn session(&self) -> Option<(Client, ChannelId)> {
+        self.client.clone()
+    }
+
+    /// Subscribes to a channel.
+    pub(super) async fn join(&mut self, channel: &str) -> Result<(), Failure> {
+        let Some((client, stream)) = &mut self.client else {
+            return self.request(&Frame::Join { channel, token: None }, |_| ()).await;
+        };
+        let name = ChannelName::new(channel).map_err(|why| Failure::new(why.to_string(), ""))?;
+        let (stream_name, from) = (StreamRef::Channel(name), Start::Latest);
+        let command = Command::Stream(StreamCommand::Subscribe { stream: stream_name, from, invite: None });
+        let mut out = Vec::new();
+        client.request(RequestNumber(1), &command, |frame| self.wire.append(&mut out, &frame));
+        self.stream.write_all(&out).await.map_err(lost)?;
+        loop {
+            while let Some((from, to)) = next(&self.buffer, &mut self.start, self.end) {
+                match client.on_message(&self.buffer[from..to], |_| {}) {
+                    Some(Event::Reply {
+                        reply: Reply::Stream(StreamReply::Subscribed { stream: found, .. }),
+                        ..
+                    }) => {
+                        *stream = found;
+                        return Ok(());
+                    }
+                    Some(Event::Reply { reply: Reply::Refused(why), .. }) => {
+                        return Err(Failure::new(
+                            format!("the server refuses: {why}"),
+                            "start it with --limit all=off",
+                        ));
+                    }
+                    _ => {}
+                }
+            }
+            fill(&mut self.stream, &mut self.buffer, &mut self.start, &mut self.end).await.map_err(lost)?;
+        }
+    }
+
     async fn dial(address: &str, user: &User, session: &str, register: bool) -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| unreachable_server(address, why);
         let stream = TcpStream::connect(address).await.map_err(|why| failed(&why))?;
@@ -80,7 +185,14 @@ impl Peer {
         let url = format!("ws://{address}/");
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await.map_err(|why| failed(&why))?;
         // A v1 server says nothing before it is greeted: nothing is left in the library's buffer.
-        let mut peer = Self { stream: socket.into_inner(), buffer: Vec::new(), start: 0, end: 0 };
+        let mut peer = Self {
+            wire: Wire::V1,
+            client: None,
+            stream: socket.into_inner(),
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+        };
         peer.send(&Frame::Hello { protocol_version: VERSION, session }).await?;
         let nonce = match Frame::decode(peer.message().await?) {
             Ok(Frame::Challenge { nonce }) => nonce.to_vec(),
@@ -147,11 +259,7 @@ impl Peer {
 
     /// The place of the next whole message's content in what was read.
     fn next(&mut self) -> Option<(usize, usize)> {
-        let unread = &self.buffer[self.start..self.end];
-        let content = websocket::content(unread).filter(|content| content.end <= unread.len())?;
-        let found = (self.start + content.start, self.start + content.end);
-        self.start = found.1;
-        Some(found)
+        next(&self.buffer, &mut self.start, self.end)
     }
 
     /// Hands every whole message that was read to `each`.
@@ -163,31 +271,49 @@ impl Peer {
 
     /// Reads what there is, waiting for the first byte.
     pub(super) async fn fill(&mut self) -> io::Result<()> {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end == self.buffer.len() {
-            let grown = (self.buffer.len() * 2).clamp(1 << 12, 32 << 20);
-            self.buffer.resize(grown, 0);
-        }
-        let read = self.stream.read(&mut self.buffer[self.end..]).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.end += read;
-        // A busy connection reads in large pieces.
-        if self.end == self.buffer.len() && self.buffer.len() < 256 << 10 {
-            let grown = self.buffer.len() * 4;
-            self.buffer.resize(grown, 0);
-        }
-        Ok(())
+        fill(&mut self.stream, &mut self.buffer, &mut self.start, &mut self.end).await
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
+}
+
+/// The place of the next whole message's content.
+fn next(buffer: &[u8], start: &mut usize, end: usize) -> Option<(usize, usize)> {
+    let unread = &buffer[*start..end];
+    let content = websocket::content(unread).filter(|content| content.end <= unread.len())?;
+    let found = (*start + content.start, *start + content.end);
+    *start = found.1;
+    Some(found)
+}
+
+async fn fill(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    start: &mut usize,
+    end: &mut usize,
+) -> io::Result<()> {
+    if *start > 0 {
+        buffer.copy_within(*start..*end, 0);
+        *end -= *start;
+        *start = 0;
+    }
+    if *end == buffer.len() {
+        let grown = (buffer.len() * 2).clamp(1 << 12, 32 << 20);
+        buffer.resize(grown, 0);
+    }
+    let read = stream.read(&mut buffer[*end..]).await?;
+    if read == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    *end += read;
+    // A busy connection reads in large pieces.
+    if *end == buffer.len() && buffer.len() < 256 << 10 {
+        let grown = buffer.len() * 4;
+        buffer.resize(grown, 0);
+    }
+    Ok(())
 }
 
 /// Appends a frame as a client's WebSocket message.
