@@ -201,6 +201,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn code_is_the_same_once_the_four_escapes_of_the_instructions_are_undone(
+            text in "([a-z]|[<>&\";=/]|&lt;|&amp;|\n)*",
+        ) {
+            const ESCAPES: [(&str, &str); 4] = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&amp;", "&")];
+            let mut read = String::from(escape(&text));
+            for (escaped, plain) in ESCAPES {
+                prop_assert!(super::super::guide::INSTRUCTIONS.contains(escaped));
+                read = read.replace(escaped, plain);
+            }
+            prop_assert_eq!(read, text);
+        }
+
+        #[test]
         fn whatever_is_written_a_frame_has_one_tag_and_hides_nothing(text in any::<String>()) {
             let tag = framed(&text);
             prop_assert_eq!(tag.matches(['<', '>']).count(), 4);
