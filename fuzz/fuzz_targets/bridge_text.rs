@@ -44,6 +44,7 @@ fuzz_target!(|input: &[u8]| {
         place,
         from: &from,
         at: None,
+        received: None,
         about: About::default(),
         text: &text,
         around,
