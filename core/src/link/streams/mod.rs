@@ -197,8 +197,9 @@ impl Streams {
             (What::Subscribe, Ok(StreamReply::Subscribed { stream: number, after, last })) => {
                 stream.subscribed(number, after, last)?;
                 if stream.state == State::On {
-                    if self.keys.insert(number, key.clone()).is_some_and(|other| other != key) {
-                        return Err(Violation("two channels with one number"));
+                    let other = self.keys.insert(number, key.clone()).filter(|other| *other != key);
+                    if let Some(other) = other {
+                        return self.fold(number, &other, &key, here);
                     }
                     let position = stream.place;
                     here.actions.push(key.joined(position));
@@ -315,6 +316,36 @@ impl Streams {
         self.followed.insert(key.clone(), Stream { due: None, ..stream });
         self.touch(&key, here.now.mono);
         here.actions.push(Action::ChannelRenamed { stream: number, from, to });
+    }
+
+    /// Two names are one channel: it was followed, then renamed while the link was away, and is followed under its new name,
+    /// too. It is followed on under that, from where it had come to under the old one.
+    fn fold(
+        &mut self,
+        number: ChannelId,
+        one: &Key,
+        other: &Key,
+        here: &mut Context<'_>,
+    ) -> Result<(), Violation> {
+        let (Some(first), Some(second)) = (self.forget(one), self.forget(other)) else { return Ok(()) };
+        if let (Key::Mailbox(_), _) | (_, Key::Mailbox(_)) = (one, other) {
+            return Err(Violation("two streams with one number"));
+        }
+        // The server has just found one of them by its name, if only one had a number before.
+        let second_is_new = (second.by_name, second.generation) > (first.by_name, first.generation);
+        let ((old, Stream { place, .. }), (new, stream)) = match second_is_new {
+            true => ((one, first), (other, second)),
+            false => ((other, second), (one, first)),
+        };
+        // Its subscription is the one that was asked for last: it is asked for once more, from there.
+        let state = State::Off(here.now.mono);
+        self.followed.insert(new.clone(), Stream { place, state, due: None, ..stream });
+        self.keys.insert(number, new.clone());
+        self.touch(new, here.now.mono);
+        if let (Some(from), Some(to)) = (old.channel(), new.channel()) {
+            here.actions.push(Action::ChannelRenamed { stream: number, from, to });
+        }
+        Ok(())
     }
 
     /// Keeps the timers in step with a stream that has changed.

@@ -71,6 +71,8 @@ pub(super) struct Stream {
     /// The server's number and the position there.
     pub(super) place: Option<(ChannelId, u64)>,
     pub(super) state: State,
+    /// It was asked for by its name last, not by its number.
+    pub(super) by_name: bool,
     /// The server has taken it at least once.
     pub(super) joined: bool,
     pub(super) caught_up: bool,
@@ -109,6 +111,7 @@ impl Stream {
             from,
             place,
             state: State::Off(Monotonic::default()),
+            by_name: false,
             joined: false,
             caught_up: false,
             wait: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
@@ -126,6 +129,7 @@ impl Stream {
             State::Off(from) if from <= now => {
                 self.state = State::Asked;
                 self.unasked = false;
+                self.by_name = self.place.is_none();
                 // What a mailbox holds that was never read before is read from its beginning.
                 let first = if let Key::Mailbox(_) = key { Start::Cursor } else { Start::Latest };
                 let from = self.place.map_or(first, |(_, position)| Start::After(position));

@@ -347,9 +347,10 @@ impl Resumer {
             Action::Lost { channel, .. } => self.lost(&channel).map(drop),
             Action::ChannelRenamed { stream, from, to } => {
                 let kept = self.lost(&from)?;
-                if kept.place.is_none_or(|at| at.0 != stream) || self.disk.contains_key(&to) {
+                if kept.place.is_none_or(|at| at.0 != stream) {
                     return Err(format!("{from} is renamed to {to}"));
                 }
+                // Where the new name was followed, too, both are one now.
                 self.disk.insert(to.clone(), kept);
                 *self.joins.entry(to).or_default() += 1;
                 Ok(())
