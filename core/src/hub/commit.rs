@@ -124,25 +124,33 @@ impl Hub {
         let mut bytes = 0;
         // Channels have few posts each or many: the stamps of this batch are kept beside the directory's.
         let mut last: alloc::collections::BTreeMap<ChannelId, Stamp> = Default::default();
+        let mut newest: Option<(ChannelId, Stamp)> = None;
         while let Some(post) = self.gathering.posts.front() {
             bytes += post.payload.size();
             if !posts.is_empty() && (posts.len() >= limits.batch_posts || bytes > limits.batch_bytes) {
                 break;
             }
             let Some(post) = self.gathering.posts.pop_front() else { break };
-            let last = last.entry(post.channel).or_insert_with(|| self.directory.last(post.channel));
-            *last = Stamp {
-                seq: last.seq + 1,
-                ts: UnixMillis(now.wall.min(UnixMillis::MAX).0.max(last.ts.0.saturating_add(1))),
+            let before = match newest {
+                Some((channel, stamp)) if channel == post.channel => stamp,
+                _ => {
+                    last.extend(newest);
+                    last.get(&post.channel).copied().unwrap_or_else(|| self.directory.last(post.channel))
+                }
             };
+            let stamp = Stamp {
+                seq: before.seq + 1,
+                ts: UnixMillis(now.wall.min(UnixMillis::MAX).0.max(before.ts.0.saturating_add(1))),
+            };
+            newest = Some((post.channel, stamp));
             records.push(Record::Posted {
                 channel: post.channel,
-                stamp: *last,
+                stamp,
                 from: post.from.clone(),
                 payload: post.payload.clone(),
                 origin: post.origin.clone(),
             });
-            posts.push((post, *last));
+            posts.push((post, stamp));
         }
         // Behind all posts: the store names those that it knows by their position.
         records.extend(posts.iter().filter_map(|(post, stamp)| self.waits(post, *stamp)));

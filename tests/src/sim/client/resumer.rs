@@ -347,7 +347,7 @@ impl Resumer {
             Action::Lost { channel, .. } => self.lost(&channel).map(drop),
             Action::ChannelRenamed { stream, from, to } => {
                 let kept = self.lost(&from)?;
-                if kept.place.is_none_or(|at| at.0 != stream) {
+                if kept.place.is_some_and(|at| at.0 != stream) {
                     return Err(format!("{from} is renamed to {to}"));
                 }
                 // Where the new name was followed, too, both are one now.
