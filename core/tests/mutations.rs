@@ -79,8 +79,8 @@ const MUTATIONS: &[Mutation] = &[
         "self.close(now, older, CloseReason::Superseded, actions);",
         "let _ = older;",
     ),
-    mutation("a stamp is used twice", "hub/commit.rs", "last.ts.0.saturating_add(1)", "last.ts.0"),
-    mutation("a sequence has gaps", "hub/commit.rs", "seq: last.seq + 1,", "seq: last.seq + 2,"),
+    mutation("a stamp is used twice", "hub/commit.rs", "before.ts.0.saturating_add(1)", "before.ts.0"),
+    mutation("a sequence has gaps", "hub/commit.rs", "seq: before.seq + 1,", "seq: before.seq + 2,"),
     mutation(
         "a weak key is accepted",
         "key.rs",

@@ -69,8 +69,8 @@ const BITES: &[Bite] = &[
         "self.close(now, older, CloseReason::Superseded, actions);",
         "let _ = older;",
     ),
-    ("a stamp is used twice", "hub/commit.rs", "last.ts.0.saturating_add(1)", "last.ts.0"),
-    ("a sequence has gaps", "hub/commit.rs", "seq: last.seq + 1,", "seq: last.seq + 2,"),
+    ("a stamp is used twice", "hub/commit.rs", "before.ts.0.saturating_add(1)", "before.ts.0"),
+    ("a sequence has gaps", "hub/commit.rs", "seq: before.seq + 1,", "seq: before.seq + 2,"),
     (
         "administration tells of hidden channels",
         "hub/admin.rs",
