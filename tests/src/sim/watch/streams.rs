@@ -32,6 +32,8 @@ pub(super) struct Stream {
 pub(super) struct Pace {
     /// A page is being read for it.
     reading: bool,
+    /// A subscription began anew, moved or ended: a page that waits for its turn may be one that it needed before.
+    moved: bool,
     /// A mark is on its way.
     marked: bool,
     taken: Option<u64>,
@@ -72,6 +74,7 @@ impl Notices {
 impl Session {
     /// A subscription has ended.
     pub(super) fn forget(&mut self, channel: ChannelId) {
+        self.pace.moved = true;
         self.streams.remove(&channel);
         self.watches.remove(&channel);
     }
@@ -156,7 +159,8 @@ impl Watch {
 
     pub(super) fn ready(&mut self, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.pace = Pace { reading: session.pace.reading, ..Pace::default() };
+            session.pace =
+                Pace { reading: session.pace.reading, moved: session.pace.moved, ..Pace::default() };
         }
     }
 
@@ -180,8 +184,11 @@ impl Watch {
     pub(super) fn reads(&mut self, read: &Read) -> Verdict {
         if let Purpose::CatchUp { next, last } = read.purpose {
             let newest = self.last(read.channel);
+            let moved = self.session_of_version_2(read.conn)?.pace.moved;
             let stream = *self.stream(read.conn, read.channel)?;
-            demand!(!stream.live && stream.next == next, "a page from {next} on is read for {stream:?}");
+            let needed = !stream.live && stream.next == next;
+            demand!(needed || moved, "a page from {next} on is read for {stream:?}");
+            // It may have waited for its turn since `last` was the newest.
             demand!(read.range == Range::After(next - 1) && last <= newest, "{read:?} is not the next page");
         }
         if let Purpose::History { .. } = read.purpose {
@@ -195,7 +202,7 @@ impl Watch {
 
     pub(super) fn page_arrives(&mut self, read: &Read, page: &Result<Vec<Stamped>, String>) {
         let Ok(session) = self.session_of_version_2(read.conn) else { return };
-        session.pace.reading = false;
+        (session.pace.reading, session.pace.moved) = (false, false);
         if let (Purpose::CatchUp { next, .. }, Err(_)) = (&read.purpose, page)
             && session.streams.get(&read.channel).is_some_and(|stream| !stream.live && stream.next == *next)
         {
@@ -398,6 +405,7 @@ impl Watch {
                 self.session_of_version_2(conn)?.subscriptions.insert(id);
             }
         }
+        self.session_of_version_2(conn)?.pace.moved = true;
         self.session_of_version_2(conn)?
             .streams
             .insert(id, Stream { next: after + 1, live: false, from: after + 1 });
