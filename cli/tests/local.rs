@@ -110,7 +110,7 @@ fn levels_are_set_and_shown() {
     );
     home.run(["perm", "budget", "20"]).ok();
     assert!(home.run(["perm", "show"]).ok().out.ends_with("agents may write 20 messages in a row\n"));
-    home.run(["perm", "budget", "0"]).fails(2, "0", "1");
+    assert_eq!(home.run(["perm", "budget", "0"]).code, 2);
     home.run(["perm", "budget", "--default"]).ok();
     assert_eq!(
         home.run(["perm", "show", "--json"]).json(),
