@@ -5,6 +5,7 @@ mod dial;
 mod event;
 mod link;
 pub mod mcp;
+pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 mod settings;
