@@ -64,6 +64,30 @@ fn an_inbox_that_is_followed_is_there_and_is_not_read_twice_at_once() {
 }
 
 #[test]
+fn a_user_who_turns_receipts_off_does_not_tell_and_is_not_waited_for() {
+    let server = Server::start();
+    let (ann, bea) = two(&server);
+    let off = bea.run(["receipts", "--mine", "off"]).ok().out;
+    assert_eq!(off, format!("others do not learn on {} how far you read\n", server.url));
+    ann.run(["whisper", "bea", "hi"]).ok();
+    assert_eq!(texts(&bea, &[]), ["hi"]);
+    assert!(ann.run(["receipts", "--to", "bea", "1"]).ok().out.contains("does not tell"));
+    let late = ann.run(["whisper", "bea", "two", "--wait", "seen", "--timeout", "60s"]);
+    late.fails(1, "does not tell", "acknowledgement");
+    bea.run(["ack", "--inbox", "1"]).ok();
+    let told = ann.run(["receipts", "--to", "bea", "1", "--json"]).json();
+    assert_eq!((&told[0]["state"], &told[0]["off"]), (&json!("acknowledged"), &json!(true)));
+    bea.run(["receipts", "--mine", "on"]).ok();
+    ann.run(["whisper", "bea", "three"]).ok();
+    assert_eq!(texts(&bea, &[]), ["two", "three"]);
+    ann.run(["receipts", "--to", "bea", "2"]).ok();
+    let told = ann.run(["receipts", "--to", "bea", "3", "--json"]).json();
+    assert_eq!((&told[0]["state"], &told[0]["off"]), (&json!("delivered"), &json!(false)));
+    assert_eq!(bea.run(["receipts", "--mine", "off", "--watch"]).code, 2);
+    assert_eq!(bea.run(["receipts"]).code, 2);
+}
+
+#[test]
 fn whoever_may_not_write_is_told_how_to_be_allowed() {
     let server = Server::start();
     let (ann, bea) = two(&server);

@@ -287,6 +287,13 @@ pub enum Record {
         /// Which message.
         waiting: Waiting,
     },
+    /// A user set whether others learn how far its sessions have come.
+    ReceiptsSet {
+        /// Who.
+        user: UserId,
+        /// Whether they do.
+        on: bool,
+    },
     /// A user allowed or blocked another, or took that back.
     ContactSet {
         /// Who.

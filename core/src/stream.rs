@@ -233,6 +233,11 @@ pub enum StreamCommand {
     },
     /// List whom one allowed and blocked.
     ListContacts,
+    /// Set whether others learn how far one has come.
+    SetReceipts {
+        /// Whether they do.
+        on: bool,
+    },
 }
 
 impl StreamCommand {
@@ -271,6 +276,7 @@ impl StreamCommand {
             Self::SetContact { change: ContactChange::Unblock, .. } => "unblock",
             Self::ListContacts => "contacts",
             Self::Locate { .. } => "locate",
+            Self::SetReceipts { .. } => "set receipts",
         }
     }
 }
@@ -345,6 +351,21 @@ pub struct Receipt {
     pub at: Option<UnixMillis>,
     /// The reader's word, if it acknowledged the message with one.
     pub word: Option<Opaque<String>>,
+    /// Whether the reader's user has turned receipts off, so that the state says no more than that the message is stored,
+    /// unless the reader acknowledged it.
+    pub off: bool,
+}
+
+impl Receipt {
+    /// Whether the reader has not come so far, as far as its user lets others know: an acknowledgement is always told.
+    pub fn lacks(&self, wanted: ReceiptState) -> bool {
+        self.state < wanted && (!self.off || wanted == ReceiptState::Acknowledged)
+    }
+
+    /// How far the message has come, in words.
+    pub fn said(&self) -> &'static str {
+        if self.off && self.state == ReceiptState::Stored { "does not tell" } else { self.state.as_str() }
+    }
 }
 
 /// How far a message has come to a reader. Each state includes those before it.

@@ -90,6 +90,7 @@ Examples:
   conclave receipts ops 42
   conclave receipts ops 42 --watch
   conclave receipts --to bea 7                  of a message that you whispered
+  conclave receipts --mine off                  do not tell others how far you read
 
 `conclave send --json` prints a message's number.")]
 pub struct Receipts {
@@ -105,8 +106,11 @@ pub struct Receipts {
     /// Go on, and show each change
     #[arg(long)]
     pub watch: bool,
+    /// Set whether others learn how far your sessions have read, on this server; what you acknowledge is told in any case
+    #[arg(long, value_name = "on|off", conflicts_with_all = ["channel", "to", "watch", "words"])]
+    pub mine: Option<Switch>,
     /// The channel, unless --channel names it, and the message's number
-    #[arg(value_name = "CHANNEL] [SEQ", required = true, num_args = 1..=2)]
+    #[arg(value_name = "CHANNEL] [SEQ", required_unless_present = "mine", num_args = 1..=2)]
     words: Vec<String>,
 }
 
@@ -127,6 +131,14 @@ impl Receipts {
         };
         Ok((place, message_number(seq)?))
     }
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs, reason = "they explain themselves")]
+pub enum Switch {
+    On,
+    Off,
 }
 
 /// Where a message goes, or is.

@@ -27,7 +27,7 @@ pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use identity::{Machine, MachineAdd, Register, Server, Trust};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermBudget, PermSet, Shell, Skill, SkillAction};
 pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
-pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
+pub use message::{Place, Receipts, Send, Switch, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Audit, Kick, Release, User};
 pub use serve::{AdminArg, Backup, LimitArg, Presence, Registration, Restore, Runtime, Serve};
 pub use value::show_duration;

@@ -11,7 +11,7 @@ use conclave_core::time::UnixMillis;
 use serde_json::{Value, json};
 
 use super::post::{read_own, subscribe};
-use crate::args::{Place, Receipts};
+use crate::args::{Place, Receipts, Switch};
 use crate::connect::{Connection, unexpected};
 use crate::output::line;
 use crate::{Context, Failure};
@@ -39,16 +39,22 @@ pub(super) fn wait_for(
     loop {
         let readers = receipts_of(connection, StreamRef::Number(stream), seq)?;
         let missing: Vec<String> = match target {
-            Place::Channel(_) if readers.is_empty() => {
+            Place::Channel(_) if readers.iter().all(|it| it.state < state && !it.lacks(state)) => {
                 return Err(Failure::new(
                     "nobody in this channel tells how far they read",
                     "agents and people whose sessions are kept do; the message is stored",
                 ));
             }
             Place::Channel(_) => {
-                readers.iter().filter(|it| it.state < state).map(|it| it.reader.to_string()).collect()
+                readers.iter().filter(|it| it.lacks(state)).map(|it| it.reader.to_string()).collect()
             }
             Place::Mailbox(_) if readers.iter().any(|it| it.state >= state) => Vec::new(),
+            Place::Mailbox(to) if !readers.is_empty() && !readers.iter().any(|it| it.lacks(state)) => {
+                return Err(Failure::new(
+                    format!("{to} does not tell how far they read"),
+                    "the message is stored; an acknowledgement can be waited for",
+                ));
+            }
             Place::Mailbox(to) => vec![to.to_string()],
         };
         let left = until.saturating_duration_since(Instant::now());
@@ -75,8 +81,19 @@ pub(super) fn receipts_of(
     }
 }
 
-/// Shows who has a message.
+/// Shows who has a message, or sets who learns how far its user has read.
 pub(super) fn receipts(receipts: Receipts, context: &Context) -> Result<(), Failure> {
+    if let Some(mine) = receipts.mine {
+        let mut connection = Connection::open_newest(context, &receipts.net)?;
+        if connection.server_key().is_none() {
+            return Err(needs_version_2(&connection));
+        }
+        let on = mine == Switch::On;
+        connection.done(&Command::Stream(StreamCommand::SetReceipts { on }))?;
+        let said = if on { "others learn" } else { "others do not learn" };
+        let value = json!({ "server": connection.url.as_str(), "receipts": on });
+        return context.output.result(format_args!("{said} on {} how far you read", connection.url), value);
+    }
     let (place, seq) = receipts.split()?;
     let mut connection = Connection::open_newest(context, &receipts.net)?;
     if connection.server_key().is_none() {
@@ -100,13 +117,16 @@ pub(super) fn receipts(receipts: Receipts, context: &Context) -> Result<(), Fail
         if !receipts.watch {
             let items: Vec<Value> = readers.iter().map(item).collect();
             return context.output.list(&items, ["READER", "STATE", "AT", "WORD"], "nobody tells", |it| {
-                ["reader", "state", "at", "word"].map(|key| it[key].as_str().unwrap_or_default().to_owned())
+                let off = it["off"] == true && it["state"] == ReceiptState::Stored.as_str();
+                let field = |key| it[key].as_str().unwrap_or_default().to_owned();
+                let state = if off { "does not tell".to_owned() } else { field("state") };
+                [field("reader"), state, field("at"), field("word")]
             });
         }
         for receipt in &readers {
             let news = (receipt.state, receipt.word.clone());
             if shown.insert(receipt.reader.clone(), news.clone()) != Some(news) {
-                let said = format!("{} {}", receipt.reader, receipt.state.as_str());
+                let said = format!("{} {}", receipt.reader, receipt.said());
                 context.output.result(line(&said), item(receipt))?;
             }
         }
@@ -120,6 +140,7 @@ fn item(receipt: &Receipt) -> Value {
     json!({
         "reader": receipt.reader.to_string(),
         "state": receipt.state.as_str(),
+        "off": receipt.off,
         "at": receipt.at.map(UnixMillis::rfc3339),
         "word": receipt.word.as_ref().map(|word| word.0.as_str()),
     })

@@ -53,7 +53,7 @@ impl Outcome {
             Self::Receipts { readers, .. } => lines(readers, |reader| {
                 let word = reader.word.as_ref().filter(|word| !word.is_empty());
                 let word = word.map(|word| format!(", says: {}", escape(&one_line(word, 256))));
-                let (path, state) = (reader.reader.to_string(), reader.state.as_str());
+                let (path, state) = (reader.reader.to_string(), reader.said());
                 format!("{}: {state}{}", escape(&path), word.unwrap_or_default())
             }),
             Self::Acknowledged { channel, seq, .. } => {
@@ -147,21 +147,27 @@ fn waited_for(wanted: ReceiptState, readers: &[Receipt]) -> String {
     if readers.is_empty() {
         return String::from(" Nobody else on this channel tells how far they have read.");
     }
-    let named = |has: bool| {
+    let named = |which: &dyn Fn(&Receipt) -> bool| {
         let paths: Vec<_> = readers
             .iter()
-            .filter(|reader| (reader.state >= wanted) == has)
+            .filter(|reader| which(reader))
             .map(|reader| String::from(escape(&reader.reader.to_string())))
             .collect();
         paths.join(", ")
     };
-    let (has, missing, state) = (named(true), named(false), wanted.as_str());
+    let has = named(&|reader| reader.state >= wanted);
+    let missing = named(&|reader| reader.lacks(wanted));
+    let off = named(&|reader| reader.state < wanted && !reader.lacks(wanted));
+    let state = wanted.as_str();
     let mut text = String::new();
     if !has.is_empty() {
         let _ = write!(text, " It is {state} by {has}.");
     }
     if !missing.is_empty() {
         let _ = write!(text, " It is not {state} yet by {missing}; receipts tells when it is.");
+    }
+    if !off.is_empty() {
+        let _ = write!(text, " {off} do not tell how far they read.");
     }
     text
 }

@@ -263,6 +263,11 @@ impl Directory {
                     self.contacts.set(*user, *other, standing.map(|standing| (standing, *wrote)));
                 }
             }
+            Record::ReceiptsSet { user, on } => {
+                if self.users.contains_key(user) {
+                    self.readers.set_receipts(*user, *on);
+                }
+            }
             Record::NameHeld { name, held } => self.freed.hold(name, held),
             Record::NameReleased { name } => self.freed.release(name),
             Record::Audited(_) => {}
@@ -328,6 +333,7 @@ impl Directory {
         let Some(user) = self.users.remove(&id) else { return };
         let readers = self.readers.forget(id, None);
         self.forget_mailboxes(Some(id), &readers);
+        self.readers.set_receipts(id, true);
         self.contacts.forget(id);
         self.user_invites.forget(id);
         self.users_by_name.remove(&user.name);

@@ -35,6 +35,8 @@ pub(super) struct Readers {
     by_channel: BTreeMap<ChannelId, BTreeSet<ReaderId>>,
     /// The streams in which a user's readers have positions, and how many of them do.
     placed: BTreeMap<UserId, BTreeMap<ChannelId, u32>>,
+    /// The users who turned receipts off.
+    off: BTreeSet<UserId>,
     pub(super) next: u64,
 }
 
@@ -55,6 +57,14 @@ impl Readers {
             self.by_channel.entry(channel).or_default().insert(id);
         }
         true
+    }
+
+    pub(super) fn set_receipts(&mut self, user: UserId, on: bool) {
+        if on {
+            self.off.remove(&user);
+        } else {
+            self.off.insert(user);
+        }
     }
 
     fn displace(&mut self, user: UserId, channel: ChannelId) {
@@ -137,6 +147,11 @@ impl Directory {
     pub fn reader_at(&self, machine: MachineId, handle: &Handle) -> Option<ReaderId> {
         // A key of a tuple cannot be borrowed in parts.
         self.readers.by_handle.get(&(machine, handle.clone())).copied()
+    }
+
+    /// Whether others learn how far a user's sessions have come.
+    pub fn shows_receipts(&self, user: UserId) -> bool {
+        !self.readers.off.contains(&user)
     }
 
     /// How many readers a user has.

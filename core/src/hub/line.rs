@@ -522,7 +522,7 @@ pub(super) fn may_need_record(command: &Command) -> bool {
     match command {
         Command::Post { .. } | Command::Stream(StreamCommand::Post { .. }) => true,
         Command::Join { token, .. } => token.is_some(),
-        Command::Stream(StreamCommand::SetContact { .. }) => true,
+        Command::Stream(StreamCommand::SetContact { .. } | StreamCommand::SetReceipts { .. }) => true,
         Command::Stream(StreamCommand::Subscribe { stream, invite, .. }) => {
             invite.is_some() || matches!(stream, StreamRef::Mailbox(_))
         }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::commit::Fact;
+use super::commit::{Change, Fact, FollowUp};
 use super::decide::Asker;
 use super::{Action, ConnId, Hub};
 use crate::directory::Reader;
@@ -250,6 +250,18 @@ impl Hub {
         Ok(None)
     }
 
+    /// A user sets whether others learn how far its sessions have come.
+    pub(super) fn set_receipts(&mut self, asker: &Asker, on: bool) -> Option<Reply> {
+        let (user, done) = (asker.user, Reply::Stream(StreamReply::Done));
+        if self.directory.shows_receipts(user) == on {
+            return Some(done);
+        }
+        let records = alloc::vec![Record::ReceiptsSet { user, on }];
+        let follow_up = FollowUp::Reply { conn: asker.conn, request: asker.request, reply: done };
+        self.propose(Change { records, follow_up });
+        None
+    }
+
     /// An acknowledgement is durable.
     pub(super) fn acknowledged(&mut self, now: Now, channel: ChannelId, reader: ReaderId) {
         self.tell_later(now, channel, reader);
@@ -278,7 +290,8 @@ impl Hub {
             .filter_map(|id| {
                 let reader = self.directory.reader(id)?;
                 let cursor = self.cursor(channel, id)?;
-                Some(receipt(self.path_of(reader)?, reader, channel, &cursor, seq))
+                let off = !self.directory.shows_receipts(reader.user);
+                Some(receipt(self.path_of(reader)?, reader, (channel, seq), &cursor, off))
             })
             .collect();
         readers.sort_unstable_by(|a, b| a.reader.cmp(&b.reader));
@@ -326,11 +339,15 @@ impl Hub {
         let reader = self.directory.reader(id)?;
         let cursor = self.cursor(channel, id)?;
         let newest = reader.acks.get(&channel).and_then(|acks| acks.last());
+        let on = self.directory.shows_receipts(reader.user);
+        if !on && newest.is_none() {
+            return None;
+        }
         Some(Position {
             reader: self.path_of(reader)?,
-            since: cursor.since,
-            delivered: cursor.delivered,
-            seen: cursor.seen,
+            since: if on { cursor.since } else { 0 },
+            delivered: if on { cursor.delivered } else { 0 },
+            seen: if on { cursor.seen } else { 0 },
             acknowledged: newest.map(|ack| (ack.seq, ack.word.clone())),
         })
     }
@@ -349,12 +366,12 @@ impl Hub {
 fn receipt(
     path: Arc<SessionPath>,
     reader: &Reader,
-    channel: ChannelId,
+    (channel, seq): (ChannelId, u64),
     cursor: &Cursor,
-    seq: u64,
+    off: bool,
 ) -> Receipt {
     let ack = reader.acks.get(&channel).and_then(|acks| acks.iter().find(|ack| ack.seq == seq));
-    let claims = |up_to: u64| cursor.since < seq && seq <= up_to;
+    let claims = |up_to: u64| !off && cursor.since < seq && seq <= up_to;
     let (state, at) = match ack {
         Some(ack) => (ReceiptState::Acknowledged, Some(ack.at)),
         None if claims(cursor.seen) => (ReceiptState::Seen, Some(cursor.seen_at)),
@@ -362,5 +379,5 @@ fn receipt(
         None => (ReceiptState::Stored, None),
     };
     let word = ack.map(|ack| ack.word.clone()).filter(|word| !word.is_empty());
-    Receipt { reader: path, state, at, word }
+    Receipt { reader: path, state, at, word, off }
 }

@@ -133,6 +133,7 @@ impl Hub {
             }
             StreamCommand::Keys { user } => self.keys_of(asker, &user).map(|keys| Some(Reply::Stream(keys))),
             StreamCommand::SetContact { user, change } => self.set_contact(asker, &user, change),
+            StreamCommand::SetReceipts { on } => Ok(self.set_receipts(asker, on)),
             StreamCommand::ListContacts => Ok(Some(Reply::Stream(self.contacts(asker)))),
         }
     }

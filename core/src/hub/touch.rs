@@ -43,7 +43,9 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
             touch(Touch::Key(*key));
         }
         // Users have mailboxes, and each other's word on who may write to them.
-        Record::ReaderAdded { user, .. } | Record::MailboxCreated { user, .. } => touch(Touch::User(*user)),
+        Record::ReaderAdded { user, .. }
+        | Record::MailboxCreated { user, .. }
+        | Record::ReceiptsSet { user, .. } => touch(Touch::User(*user)),
         Record::ContactSet { user, other, .. } => {
             touch(Touch::User(*user));
             touch(Touch::User(*other));

@@ -43,6 +43,7 @@ pub(super) fn round_trip(message: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeE
         "Report" => Ok(schema::Report::decode(bytes)?.encode_to_vec()),
         "Acknowledge" => Ok(schema::Acknowledge::decode(bytes)?.encode_to_vec()),
         "Receipts" => Ok(schema::Receipts::decode(bytes)?.encode_to_vec()),
+        "SetReceipts" => Ok(schema::SetReceipts::decode(bytes)?.encode_to_vec()),
         "ReceiptList" => Ok(schema::ReceiptList::decode(bytes)?.encode_to_vec()),
         "Receipt" => Ok(schema::Receipt::decode(bytes)?.encode_to_vec()),
         "WatchReceipts" => Ok(schema::WatchReceipts::decode(bytes)?.encode_to_vec()),

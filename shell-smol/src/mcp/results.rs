@@ -103,6 +103,7 @@ fn receipts(readers: &[Receipt]) -> Value {
         json!({
             "reader": receipt.reader.to_string(),
             "state": receipt.state.as_str(),
+            "off": receipt.off,
             "at": receipt.at.map(|at| at.rfc3339()),
             "word": receipt.word.as_ref().map(|word| escape(word)),
         })

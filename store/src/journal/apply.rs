@@ -53,6 +53,7 @@ impl<'c> Applier<'c> {
                     "DELETE FROM members WHERE user = ?1",
                     "DELETE FROM bans WHERE user = ?1",
                     "DELETE FROM user_invites WHERE maker = ?1",
+                    "DELETE FROM receipts_off WHERE user = ?1",
                 ] {
                     self.run(sql, [int(user.0)])?;
                 }
@@ -177,6 +178,7 @@ impl<'c> Applier<'c> {
             Record::ContactSet { user, other, standing, wrote } => {
                 mailboxes::set_contact(self.connection, *user, *other, *standing, *wrote)?;
             }
+            Record::ReceiptsSet { user, on } => readers::set_receipts(self.connection, *user, *on)?,
             Record::NameHeld { name, held } => held_names::hold(self.connection, name, held)?,
             Record::NameReleased { name } => held_names::release(self.connection, name)?,
             Record::Audited(deed) => audit::insert(self.connection, deed)?,

@@ -154,6 +154,9 @@ pub(super) fn load(
         let (user, other) = (UserId(id(row, 0)?), UserId(id(row, 1)?));
         Ok(Record::ContactSet { user, other, standing: Some(standing), wrote: row.get(3)? })
     })?;
+    each("SELECT user FROM receipts_off ORDER BY user", |row| {
+        Ok(Record::ReceiptsSet { user: UserId(id(row, 0)?), on: false })
+    })?;
     each("SELECT kind, name, keys, user, until FROM held_names ORDER BY kind, name", |row| {
         let (name, heir) = match row.get(0)? {
             0 => (FreedName::User(name(row, 1, UserName::new)?), Heir::Keys(keys(row, 2)?)),

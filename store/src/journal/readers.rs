@@ -76,3 +76,12 @@ pub(super) fn acknowledge(
         .execute(params![int(reader.0), int(channel.0), ACKS])
         .map(drop)
 }
+
+pub(super) fn set_receipts(connection: &Connection, user: UserId, on: bool) -> Result<()> {
+    let sql = if on {
+        "DELETE FROM receipts_off WHERE user = ?1"
+    } else {
+        "INSERT OR IGNORE INTO receipts_off (user) SELECT id FROM users WHERE id = ?1"
+    };
+    connection.prepare_cached(sql)?.execute([int(user.0)]).map(drop)
+}

@@ -122,7 +122,7 @@ impl Bridge {
         };
         let (server, wanted) = (watch.server.clone(), watch.wanted);
         let readers = self.others(&server, readers);
-        let done = readers.iter().all(|reader| reader.state >= wanted);
+        let done = !readers.iter().any(|reader| reader.lacks(wanted));
         let Some(watch) = self.watches.iter_mut().find(|watch| watch.call == call) else { return };
         watch.readers = readers;
         watch.asking = false;

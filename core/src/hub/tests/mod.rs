@@ -18,6 +18,7 @@ mod names;
 mod presence;
 mod quota;
 mod races;
+mod receipts;
 mod streams;
 mod user_invites;
 mod world;

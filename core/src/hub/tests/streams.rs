@@ -15,8 +15,7 @@ use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply};
 use crate::record::{ChannelId, Stamp};
 use crate::stream::{
-    EndReason, MessageId, Notice, PageFrom, ReceiptState, Signed, Start, StreamCommand, StreamRef,
-    StreamReply,
+    EndReason, MessageId, Notice, PageFrom, Signed, Start, StreamCommand, StreamRef, StreamReply,
 };
 
 const C: ChannelId = ChannelId(0);
@@ -62,7 +61,7 @@ pub(super) fn start(world: &mut World, conn: ConnId, command: StreamCommand) -> 
     world.submit_command(conn, Command::Stream(command))
 }
 
-fn subscribe(world: &mut World, conn: ConnId, from: Start) -> Reply {
+pub(super) fn subscribe(world: &mut World, conn: ConnId, from: Start) -> Reply {
     ask(world, conn, StreamCommand::Subscribe { stream: c(), from, invite: None })
 }
 
@@ -98,11 +97,12 @@ pub(super) fn told(world: &mut World, conn: ConnId) -> Vec<String> {
                 told.push(super::comings::show(&other));
             }
             Notice::ReceiptsMoved { readers, .. } => {
-                told.extend(
-                    readers
-                        .iter()
-                        .map(|it| alloc::format!("{} {}/{}/{}", it.reader, it.since, it.delivered, it.seen)),
-                );
+                told.extend(readers.iter().map(|it| {
+                    let acknowledged =
+                        it.acknowledged.as_ref().map(|(seq, _)| alloc::format!(" acknowledged {seq}"));
+                    let acknowledged = acknowledged.unwrap_or_default();
+                    alloc::format!("{} {}/{}/{}{acknowledged}", it.reader, it.since, it.delivered, it.seen)
+                }));
             }
         }
     }
@@ -367,169 +367,6 @@ fn a_new_name_is_told() {
     assert_eq!(told(&mut world, bea), ["renamed d"]);
 }
 
-fn report(delivered: u64, seen: u64) -> StreamCommand {
-    StreamCommand::Report { stream: c(), delivered, seen }
-}
-
-fn receipts(world: &mut World, conn: ConnId, seq: u64) -> Vec<(String, ReceiptState)> {
-    match ask(world, conn, StreamCommand::Receipts { stream: c(), seq }) {
-        Reply::Stream(StreamReply::Receipts { readers, .. }) => {
-            readers.into_iter().map(|it| (it.reader.to_string(), it.state)).collect()
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn state(world: &mut World, conn: ConnId, seq: u64) -> ReceiptState {
-    receipts(world, conn, seq).into_iter().find(|(path, _)| path == "bea/m/s").expect("bea reads").1
-}
-
-#[test]
-fn receipts_claim_what_readers_reported_and_nothing_else() {
-    let (mut world, ann) = world();
-    world.must(ann, "post c before");
-    let bea = join_v2(&mut world, "bea", true);
-    subscribe(&mut world, bea, Start::Latest);
-    for n in 2..=4 {
-        world.must(ann, &alloc::format!("post c {n}"));
-    }
-    assert_eq!(state(&mut world, bea, 2), ReceiptState::Stored);
-    ask(&mut world, bea, report(3, 2));
-    let states = [1, 2, 3, 4].map(|seq| state(&mut world, bea, seq));
-    use ReceiptState::{Delivered, Seen, Stored};
-    assert_eq!(states, [Stored, Seen, Delivered, Stored], "it never had the first");
-    ask(&mut world, bea, report(1, 1));
-    assert_eq!(state(&mut world, bea, 3), Delivered, "positions only move forward");
-    let reply = ask(&mut world, bea, report(5, 0));
-    assert!(matches!(reply, Reply::Refused(Refusal::NotSentYet { sent: 4 })), "{reply:?}");
-    // What it skips by starting anew is not claimed.
-    ask(&mut world, bea, StreamCommand::Unsubscribe { stream: c() });
-    world.must(ann, "post c 5");
-    subscribe(&mut world, bea, Start::Latest);
-    assert_eq!(state(&mut world, bea, 5), Stored);
-}
-
-#[test]
-fn a_reader_that_is_behind_cannot_have_what_it_was_not_sent() {
-    let (mut world, ann) = world();
-    for n in 1..=3 {
-        world.must(ann, &alloc::format!("post c {n}"));
-    }
-    let bea = join_v2(&mut world, "bea", true);
-    start(&mut world, bea, StreamCommand::Subscribe { stream: c(), from: Start::After(0), invite: None });
-    let request = start(&mut world, bea, report(1, 0));
-    assert!(matches!(world.raw_reply(bea, request), Some(Reply::Refused(Refusal::NotSentYet { sent: 0 }))));
-}
-
-#[test]
-fn positions_outlive_the_connection_and_the_server() {
-    let (mut world, ann) = world();
-    let bea = join_v2(&mut world, "bea", true);
-    subscribe(&mut world, bea, Start::Latest);
-    for n in 1..=3 {
-        world.must(ann, &alloc::format!("post c {n}"));
-    }
-    ask(&mut world, bea, report(2, 1));
-    assert!(!world.hub.has_batch(), "a position waits for company");
-    world.pass(Duration::from_secs(1));
-    world.settle();
-    let mut later = world.restart();
-    let bea = again_v2(&mut later, "bea");
-    let reply = subscribe(&mut later, bea, Start::Cursor);
-    assert!(matches!(reply, Reply::Stream(StreamReply::Subscribed { after: 2, last: 3, .. })), "{reply:?}");
-    assert_eq!(told(&mut later, bea), ["3", "live 3"]);
-    assert_eq!(state(&mut later, bea, 1), ReceiptState::Seen);
-}
-
-#[test]
-fn a_position_that_was_not_written_moves_back_never_forward() {
-    let (mut world, ann) = world();
-    let bea = join_v2(&mut world, "bea", true);
-    subscribe(&mut world, bea, Start::Latest);
-    world.must(ann, "post c 1");
-    world.pass(Duration::from_secs(1));
-    world.settle();
-    ask(&mut world, bea, report(1, 1));
-    let mut later = world.restart();
-    let bea = again_v2(&mut later, "bea");
-    subscribe(&mut later, bea, Start::Cursor);
-    assert_eq!(state(&mut later, bea, 1), ReceiptState::Stored);
-}
-
-#[test]
-fn a_first_position_is_written_at_once() {
-    let (mut world, ann) = world();
-    let bea = join_v2(&mut world, "bea", true);
-    subscribe(&mut world, bea, Start::Latest);
-    world.must(ann, "post c 1");
-    let mut later = world.restart();
-    let bea = again_v2(&mut later, "bea");
-    subscribe(&mut later, bea, Start::Cursor);
-    assert_eq!(told(&mut later, bea), ["1", "live 1"]);
-}
-
-#[test]
-fn positions_are_written_before_the_server_stops() {
-    let (mut world, ann) = world();
-    let bea = join_v2(&mut world, "bea", true);
-    subscribe(&mut world, bea, Start::Latest);
-    (1..=2).for_each(|n| drop(world.must(ann, &alloc::format!("post c {n}"))));
-    ask(&mut world, bea, report(1, 0));
-    world.handle(Input::Shutdown);
-    world.settle();
-    let mut later = world.restart();
-    let bea = again_v2(&mut later, "bea");
-    subscribe(&mut later, bea, Start::Cursor);
-    assert_eq!(told(&mut later, bea), ["2", "live 2"]);
-}
-
-#[test]
-fn those_who_watch_are_told_where_readers_stand_once_for_many_moves() {
-    let (mut world, ann) = world();
-    let bea = join_v2(&mut world, "bea", true);
-    let cyn = join_v2(&mut world, "cyn", true);
-    for conn in [bea, cyn] {
-        subscribe(&mut world, conn, Start::Latest);
-    }
-    ask(&mut world, cyn, StreamCommand::WatchReceipts { stream: c(), on: true });
-    for n in 1..=9 {
-        world.must(ann, &alloc::format!("post c {n}"));
-        ask(&mut world, bea, report(n, 0));
-    }
-    told(&mut world, cyn);
-    world.pass(Duration::from_millis(100));
-    world.settle();
-    assert_eq!(told(&mut world, cyn), ["bea/m/s 0/9/0"]);
-    ask(&mut world, cyn, StreamCommand::WatchReceipts { stream: c(), on: false });
-    ask(&mut world, bea, report(9, 9));
-    world.pass(Duration::from_millis(100));
-    world.settle();
-    assert!(told(&mut world, cyn).is_empty());
-}
-
-#[test]
-fn an_acknowledgement_is_durable_before_it_is_answered() {
-    let (mut world, ann) = world();
-    let bea = join_v2(&mut world, "bea", true);
-    subscribe(&mut world, bea, Start::Latest);
-    world.must(ann, "post c 1");
-    let acknowledge = StreamCommand::Acknowledge { stream: c(), seq: 1, word: Opaque("on it".into()) };
-    let request = start(&mut world, bea, acknowledge);
-    assert_eq!(world.raw_reply(bea, request), None);
-    world.settle();
-    assert!(matches!(world.raw_reply(bea, request), Some(Reply::Stream(StreamReply::Done))));
-    let mut later = world.restart();
-    let bea = again_v2(&mut later, "bea");
-    subscribe(&mut later, bea, Start::Latest);
-    match ask(&mut later, bea, StreamCommand::Receipts { stream: c(), seq: 1 }) {
-        Reply::Stream(StreamReply::Receipts { readers, .. }) => {
-            assert_eq!(readers[0].state, ReceiptState::Acknowledged);
-            assert_eq!(readers[0].word, Some(Opaque(String::from("on it"))));
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn keys_are_told_to_whom_one_shares_a_channel_with() {
     let (mut world, ann) = world();
@@ -587,7 +424,7 @@ fn a_stop_does_not_wait_for_a_store_that_takes_nothing() {
     let bea = join_v2(&mut world, "bea", true);
     subscribe(&mut world, bea, Start::Latest);
     world.must(ann, "post c 1");
-    ask(&mut world, bea, report(1, 1));
+    ask(&mut world, bea, super::receipts::report(1, 1));
     world.handle(Input::Shutdown);
     assert!(world.seal());
     world.fail();

@@ -91,6 +91,7 @@ pub(super) fn command(request: pb::Request) -> Result<Command, Refusal> {
         What::Unblock(it) => contact(&it.user, ContactChange::Unblock)?,
         What::Locate(it) => Command::Stream(StreamCommand::Locate { stream: stream(it.stream)? }),
         What::ListContacts(_) => Command::Stream(StreamCommand::ListContacts),
+        What::SetReceipts(it) => Command::Stream(StreamCommand::SetReceipts { on: it.on }),
         What::Presence(it) => {
             let name = Some(it.channel).filter(|name| !name.is_empty());
             Command::Who { channel: name.map(|name| ChannelName::new(&name)).transpose()? }
@@ -360,6 +361,7 @@ fn receipt(receipt: Receipt) -> pb::Receipt {
         state: state as i32,
         at_ms: receipt.at.map_or(0, |at| at.0),
         word: receipt.word.map_or(String::new(), |word| word.0),
+        off: receipt.off,
     }
 }
 

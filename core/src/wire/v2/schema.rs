@@ -191,7 +191,7 @@ pub struct Request {
     /// The client's number, unique among its unanswered requests.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43")]
+    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44")]
     pub what: ::core::option::Option<request::What>,
 }
 /// Nested message and enum types in `Request`.
@@ -325,6 +325,9 @@ pub mod request {
         /// Lets everyone have a name that is held back for whoever had it. For server admins.
         #[prost(message, tag = "43")]
         ReleaseName(super::ReleaseName),
+        /// Sets whether others learn from receipts how far one has come.
+        #[prost(message, tag = "44")]
+        SetReceipts(super::SetReceipts),
     }
 }
 /// The answer to a request.
@@ -814,6 +817,15 @@ pub struct Receipts {
     #[prost(uint64, tag = "2")]
     pub seq: u64,
 }
+/// Sets whether others learn how far the user's sessions have come, on this server: in receipts, and in news of them. What the
+/// user acknowledges is told in any case. At first it is on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SetReceipts {
+    /// Whether they do.
+    #[prost(bool, tag = "1")]
+    pub on: bool,
+}
 /// Who has a message.
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
@@ -844,6 +856,10 @@ pub struct Receipt {
     /// The reader's word, if it acknowledged the message with one.
     #[prost(string, tag = "4")]
     pub word: ::prost::alloc::string::String,
+    /// Whether the reader's user has turned receipts off: `state` then says no more than that the message is stored, unless the
+    /// reader acknowledged it.
+    #[prost(bool, tag = "5")]
+    pub off: bool,
 }
 /// Starts or stops `ReceiptsMoved` events of a stream for this session. In a mailbox of somebody else's they concern the
 /// messages that this session posts while it watches, and no others.

@@ -2,7 +2,7 @@
 
 use super::json::{Enum, Field, Kind, Message};
 
-pub(super) static MESSAGES: [Message; 97] = [
+pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "ClientFrame", fields: &[
         Field { number: 1, name: "hello", json: "hello", kind: Kind::Message(&MESSAGES[2]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "identity", json: "identity", kind: Kind::Message(&MESSAGES[5]), repeated: false, oneof: Some(0) },
@@ -17,8 +17,8 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 5, name: "deliveries", json: "deliveries", kind: Kind::Message(&MESSAGES[25]), repeated: false, oneof: Some(0) },
         Field { number: 6, name: "live", json: "live", kind: Kind::Message(&MESSAGES[28]), repeated: false, oneof: Some(0) },
         Field { number: 7, name: "gap", json: "gap", kind: Kind::Message(&MESSAGES[29]), repeated: false, oneof: Some(0) },
-        Field { number: 8, name: "event", json: "event", kind: Kind::Message(&MESSAGES[41]), repeated: false, oneof: Some(0) },
-        Field { number: 9, name: "goodbye", json: "goodbye", kind: Kind::Message(&MESSAGES[51]), repeated: false, oneof: Some(0) },
+        Field { number: 8, name: "event", json: "event", kind: Kind::Message(&MESSAGES[42]), repeated: false, oneof: Some(0) },
+        Field { number: 9, name: "goodbye", json: "goodbye", kind: Kind::Message(&MESSAGES[52]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Hello", fields: &[
         Field { number: 1, name: "features", json: "features", kind: Kind::Uint32, repeated: false, oneof: None },
@@ -69,40 +69,41 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 7, name: "report", json: "report", kind: Kind::Message(&MESSAGES[35]), repeated: false, oneof: Some(0) },
         Field { number: 8, name: "acknowledge", json: "acknowledge", kind: Kind::Message(&MESSAGES[36]), repeated: false, oneof: Some(0) },
         Field { number: 9, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[37]), repeated: false, oneof: Some(0) },
-        Field { number: 10, name: "watch_receipts", json: "watchReceipts", kind: Kind::Message(&MESSAGES[40]), repeated: false, oneof: Some(0) },
-        Field { number: 11, name: "presence", json: "presence", kind: Kind::Message(&MESSAGES[52]), repeated: false, oneof: Some(0) },
-        Field { number: 12, name: "list_channels", json: "listChannels", kind: Kind::Message(&MESSAGES[54]), repeated: false, oneof: Some(0) },
-        Field { number: 13, name: "create_channel", json: "createChannel", kind: Kind::Message(&MESSAGES[57]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "delete_channel", json: "deleteChannel", kind: Kind::Message(&MESSAGES[58]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "rename_channel", json: "renameChannel", kind: Kind::Message(&MESSAGES[59]), repeated: false, oneof: Some(0) },
-        Field { number: 16, name: "set_visibility", json: "setVisibility", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: Some(0) },
-        Field { number: 17, name: "add_member", json: "addMember", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
-        Field { number: 18, name: "remove_member", json: "removeMember", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
-        Field { number: 19, name: "list_members", json: "listMembers", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
-        Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
-        Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
-        Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
-        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[74]), repeated: false, oneof: Some(0) },
-        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[75]), repeated: false, oneof: Some(0) },
-        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[76]), repeated: false, oneof: Some(0) },
-        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
-        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
-        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
-        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
-        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
-        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
-        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
-        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[90]), repeated: false, oneof: Some(0) },
-        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[91]), repeated: false, oneof: Some(0) },
-        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[92]), repeated: false, oneof: Some(0) },
-        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[93]), repeated: false, oneof: Some(0) },
-        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[94]), repeated: false, oneof: Some(0) },
+        Field { number: 10, name: "watch_receipts", json: "watchReceipts", kind: Kind::Message(&MESSAGES[41]), repeated: false, oneof: Some(0) },
+        Field { number: 11, name: "presence", json: "presence", kind: Kind::Message(&MESSAGES[53]), repeated: false, oneof: Some(0) },
+        Field { number: 12, name: "list_channels", json: "listChannels", kind: Kind::Message(&MESSAGES[55]), repeated: false, oneof: Some(0) },
+        Field { number: 13, name: "create_channel", json: "createChannel", kind: Kind::Message(&MESSAGES[58]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "delete_channel", json: "deleteChannel", kind: Kind::Message(&MESSAGES[59]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "rename_channel", json: "renameChannel", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: Some(0) },
+        Field { number: 16, name: "set_visibility", json: "setVisibility", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
+        Field { number: 17, name: "add_member", json: "addMember", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "remove_member", json: "removeMember", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
+        Field { number: 19, name: "list_members", json: "listMembers", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
+        Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
+        Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
+        Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
+        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[75]), repeated: false, oneof: Some(0) },
+        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[76]), repeated: false, oneof: Some(0) },
+        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
+        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
+        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
+        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
+        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
+        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
+        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
+        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
+        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[91]), repeated: false, oneof: Some(0) },
+        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[92]), repeated: false, oneof: Some(0) },
+        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[93]), repeated: false, oneof: Some(0) },
+        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[94]), repeated: false, oneof: Some(0) },
+        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[95]), repeated: false, oneof: Some(0) },
         Field { number: 38, name: "locate", json: "locate", kind: Kind::Message(&MESSAGES[16]), repeated: false, oneof: Some(0) },
-        Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
-        Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
-        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
-        Field { number: 42, name: "watch_presence", json: "watchPresence", kind: Kind::Message(&MESSAGES[42]), repeated: false, oneof: Some(0) },
-        Field { number: 43, name: "release_name", json: "releaseName", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
+        Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
+        Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
+        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[88]), repeated: false, oneof: Some(0) },
+        Field { number: 42, name: "watch_presence", json: "watchPresence", kind: Kind::Message(&MESSAGES[43]), repeated: false, oneof: Some(0) },
+        Field { number: 43, name: "release_name", json: "releaseName", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
+        Field { number: 44, name: "set_receipts", json: "setReceipts", kind: Kind::Message(&MESSAGES[38]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Reply", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -111,17 +112,17 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 4, name: "subscribed", json: "subscribed", kind: Kind::Message(&MESSAGES[21]), repeated: false, oneof: Some(0) },
         Field { number: 5, name: "page", json: "page", kind: Kind::Message(&MESSAGES[24]), repeated: false, oneof: Some(0) },
         Field { number: 6, name: "stored", json: "stored", kind: Kind::Message(&MESSAGES[34]), repeated: false, oneof: Some(0) },
-        Field { number: 7, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[38]), repeated: false, oneof: Some(0) },
-        Field { number: 8, name: "sessions", json: "sessions", kind: Kind::Message(&MESSAGES[53]), repeated: false, oneof: Some(0) },
-        Field { number: 9, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[55]), repeated: false, oneof: Some(0) },
-        Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
-        Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
-        Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[95]), repeated: false, oneof: Some(0) },
+        Field { number: 7, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[39]), repeated: false, oneof: Some(0) },
+        Field { number: 8, name: "sessions", json: "sessions", kind: Kind::Message(&MESSAGES[54]), repeated: false, oneof: Some(0) },
+        Field { number: 9, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[56]), repeated: false, oneof: Some(0) },
+        Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
+        Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
+        Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[96]), repeated: false, oneof: Some(0) },
         Field { number: 16, name: "located", json: "located", kind: Kind::Message(&MESSAGES[17]), repeated: false, oneof: Some(0) },
-        Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
-        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[88]), repeated: false, oneof: Some(0) },
+        Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[89]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Done", fields: &[
     ] },
@@ -255,29 +256,33 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
         Field { number: 2, name: "seq", json: "seq", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
+    Message { name: "SetReceipts", fields: &[
+        Field { number: 1, name: "on", json: "on", kind: Kind::Bool, repeated: false, oneof: None },
+    ] },
     Message { name: "ReceiptList", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 2, name: "seq", json: "seq", kind: Kind::Uint64, repeated: false, oneof: None },
-        Field { number: 3, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[39]), repeated: true, oneof: None },
+        Field { number: 3, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[40]), repeated: true, oneof: None },
     ] },
     Message { name: "Receipt", fields: &[
         Field { number: 1, name: "reader", json: "reader", kind: Kind::Message(&MESSAGES[27]), repeated: false, oneof: None },
         Field { number: 2, name: "state", json: "state", kind: Kind::Enum(&ENUMS[2]), repeated: false, oneof: None },
         Field { number: 3, name: "at_ms", json: "atMs", kind: Kind::Int64, repeated: false, oneof: None },
         Field { number: 4, name: "word", json: "word", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 5, name: "off", json: "off", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "WatchReceipts", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
         Field { number: 2, name: "on", json: "on", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "Event", fields: &[
-        Field { number: 1, name: "subscription_ended", json: "subscriptionEnded", kind: Kind::Message(&MESSAGES[46]), repeated: false, oneof: Some(0) },
-        Field { number: 2, name: "channel_renamed", json: "channelRenamed", kind: Kind::Message(&MESSAGES[47]), repeated: false, oneof: Some(0) },
-        Field { number: 3, name: "receipts_moved", json: "receiptsMoved", kind: Kind::Message(&MESSAGES[48]), repeated: false, oneof: Some(0) },
-        Field { number: 4, name: "whisper", json: "whisper", kind: Kind::Message(&MESSAGES[50]), repeated: false, oneof: Some(0) },
-        Field { number: 5, name: "presence_changed", json: "presenceChanged", kind: Kind::Message(&MESSAGES[43]), repeated: false, oneof: Some(0) },
-        Field { number: 6, name: "machine_added", json: "machineAdded", kind: Kind::Message(&MESSAGES[44]), repeated: false, oneof: Some(0) },
-        Field { number: 7, name: "draining", json: "draining", kind: Kind::Message(&MESSAGES[45]), repeated: false, oneof: Some(0) },
+        Field { number: 1, name: "subscription_ended", json: "subscriptionEnded", kind: Kind::Message(&MESSAGES[47]), repeated: false, oneof: Some(0) },
+        Field { number: 2, name: "channel_renamed", json: "channelRenamed", kind: Kind::Message(&MESSAGES[48]), repeated: false, oneof: Some(0) },
+        Field { number: 3, name: "receipts_moved", json: "receiptsMoved", kind: Kind::Message(&MESSAGES[49]), repeated: false, oneof: Some(0) },
+        Field { number: 4, name: "whisper", json: "whisper", kind: Kind::Message(&MESSAGES[51]), repeated: false, oneof: Some(0) },
+        Field { number: 5, name: "presence_changed", json: "presenceChanged", kind: Kind::Message(&MESSAGES[44]), repeated: false, oneof: Some(0) },
+        Field { number: 6, name: "machine_added", json: "machineAdded", kind: Kind::Message(&MESSAGES[45]), repeated: false, oneof: Some(0) },
+        Field { number: 7, name: "draining", json: "draining", kind: Kind::Message(&MESSAGES[46]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "WatchPresence", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
@@ -290,7 +295,7 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 4, name: "many", json: "many", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "MachineAdded", fields: &[
-        Field { number: 1, name: "machine", json: "machine", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: None },
+        Field { number: 1, name: "machine", json: "machine", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: None },
     ] },
     Message { name: "Draining", fields: &[
     ] },
@@ -304,7 +309,7 @@ pub(super) static MESSAGES: [Message; 97] = [
     ] },
     Message { name: "ReceiptsMoved", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
-        Field { number: 2, name: "readers", json: "readers", kind: Kind::Message(&MESSAGES[49]), repeated: true, oneof: None },
+        Field { number: 2, name: "readers", json: "readers", kind: Kind::Message(&MESSAGES[50]), repeated: true, oneof: None },
     ] },
     Message { name: "ReaderPosition", fields: &[
         Field { number: 1, name: "reader", json: "reader", kind: Kind::Message(&MESSAGES[27]), repeated: false, oneof: None },
@@ -333,7 +338,7 @@ pub(super) static MESSAGES: [Message; 97] = [
     Message { name: "ListChannels", fields: &[
     ] },
     Message { name: "ChannelList", fields: &[
-        Field { number: 1, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[56]), repeated: true, oneof: None },
+        Field { number: 1, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[57]), repeated: true, oneof: None },
     ] },
     Message { name: "Channel", fields: &[
         Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
@@ -386,7 +391,7 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "InviteList", fields: &[
-        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[66]), repeated: true, oneof: None },
+        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[67]), repeated: true, oneof: None },
     ] },
     Message { name: "InviteUser", fields: &[
         Field { number: 1, name: "uses", json: "uses", kind: Kind::Uint32, repeated: false, oneof: None },
@@ -395,7 +400,7 @@ pub(super) static MESSAGES: [Message; 97] = [
     Message { name: "ListUserInvites", fields: &[
     ] },
     Message { name: "UserInviteList", fields: &[
-        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[73]), repeated: true, oneof: None },
+        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[74]), repeated: true, oneof: None },
     ] },
     Message { name: "UserInvite", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::String, repeated: false, oneof: None },
@@ -439,7 +444,7 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "MachineList", fields: &[
-        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[86]), repeated: true, oneof: None },
+        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[87]), repeated: true, oneof: None },
         Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "Machine", fields: &[
@@ -454,7 +459,7 @@ pub(super) static MESSAGES: [Message; 97] = [
         Field { number: 3, name: "limit", json: "limit", kind: Kind::Uint32, repeated: false, oneof: None },
     ] },
     Message { name: "AuditPage", fields: &[
-        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[89]), repeated: true, oneof: None },
+        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[90]), repeated: true, oneof: None },
         Field { number: 2, name: "more", json: "more", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "AuditEntry", fields: &[
@@ -481,7 +486,7 @@ pub(super) static MESSAGES: [Message; 97] = [
     Message { name: "ListContacts", fields: &[
     ] },
     Message { name: "ContactList", fields: &[
-        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[96]), repeated: true, oneof: None },
+        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[97]), repeated: true, oneof: None },
     ] },
     Message { name: "Contact", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },

@@ -44,6 +44,7 @@ enum Op {
     /// A user's, or a reader's.
     CreateMailbox(Index, bool),
     SetContact(Index, Index, Option<Standing>),
+    SetReceipts(Index, bool),
     /// A user's name with so many keys, or a channel's.
     HoldName(u8, Option<u8>),
     ReleaseName(u8, bool),
@@ -98,6 +99,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (i(), i(), 0..3_usize).prop_map(|(user, other, standing)| {
             Op::SetContact(user, other, [None, Some(Standing::Allowed), Some(Standing::Blocked)][standing])
         }),
+        2 => (i(), any::<bool>()).prop_map(|(user, on)| Op::SetReceipts(user, on)),
         2 => (0..4_u8, prop::option::of(0..3_u8)).prop_map(|(name, keys)| Op::HoldName(name, keys)),
         2 => (0..4_u8, any::<bool>()).prop_map(|(name, user)| Op::ReleaseName(name, user)),
         1 => (0..3_u8).prop_map(Op::Count),
@@ -356,6 +358,7 @@ impl Model {
                 let (user, other) = (UserId(*user(one)?), UserId(*user(other)?));
                 vec![Record::ContactSet { user, other, standing: *standing, wrote: false }]
             }
+            Op::SetReceipts(one, on) => vec![Record::ReceiptsSet { user: UserId(*user(one)?), on: *on }],
             Op::HoldName(name, keys) => {
                 let heir = match keys {
                     Some(keys) => {

@@ -248,6 +248,7 @@ impl Model {
                 let found = self.mailboxes.get(mailbox);
                 demand!(found.is_some_and(|one| waiting.stamp.seq <= one.last.seq), "{waiting:?} is nowhere");
             }
+            Record::ReceiptsSet { .. } => return Err(format!("nobody turns receipts off here: {record:?}")),
             Record::ContactSet { .. } => return Err(format!("nobody has contacts here: {record:?}")),
             Record::NameHeld { .. } | Record::NameReleased { .. } => {
                 return Err(format!("names are not held back here: {record:?}"));

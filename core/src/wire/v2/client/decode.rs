@@ -203,6 +203,7 @@ fn receipt(receipt: pb::Receipt) -> Option<Receipt> {
         state,
         at: Some(receipt.at_ms).filter(|at| *at != 0).map(UnixMillis),
         word: Some(receipt.word).filter(|word| !word.is_empty()).map(Opaque),
+        off: receipt.off,
     })
 }
 

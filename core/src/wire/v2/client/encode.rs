@@ -87,6 +87,7 @@ fn stream_command(command: &StreamCommand) -> What {
             }
         }
         StreamCommand::Locate { stream } => What::Locate(pb::Locate { stream: Some(name(stream)) }),
+        StreamCommand::SetReceipts { on } => What::SetReceipts(pb::SetReceipts { on: *on }),
         StreamCommand::ListContacts => What::ListContacts(pb::ListContacts {}),
     }
 }
