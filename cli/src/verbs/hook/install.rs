@@ -121,7 +121,8 @@ impl Change {
                 "see whether it is yours, and writable",
             )
         })?;
-        context.output.result(format_args!("wrote {}", line(&shown)), result(true))?;
+        let done = if self.after.is_some() { "wrote" } else { "removed" };
+        context.output.result(format_args!("{done} {}", line(&shown)), result(true))?;
         Ok(true)
     }
 
