@@ -86,3 +86,32 @@ fn what_a_hook_printed_is_seen_and_what_it_could_not_print_is_unread_still() {
     assert_eq!(stop["decision"], "block");
     assert!(stop["reason"].as_str().unwrap().contains("and now?"), "{stop}");
 }
+
+/// How long the client waits for a hook: `cargo test --release -p conclave --test bridge -- --ignored --nocapture hook`.
+#[test]
+#[ignore = "it measures, and checks nothing"]
+fn how_long_a_hook_takes() {
+    let scene = Scene::new(&["alice", "bob"]);
+    let mut bob = Agent::new(scene.bridge("bob", &["--as", "two"]));
+    bob.until_connected();
+    scene.does("alice", &["channel", "create", "ops"]);
+    bob.done("join_channel", json!({ "channel": "ops" }));
+    while !printed(&scene, "PostToolUse").is_empty() {}
+    for unread in [false, true] {
+        let mut times: Vec<_> = (0..100)
+            .map(|_| {
+                if unread {
+                    scene.does("alice", &["send", "ops", "look", "--wait", "delivered"]);
+                }
+                let mut hook = hook(&scene, "PostToolUse");
+                let start = Instant::now();
+                let output = hook.output().unwrap();
+                let took = start.elapsed();
+                assert_eq!(output.stdout.is_empty(), !unread);
+                took
+            })
+            .collect();
+        times.sort();
+        eprintln!("unread: {unread}; median {:?}, of 100 the slowest {:?}", times[50], times[99]);
+    }
+}

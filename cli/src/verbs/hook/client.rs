@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::args::HookClient;
 
-/// The events that are hooked, under the client's names, in the order in which they are written.
+/// The events that are answered, under the client's names, in the order in which they are written.
 type Events = [(&'static str, Moment)];
 
 /// Claude Code's events, which Codex took over.
@@ -42,6 +42,14 @@ impl HookClient {
             Self::Cursor => CURSOR,
             Self::Opencode => OPENCODE,
         }
+    }
+
+    /// The events that `install` hooks.
+    pub(super) fn installed(self) -> impl Iterator<Item = &'static str> {
+        // Some versions of Cursor log what a hook adds after a tool and do not show it to the model. The message would
+        // count as seen; so it waits until the agent stops.
+        let hooked = move |moment| (self, moment) != (Self::Cursor, Moment::Tool);
+        self.events().iter().filter(move |(_, moment)| hooked(*moment)).map(|(event, _)| *event)
     }
 
     pub(super) fn moment(self, event: &str) -> Option<Moment> {

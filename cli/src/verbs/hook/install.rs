@@ -36,8 +36,7 @@ pub(super) fn install(change: &HookChange, context: &Context) -> Result<(), Fail
     let before = read(&path)?;
     let command = command(context)?;
     let client = change.client;
-    let lines =
-        client.events().iter().map(|(event, _)| format!("+ {event:<18} {}", hook(client, &command, event)));
+    let lines = client.installed().map(|event| format!("+ {event:<18} {}", hook(client, &command, event)));
     let after = if client == HookClient::Opencode {
         let plugin = plugin(&command);
         if before.as_ref().is_some_and(|text| !is_plugin(text)) {
@@ -231,11 +230,11 @@ fn program(client: HookClient, command: &str) -> Option<&str> {
 }
 
 fn entries(client: HookClient, words: &str) -> Vec<Entry> {
-    let entry = |(event, _): &(&'static str, _)| {
+    let entry = |event: &'static str| {
         let command = with_event(client, words, event);
         Entry { event, value: client.entry(&command), command }
     };
-    client.events().iter().map(entry).collect()
+    client.installed().map(entry).collect()
 }
 
 /// What a new file has beside the hooks.
