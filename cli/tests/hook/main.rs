@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with other tests")]
 mod common;
 mod install;
 mod plugin;

@@ -221,7 +221,7 @@ fn ending(client: HookClient, event: &str) -> String {
 
 /// Whether a command is one that `install` writes, wherever the program was.
 fn is_ours(client: HookClient, command: &str) -> bool {
-    program(client, command).is_some_and(|words| words.contains("conclave"))
+    program(client, command).is_some_and(|words| !words.is_empty())
 }
 
 /// What stands before the event.

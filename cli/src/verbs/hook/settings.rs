@@ -47,7 +47,7 @@ pub(super) fn install(
 /// Takes out the hooks whose commands are ours.
 pub(super) fn uninstall(text: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<String, Unfit> {
     let mut text = text.to_owned();
-    while let Some(cut) = first_cut(&text, is_ours)? {
+    while let Some(cut) = next_cut(&text, is_ours)? {
         cut.into_iter().rev().for_each(|range| text.replace_range(range, ""));
     }
     Ok(text)
@@ -163,8 +163,16 @@ fn insert(mut text: String, entry: &Entry) -> Result<String, Unfit> {
     Ok(text)
 }
 
+/// What has to go: with a child its comma, which may stand apart.
+type Cut = [Range<usize>; 2];
+
+fn whole(range: Range<usize>) -> Cut {
+    let end = range.end;
+    [range, end..end]
+}
+
 /// What has to go for the last hook that is ours.
-fn first_cut(text: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Range<usize>>>, Unfit> {
+fn next_cut(text: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Option<Cut>, Unfit> {
     let root = parse(text)?;
     let root = object(&root, "the whole")?;
     let Some(property_of_hooks) = property(root, "hooks") else { return Ok(None) };
@@ -194,7 +202,7 @@ fn first_cut(text: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Ra
             let gone = cut(text, &list.into(), index)
                 .or_else(|| cut(text, &hooks.into(), position(hooks, event)))
                 .or_else(|| cut(text, &root.into(), position(root, property_of_hooks)))
-                .unwrap_or_else(|| vec![root.start() + 1..root.end() - 1]);
+                .unwrap_or_else(|| whole(root.start() + 1..root.end() - 1));
             return Ok(Some(gone));
         }
     }
@@ -202,25 +210,25 @@ fn first_cut(text: &str, is_ours: &dyn Fn(&str) -> bool) -> Result<Option<Vec<Ra
 }
 
 /// What has to go for a child of a container. `None` if the container should go as a whole.
-fn cut(text: &str, container: &Container, index: usize) -> Option<Vec<Range<usize>>> {
+fn cut(text: &str, container: &Container, index: usize) -> Option<Cut> {
     let child = container.children[index].clone();
     let blank = |range: &Range<usize>| text[range.clone()].chars().all(char::is_whitespace);
     if let Some(before) = index.checked_sub(1).map(|it| &container.children[it]) {
         let comma = skip_trivia(text, before.end);
         let between = comma + 1..child.start;
-        return Some(if blank(&between) { vec![comma..child.end] } else { vec![comma..comma + 1, child] });
+        return Some(if blank(&between) { whole(comma..child.end) } else { [comma..comma + 1, child] });
     }
     if let Some(after) = container.children.get(1) {
         let comma = skip_trivia(text, child.end);
         let (head, tail) = (child.end..comma, comma + 1..after.start);
         return Some(match (blank(&head), blank(&tail)) {
-            (true, true) => vec![child.start..after.start],
-            _ => vec![child, comma..comma + 1],
+            (true, true) => whole(child.start..after.start),
+            _ => [child, comma..comma + 1],
         });
     }
     let was_empty =
         &text[container.range.start + 1..child.start] == " " && text[child.end..].starts_with(' ');
-    was_empty.then(|| vec![child.start - 1..child.end + 1])
+    was_empty.then(|| whole(child.start - 1..child.end + 1))
 }
 
 /// Where the next token begins: behind blanks and comments.
