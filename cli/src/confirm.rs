@@ -12,7 +12,12 @@ pub(crate) fn confirm(context: &Context, yes: bool, what: &str) -> Result<(), Fa
         return Ok(());
     }
     context.output.note(format_args!("{} This cannot be undone.", line(what)));
-    if agreed(context) {
+    consent(context, yes)
+}
+
+/// Asks on a terminal whether to make a change that was shown, as [`confirm`] does.
+pub(crate) fn consent(context: &Context, yes: bool) -> Result<(), Failure> {
+    if yes || !io::stdin().is_terminal() || !io::stderr().is_terminal() || agreed(context) {
         Ok(())
     } else {
         Err(Failure::new("nothing was changed", "answer yes, or add --yes"))

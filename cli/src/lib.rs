@@ -13,6 +13,7 @@ pub mod serve;
 pub mod verbs;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -38,6 +39,10 @@ pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if error.use_stderr() => {
             let json = flags(&typed).any(|word| word == "--json");
             let output = Output::new(json, args::Color::Auto, false);
+            if is_run_as_hook(&typed) {
+                output.note(error);
+                return ExitCode::SUCCESS;
+            }
             return match args::another_word(&error) {
                 Some(failure) => output.failure(&failure),
                 None if json => output.failure(&misused(&error)),
@@ -65,6 +70,16 @@ pub fn main(typed: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => context.output.failure(&failure),
     }
+}
+
+/// Whether an agent's client runs this as a hook. To clients exit 2 means that what they are about to do is forbidden,
+/// so settings that another version wrote must not lead to it.
+fn is_run_as_hook(typed: &[OsString]) -> bool {
+    let takes_value = |word: &OsString| ["--config-dir", "--color"].iter().any(|flag| word == flag);
+    let is_verb = |pair: &[OsString]| !takes_value(&pair[0]) && !pair[1].as_encoded_bytes().starts_with(b"-");
+    let Some(verb) = typed.windows(2).position(is_verb) else { return false };
+    let changes = typed.get(verb + 2).is_some_and(|word| word == "install" || word == "uninstall");
+    typed[verb + 1] == "hook" && !changes && !std::io::stdin().is_terminal()
 }
 
 /// What may be a flag: behind `--` nothing is.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// The system's, and `InvalidInput` for what is no regular file (opening a pipe would wait for ever) or too large.
-pub(crate) fn read(path: &Path, limit: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
+pub fn read(path: &Path, limit: u64) -> io::Result<(Vec<u8>, fs::Metadata)> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
@@ -24,7 +24,10 @@ pub(crate) fn read(path: &Path, limit: u64) -> io::Result<(Vec<u8>, fs::Metadata
 
 /// Makes `content` what is at `path`: a temporary file beside it, synced, renamed, and the directory synced. A
 /// symbolic link stays one; its target is replaced, and keeps its mode. A new file is its owner's alone.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let path = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),

@@ -2,7 +2,7 @@
 
 pub mod backend;
 pub mod config;
-mod durable;
+pub mod durable;
 #[cfg(feature = "journal")]
 pub mod journal;
 pub mod keystore;

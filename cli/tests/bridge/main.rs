@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod agent;
+#[cfg(unix)]
+mod hooks;
 mod kept;
 mod mentions;
 mod scene;

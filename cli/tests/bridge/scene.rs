@@ -111,7 +111,7 @@ impl Scene {
         }
     }
 
-    fn command(&self, user: &str) -> Command {
+    pub(crate) fn command(&self, user: &str) -> Command {
         let home = self.dir.path().join(user);
         std::fs::create_dir_all(&home).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_conclave"));
@@ -119,6 +119,7 @@ impl Scene {
             .current_dir(&home)
             .env("HOME", &home)
             .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_RUNTIME_DIR")
             .env_remove("CONCLAVE_CONFIG_DIR");
         command
     }
