@@ -1,6 +1,7 @@
 //! What can be typed: the verbs and their flags, with help and examples.
 
 mod channel;
+mod host;
 mod identity;
 mod local;
 mod mail;
@@ -24,6 +25,7 @@ use conclave_core::time::span;
 use crate::Failure;
 
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
+pub use host::{Host, HostAction, OfAgent};
 pub use identity::{Machine, MachineAdd, Register, Server, Trust};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
 pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
@@ -303,6 +305,7 @@ Examples:
     #[command(after_help = "Example:\n  conclave deny abcde")]
     Deny(Verdict),
     Bridge(Bridge),
+    Host(Host),
     Serve(Box<Serve>),
     Backup(Backup),
     Restore(Restore),

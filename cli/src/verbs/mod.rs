@@ -7,6 +7,7 @@ mod channel;
 mod contacts;
 mod demo;
 mod doctor;
+mod host;
 mod inbox;
 mod kept;
 mod local;
@@ -68,6 +69,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Approve(it) => verdict::verdict(it, "yes", context),
         Verb::Deny(it) => verdict::verdict(it, "no", context),
         Verb::Bridge(it) => bridge::run(it, context),
+        Verb::Host(it) => host::run(it, context),
         Verb::Serve(serve) => crate::serve::run(*serve, context),
         Verb::Bench(bench) => crate::bench::run(bench, context),
         Verb::Skill(skill) => skill::run(&skill, context),

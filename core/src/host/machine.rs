@@ -10,7 +10,6 @@ use super::api::{
 use crate::level::Level;
 use crate::link::Proof;
 use crate::name::UserName;
-use crate::record::ChannelId;
 use crate::time::{Monotonic, Now, UnixMillis};
 
 /// The window of [`super::Budget::per_hour`], in milliseconds.
@@ -45,7 +44,6 @@ struct Waiting {
 
 #[derive(Clone, Debug)]
 struct Running {
-    conversation: Conversation,
     deadline: Monotonic,
     killed: bool,
     may_emit: bool,
@@ -63,14 +61,6 @@ enum Step {
     Answer,
     Acknowledge,
     SayFailed(Outcome),
-}
-
-/// Runs of one conversation follow each other: the program goes on with the session of the run before.
-type Conversation = (ChannelId, Option<UserName>);
-
-fn conversation(message: &Message) -> Conversation {
-    let user = message.channel.is_none().then(|| message.from.user.clone());
-    (message.job.stream, user)
 }
 
 impl Host {
@@ -255,9 +245,10 @@ impl State {
             && self.running.len() < self.agent.budget.at_once
             && self.left(now) > 0
         {
+            // Runs in one place follow each other: each goes on with the conversation of the one before, and has seen what came
+            // before its message.
             let free = |waiting: &Waiting| {
-                let own = conversation(&waiting.message);
-                !self.running.values().any(|running| running.conversation == own)
+                !self.running.keys().any(|running| running.stream == waiting.message.job.stream)
             };
             let Some(at) = self.waiting.iter().position(free) else { return };
             let Some(Waiting { message, attempts }) = self.waiting.remove(at) else { return };
@@ -276,8 +267,8 @@ impl State {
             let chain =
                 Chain { hops: message.chain.hops.saturating_add(1), most: Some(self.most(message.chain)) };
             let deadline = now.mono + self.agent.budget.run;
-            let (conversation, may_emit) = (conversation(&message), level.may_emit());
-            self.running.insert(job, Running { conversation, deadline, killed: false, may_emit });
+            let may_emit = level.may_emit();
+            self.running.insert(job, Running { deadline, killed: false, may_emit });
             actions.push(Action::Start(Given { job, attempt: attempts + 1, level, chain }));
         }
     }

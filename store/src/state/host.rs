@@ -55,7 +55,7 @@ pub struct HostAgent {
 }
 
 /// A job, by its message.
-pub type Key = (ChannelId, u64);
+pub type HostKey = (ChannelId, u64);
 
 impl State {
     /// All that is kept of an agent. Runs that began an hour before `now` are left out.
@@ -119,7 +119,7 @@ impl State {
     pub fn host_judge(
         &self,
         agent: &Reader,
-        (stream, seq): Key,
+        (stream, seq): HostKey,
         job: Option<(Option<&ChannelName>, &Stamped)>,
     ) -> Result<(), StateError> {
         self.write(|connection| {
@@ -150,7 +150,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn host_job(&self, agent: &Reader, (stream, seq): Key) -> Result<Option<HostJob>, StateError> {
+    pub fn host_job(&self, agent: &Reader, (stream, seq): HostKey) -> Result<Option<HostJob>, StateError> {
         self.read(|connection| {
             let Some(id) = find(connection, agent)? else { return Ok(None) };
             let mut statement = connection.prepare_cached(
@@ -169,7 +169,7 @@ impl State {
     pub fn host_begin(
         &self,
         agent: &Reader,
-        key: Key,
+        key: HostKey,
         attempt: u32,
         now: UnixMillis,
     ) -> Result<(), StateError> {
@@ -190,7 +190,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn host_process(&self, agent: &Reader, key: Key, process: &str) -> Result<(), StateError> {
+    pub fn host_process(&self, agent: &Reader, key: HostKey, process: &str) -> Result<(), StateError> {
         self.change(agent, |connection, id| set(connection, id, key, "process", process))
     }
 
@@ -198,7 +198,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn host_phase(&self, agent: &Reader, key: Key, phase: Phase) -> Result<(), StateError> {
+    pub fn host_phase(&self, agent: &Reader, key: HostKey, phase: Phase) -> Result<(), StateError> {
         self.change(agent, |connection, id| set(connection, id, key, "phase", phase_in(phase)))
     }
 
@@ -209,7 +209,7 @@ impl State {
     pub fn host_answered(
         &self,
         agent: &Reader,
-        key: Key,
+        key: HostKey,
         answer: Option<&str>,
         session: Option<(&str, &str)>,
         now: UnixMillis,
@@ -239,7 +239,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn host_target(&self, agent: &Reader, key: Key, target: ChannelId) -> Result<(), StateError> {
+    pub fn host_target(&self, agent: &Reader, key: HostKey, target: ChannelId) -> Result<(), StateError> {
         self.change(agent, |connection, id| set(connection, id, key, "target", target.0.cast_signed()))
     }
 
@@ -247,7 +247,7 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn host_forget(&self, agent: &Reader, (stream, seq): Key) -> Result<(), StateError> {
+    pub fn host_forget(&self, agent: &Reader, (stream, seq): HostKey) -> Result<(), StateError> {
         self.change(agent, |connection, id| {
             connection
                 .prepare_cached("DELETE FROM host_jobs WHERE agent = ?1 AND stream = ?2 AND seq = ?3")?
@@ -336,7 +336,7 @@ fn find_or_add(connection: &Connection, agent: &Reader) -> Result<i64, Fault> {
 fn set(
     connection: &Connection,
     id: i64,
-    (stream, seq): Key,
+    (stream, seq): HostKey,
     column: &'static str,
     value: impl rusqlite::ToSql,
 ) -> Result<(), Fault> {

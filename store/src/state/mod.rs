@@ -27,7 +27,7 @@ mod streams;
 
 pub use error::StateError;
 pub use handles::HandleLease;
-pub use host::{HostAgent, HostJob, MAX_JOBS, MAX_SESSIONS};
+pub use host::{HostAgent, HostJob, HostKey, MAX_JOBS, MAX_SESSIONS};
 pub use machines::{Pinned, PinnedMachine};
 pub use streams::Followed;
 
