@@ -106,14 +106,18 @@ fn levels_are_set_and_shown() {
     let shown = home.run(["perm", "show"]).ok().out;
     assert_eq!(
         shown,
-        "SERVER             SCOPE     LEVEL\nwss://a.example/   #ops      act\nwss://a.example/   whispers  mute\n(everywhere else)            notify\n"
+        "SERVER             SCOPE     LEVEL\nwss://a.example/   #ops      act\nwss://a.example/   whispers  mute\n(everywhere else)            notify\n\nagents may write 64 messages in a row\n"
     );
+    home.run(["perm", "budget", "20"]).ok();
+    assert!(home.run(["perm", "show"]).ok().out.ends_with("agents may write 20 messages in a row\n"));
+    assert_eq!(home.run(["perm", "budget", "0"]).code, 2);
+    home.run(["perm", "budget", "--default"]).ok();
     assert_eq!(
         home.run(["perm", "show", "--json"]).json(),
         json!({ "default": "notify", "default_mentions_only": false, "overrides": [
             { "server": "wss://a.example/", "channel": "ops", "level": "act", "mentions_only": false },
             { "server": "wss://a.example/", "channel": null, "level": "mute", "mentions_only": false },
-        ]})
+        ], "agent_messages": 64 })
     );
     // Mentions only: until it is said otherwise, and not by a change of the level.
     let only = |args: &[&str]| home.run([&["perm", "set"], args].concat()).ok().out;

@@ -68,6 +68,10 @@ pub struct Context {
     pub reply_to: Option<u64>,
     /// Who is meant.
     pub mentions: Vec<UserId>,
+    /// How many messages in a row agents have written, this one included; 0 for a message that no agent wrote.
+    pub hops: u32,
+    /// The greatest `hops` that the sender's human allows; 0 for no limit.
+    pub budget: u32,
 }
 
 /// Users that are read from one body.
@@ -90,6 +94,8 @@ pub fn context(body: &[u8]) -> Context {
                     mention(&mut context, user);
                 }
             }
+            (6, Value::Number(hops)) => context.hops = hops as u32,
+            (7, Value::Number(budget)) => context.budget = budget as u32,
             _ => {}
         }
     }
@@ -112,6 +118,8 @@ pub fn of_content(text: &str, context: &Context) -> Bytes {
     let mut mentions = Vec::new();
     context.mentions.iter().for_each(|user| put_varint(&mut mentions, user.0.saturating_add(1)));
     put_bytes(&mut content, 4, &mentions);
+    put_number(&mut content, 6, context.hops.into());
+    put_number(&mut content, 7, context.budget.into());
     let mut body = Vec::with_capacity(content.len() + 8);
     put_message(&mut body, 1, &content);
     body.into()
@@ -248,12 +256,15 @@ mod tests {
             media_type in any::<String>(),
             mentions in proptest::collection::vec(any::<u64>(), 0..5),
             reply_to in any::<u64>(),
+            (hops, budget) in any::<(u32, u32)>(),
         ) {
             let content = Content {
                 media_type,
                 text: text.clone(),
                 mentions: mentions.clone(),
                 reply_to,
+                hops,
+                budget,
                 ..Content::default()
             };
             let bytes = Body { kind: Some(body::Kind::Content(content)) }.encode_to_vec();
@@ -263,6 +274,7 @@ mod tests {
                 mentions.iter().filter_map(|user| user.checked_sub(1)).map(UserId).collect();
             prop_assert_eq!(&read.mentions, &expected);
             prop_assert_eq!(read.reply_to, Some(reply_to).filter(|seq| *seq != 0));
+            prop_assert_eq!((read.hops, read.budget), (hops, budget));
             prop_assert_eq!(context(&of_content(&text, &read)), read);
             let plain = Content { text: text.clone(), ..Content::default() };
             let expected = Body { kind: Some(body::Kind::Content(plain)) }.encode_to_vec();

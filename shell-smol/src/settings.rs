@@ -42,7 +42,7 @@ pub(crate) fn settings(options: &Options, config: &Config, servers: &[(Server, S
         }
     }
     let approvers = if options.approvers.is_empty() { &config.approvers } else { &options.approvers };
-    Settings { permissions, approvers: approvers.clone() }
+    Settings { permissions, approvers: approvers.clone(), hops: config.agent_messages }
 }
 
 /// Looks at the file for ever, and says when it was written since it was as it is `known`. A file that cannot be read

@@ -14,6 +14,7 @@ use super::value::channel;
 #[allow(missing_docs, reason = "the first line of each is its help")]
 pub enum Perm {
     Set(PermSet),
+    Budget(PermBudget),
     /// Show the levels in force
     #[command(after_help = "Example:\n  conclave perm show --json")]
     Show,
@@ -61,6 +62,26 @@ pub struct PermSet {
         conflicts_with = "whisper"
     )]
     pub mentions_only: Option<bool>,
+}
+
+/// Set how many messages in a row agents may write before a person writes
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Agents count together, across machines and owners: each message carries the count and the smallest limit of those who took
+part. A message that a person or a program sends starts a new count.
+
+Examples:
+  conclave perm budget 20
+  conclave perm budget --default
+
+Running bridges take it up at once.")]
+pub struct PermBudget {
+    /// How many messages
+    #[arg(value_parser = clap::value_parser!(u32).range(1..), required_unless_present = "default")]
+    pub messages: Option<u32>,
+    /// As many as if nothing was set: 64
+    #[arg(long, conflicts_with = "messages")]
+    pub default: bool,
 }
 
 /// Check key, configuration, clock, network and server, and say what to do

@@ -27,7 +27,7 @@ use crate::Failure;
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use host::{Host, HostAction, OfAgent};
 pub use identity::{Machine, MachineAdd, Register, Server, Trust};
-pub use local::{Completions, Demo, Doctor, Man, Perm, PermSet, Shell, Skill, SkillAction};
+pub use local::{Completions, Demo, Doctor, Man, Perm, PermBudget, PermSet, Shell, Skill, SkillAction};
 pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
 pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
 pub use moderate::{Audit, Kick, User};

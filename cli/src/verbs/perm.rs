@@ -1,17 +1,23 @@
 //! `conclave perm`: how far agents may go.
 
+use conclave_core::bridge::HOPS;
 use conclave_core::level::{Level, Scope};
 use conclave_core::name::ChannelName;
 use conclave_store::config::{Change, Config, Override};
 use serde_json::{Value, json};
 
-use crate::args::{Perm, PermSet};
+use crate::args::{Perm, PermBudget, PermSet};
 use crate::output::table;
 use crate::{Context, Failure};
 
 pub(super) fn run(action: Perm, context: &Context) -> Result<(), Failure> {
     match action {
         Perm::Set(set) => self::set(set, context),
+        Perm::Budget(PermBudget { messages, .. }) => {
+            context.config_file()?.change(&[Change::AgentMessages(messages)])?;
+            let count = messages.unwrap_or(HOPS);
+            context.output.result(budget(count), json!({ "agent_messages": count }))
+        }
         Perm::Show => {
             let config = context.config()?;
             context.output.result(show(&config), as_json(&config))
@@ -54,6 +60,10 @@ fn shown(level: Level, mentions_only: bool) -> String {
     if mentions_only { format!("{level}, mentions only") } else { level.to_string() }
 }
 
+fn budget(count: u32) -> String {
+    format!("agents may write {count} message{} in a row", if count == 1 { "" } else { "s" })
+}
+
 /// Writes a level down.
 pub(super) fn remember(context: &Context, level: Override) -> Result<(), Failure> {
     context.config_file()?.change(&[Change::SetLevel(level)])?;
@@ -69,7 +79,8 @@ pub(super) fn show(config: &Config) -> String {
         .iter()
         .map(|said| [said.server.to_string(), said.scope.to_string(), shown(said.level, said.mentions_only)]);
     rows.splice(0..0, said);
-    table(["SERVER", "SCOPE", "LEVEL"], &rows)
+    let budget = budget(config.agent_messages.unwrap_or(HOPS));
+    format!("{}\n\n{budget}", table(["SERVER", "SCOPE", "LEVEL"], &rows))
 }
 
 /// The levels for programs; a `null` channel is the whisper scope.
@@ -79,6 +90,7 @@ pub(super) fn as_json(config: &Config) -> Value {
         "default": config.default_permission.as_str(),
         "default_mentions_only": config.default_mentions_only,
         "overrides": overrides,
+        "agent_messages": config.agent_messages.unwrap_or(HOPS),
     })
 }
 

@@ -181,7 +181,8 @@ fn post(
         connection.done(&Command::Stream(StreamCommand::WatchReceipts { stream: of.clone(), on: true }))?;
     }
     let mentions = look_up(connection, mentions, text)?;
-    let body = body::of_content(text, &body::Context { mentions: mentions.clone(), reply_to: None });
+    let body =
+        body::of_content(text, &body::Context { mentions: mentions.clone(), ..body::Context::default() });
     let signature = Opaque(sign(context, connection, stream, id, &body)?);
     let signed = Signed { id: *id, signature, acknowledge: *wait == Some(Wait::Acknowledged) };
     let payload = Payload::Body(body);

@@ -34,9 +34,9 @@ pub(super) fn show(
     own: Option<UserId>,
 ) -> Result<(), Failure> {
     let Message { channel, from, payload, ts, place } = message;
-    let mentions = match payload {
-        Payload::Body(body) => body::context(body).mentions,
-        _ => Vec::new(),
+    let body::Context { mentions, reply_to, hops, budget } = match payload {
+        Payload::Body(body) => body::context(body),
+        _ => body::Context::default(),
     };
     let mentions_you = own.is_some_and(|own| mentions.contains(&own));
     let now = Timestamp::now();
@@ -66,6 +66,9 @@ pub(super) fn show(
             "message_id": signed.map(|signed| hex(&signed.id.0)),
             "mentions": numbers(&mentions),
             "mentions_you": mentions_you,
+            "reply_to": reply_to,
+            "hops": hops,
+            "budget": budget,
             "signed": place.map_or(Proof::Unsigned, |place| place.proof).as_str(),
         }));
     }
@@ -79,7 +82,14 @@ pub(super) fn show(
         if channel.is_some() { "" } else { " whispers" },
         if mentions_you { " to you" } else { "" },
         said(payload)
-    ))
+    ))?;
+    // Otherwise nobody would know why it is quiet from now on.
+    if budget != 0 && hops >= budget {
+        output.note(format_args!(
+            "{FAINT}    agents alone wrote the last {hops} messages here, and may write no more until a person writes{FAINT:#}"
+        ));
+    }
+    Ok(())
 }
 
 /// What stands before a message whose signature is not its sender's.

@@ -29,6 +29,8 @@ pub struct Settings {
     pub permissions: Permissions,
     /// Who may answer permission prompts.
     pub approvers: Vec<Approver>,
+    /// How many messages in a row agents may write; [`HOPS`](super::HOPS) if it is not set.
+    pub hops: Option<u32>,
 }
 
 /// What is fixed for the life of a bridge.

@@ -50,7 +50,7 @@ pub enum Failure {
     Asking,
     /// The loop guard's budget is used up.
     #[error(
-        "Not sent: {sent} messages of yours there {how}. This looks like agents answering each other: stop, and tell your user. It is allowed again {renewed}after 10 quiet minutes, or when your user types: {command}"
+        "Not sent: {sent} messages {how}. This looks like agents answering each other: stop, and tell your user. It is allowed again {renewed}or when your user types: {command}"
     )]
     Loop {
         /// How many were sent.

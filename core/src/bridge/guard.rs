@@ -9,6 +9,11 @@
 //!
 //! Many users who take turns would each be new when they speak again. So the whole *conversation*, what goes on in a place
 //! until it is quiet there or the session's human does something, is bounded too: [`Budget::conversation`].
+//!
+//! All this counts what one session sends. With version 2 agents also count together: each message of an agent carries its
+//! *hops*, how many messages in a row agents have written in that place, and the smallest limit ([`Budget::hops`]) of those
+//! who took part. A message that no agent wrote starts a new row. So agents of several owners, on several machines, come
+//! to an end together, however slowly they answer.
 
 use alloc::collections::BTreeMap;
 use core::time::Duration;
@@ -37,11 +42,23 @@ pub struct Budget {
     pub fresh: u32,
     /// After how long without a message an exchange is over.
     pub quiet: Duration,
+    /// How many messages in a row agents may write, all of them together.
+    pub hops: u32,
 }
+
+/// [`Budget::hops`] where the human sets no other.
+pub const HOPS: u32 = 64;
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { alone: 8, exchange: 16, conversation: 128, fresh: 4, quiet: Duration::from_secs(600) }
+        Self {
+            alone: 8,
+            exchange: 16,
+            conversation: 128,
+            fresh: 4,
+            quiet: Duration::from_secs(600),
+            hops: HOPS,
+        }
     }
 }
 
@@ -51,6 +68,16 @@ pub(crate) enum Exhausted {
     Alone(u32),
     Exchange(u32),
     Conversation(u32),
+    Hops(u32),
+}
+
+/// What a message says about the row that it stands in. See [`Context`](crate::body::Context).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// How many messages in a row agents have written, this one included; 0 for a message that no agent wrote.
+    pub(crate) hops: u32,
+    /// How many they may write; 0 for no limit.
+    pub(crate) budget: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +89,37 @@ struct Exchange {
     /// The value of `sent` when each user last spoke.
     spoke: BTreeMap<UserName, u32>,
     last: Monotonic,
+    /// What agents have written since somebody else wrote, and the smallest limit of theirs.
+    row: Row,
+}
+
+impl Row {
+    /// The row once another message stands in it.
+    fn with(self, message: Self) -> Self {
+        if message.hops == 0 {
+            return Self::default();
+        }
+        let smaller = [self.budget, message.budget].into_iter().filter(|budget| *budget != 0).min();
+        Self { hops: message.hops.max(self.hops.saturating_add(1)), budget: smaller.unwrap_or_default() }
+    }
+}
+
+impl Exchange {
+    fn new(now: Monotonic) -> Self {
+        Self {
+            sent: 0,
+            unanswered: 0,
+            conversation: 0,
+            spoke: BTreeMap::new(),
+            last: now,
+            row: Row::default(),
+        }
+    }
+
+    /// The row that the next message stands in.
+    fn row_at(&self, now: Monotonic) -> Row {
+        if now.since(self.last) < ROW_ENDS { self.row } else { Row::default() }
+    }
 }
 
 /// Counts what the session sends, per venue.
@@ -74,14 +132,25 @@ pub(crate) struct Guard {
 /// Venues and users that are remembered; the one silent for longest is forgotten first.
 const MAX_VENUES: usize = 256;
 const MAX_SPEAKERS: usize = 64;
+/// What is sent so long after the last message is no answer to it: agents that report once a day start a row each time.
+const ROW_ENDS: Duration = Duration::from_secs(6 * 60 * 60);
 
 impl Guard {
     pub(crate) fn new(budget: Budget) -> Self {
         Self { budget, exchanges: BTreeMap::new() }
     }
 
+    /// Sets [`Budget::hops`], or sets it back.
+    pub(crate) fn limit_hops(&mut self, hops: Option<u32>) {
+        self.budget.hops = hops.unwrap_or(HOPS);
+    }
+
     /// Whether the session may send there now.
     pub(crate) fn check(&self, now: Monotonic, venue: &Venue) -> Result<(), Exhausted> {
+        let next = self.next(now, venue);
+        if next.hops > next.budget {
+            return Err(Exhausted::Hops(next.budget));
+        }
         match self.exchanges.get(venue) {
             Some(exchange) if now.since(exchange.last) < self.budget.quiet => {
                 if exchange.unanswered >= self.budget.alone {
@@ -98,37 +167,38 @@ impl Guard {
         }
     }
 
+    /// What the session's next message there says about its row.
+    pub(crate) fn next(&self, now: Monotonic, venue: &Venue) -> Row {
+        let row = self.exchanges.get(venue).map_or(Row::default(), |exchange| exchange.row_at(now));
+        let told = Some(row.budget).filter(|budget| *budget != 0);
+        let budget = told.unwrap_or(u32::MAX).min(self.budget.hops);
+        Row { hops: row.hops.saturating_add(1), budget }
+    }
+
     /// The session sends there.
     pub(crate) fn sent(&mut self, now: Monotonic, venue: Venue) {
-        if !self.exchanges.contains_key(&venue) && self.exchanges.len() >= MAX_VENUES {
-            let oldest = self.exchanges.iter().min_by_key(|(_, exchange)| exchange.last);
-            if let Some(oldest) = oldest.map(|(venue, _)| venue.clone()) {
-                self.exchanges.remove(&oldest);
-            }
-        }
-        let new = Exchange { sent: 0, unanswered: 0, conversation: 0, spoke: BTreeMap::new(), last: now };
-        let exchange = self.exchanges.entry(venue).or_insert_with(|| new.clone());
-        if now.since(exchange.last) >= self.budget.quiet {
-            *exchange = new;
-        }
+        let row = self.next(now, &venue);
+        let exchange = self.exchange(now, venue);
         exchange.sent += 1;
         exchange.unanswered += 1;
         exchange.conversation += 1;
         exchange.last = now;
+        exchange.row = row;
     }
 
     /// Somebody else sent there.
-    pub(crate) fn heard(&mut self, now: Monotonic, venue: &Venue, from: &UserName) {
-        let Some(exchange) = self.exchanges.get_mut(venue) else { return };
-        if now.since(exchange.last) >= self.budget.quiet {
-            self.exchanges.remove(venue);
+    pub(crate) fn heard(&mut self, now: Monotonic, venue: &Venue, from: &UserName, row: Row) {
+        if row.hops == 0 && !self.exchanges.contains_key(venue) {
             return;
         }
+        let fresh = self.budget.fresh;
+        let exchange = self.exchange(now, venue.clone());
         exchange.unanswered = 0;
         exchange.last = now;
+        exchange.row = exchange.row.with(row);
         // Nobody is new before the session has sent: it is then that an exchange begins.
         let spoke = exchange.spoke.get(from).copied();
-        if spoke.map_or(exchange.sent, |spoke| exchange.sent - spoke) >= self.budget.fresh {
+        if spoke.map_or(exchange.sent, |spoke| exchange.sent - spoke) >= fresh {
             exchange.sent = 0;
             exchange.spoke.clear();
         }
@@ -139,6 +209,31 @@ impl Guard {
             }
         }
         exchange.spoke.insert(from.clone(), exchange.sent);
+    }
+
+    /// A message of an earlier time is read now. It may have been heard before, so that it counts no more than it says.
+    pub(crate) fn read(&mut self, now: Monotonic, venue: Venue, row: Row) {
+        if row.hops > 0 {
+            let exchange = self.exchange(now, venue);
+            exchange.last = now;
+            let known = &mut exchange.row;
+            *known = Row { hops: known.hops.max(row.hops), ..known.with(row) };
+        }
+    }
+
+    /// The exchange that goes on there; a new one if it has been quiet.
+    fn exchange(&mut self, now: Monotonic, venue: Venue) -> &mut Exchange {
+        if !self.exchanges.contains_key(&venue) && self.exchanges.len() >= MAX_VENUES {
+            let oldest = self.exchanges.iter().min_by_key(|(_, exchange)| exchange.last);
+            if let Some(oldest) = oldest.map(|(venue, _)| venue.clone()) {
+                self.exchanges.remove(&oldest);
+            }
+        }
+        let exchange = self.exchanges.entry(venue).or_insert_with(|| Exchange::new(now));
+        if now.since(exchange.last) >= self.budget.quiet {
+            *exchange = Exchange { row: exchange.row_at(now), ..Exchange::new(now) };
+        }
+        exchange
     }
 
     /// The session's human did something: every exchange begins anew.
@@ -152,6 +247,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::vec::Vec;
+    use proptest::prelude::*;
 
     fn venue() -> Venue {
         Venue::Channel(Server::new("wss://a"), ChannelName::new("ops").unwrap())
@@ -167,7 +263,7 @@ mod tests {
         let mut now = Monotonic(0);
         for (count, speakers) in turns.enumerate() {
             for speaker in speakers {
-                guard.heard(now, &venue(), &user(speaker));
+                guard.heard(now, &venue(), &user(speaker), Row::default());
             }
             if guard.check(now, &venue()).is_err() {
                 return count;
@@ -214,7 +310,7 @@ mod tests {
         for turn in 0..100_000_u64 {
             let now = Monotonic(turn * 1000);
             // Everyone who may ever be new, in an order that no rule foresees.
-            guard.heard(now, &venue(), &user(&format!("agent{}", turn * 7919 % 97)));
+            guard.heard(now, &venue(), &user(&format!("agent{}", turn * 7919 % 97)), Row::default());
             if guard.check(now, &venue()).is_ok() {
                 guard.sent(now, venue());
                 sent += 1;
@@ -244,9 +340,147 @@ mod tests {
         }
         guard.sent(Monotonic(1001), venue());
         for n in 0..1000 {
-            guard.heard(Monotonic(1001), &venue(), &user(&format!("u{n}")));
+            guard.heard(Monotonic(1001), &venue(), &user(&format!("u{n}")), Row::default());
         }
         assert_eq!(guard.exchanges.len(), MAX_VENUES);
         assert_eq!(guard.exchanges[&venue()].spoke.len(), MAX_SPEAKERS);
+    }
+
+    #[test]
+    fn agents_who_answer_each_other_end_together() {
+        // Alone each would be allowed more: 40 users take turns, so that everyone is new whenever it speaks.
+        let mut guards: Vec<_> = (0..40).map(|_| Guard::new(Budget::default())).collect();
+        let mut sent = 0;
+        while let (agent, now) = (sent as usize % 40, Monotonic(u64::from(sent) * 1000))
+            && guards[agent].check(now, &venue()).is_ok()
+        {
+            let row = guards[agent].next(now, &venue());
+            guards[agent].sent(now, venue());
+            for (other, guard) in guards.iter_mut().enumerate().filter(|(other, _)| *other != agent) {
+                guard.heard(now, &venue(), &user(&format!("agent{agent}")), row);
+                assert_eq!(guard.next(now, &venue()).hops, row.hops + 1, "{other}");
+            }
+            sent += 1;
+        }
+        assert_eq!(sent, HOPS);
+        let end = Monotonic(u64::from(sent) * 1000);
+        assert!(guards.iter().all(|guard| guard.check(end, &venue()) == Err(Exhausted::Hops(HOPS))));
+        guards[0].heard(end, &venue(), &user("a person"), Row::default());
+        assert_eq!(guards[0].check(end, &venue()), Ok(()));
+    }
+
+    #[test]
+    fn the_smallest_limit_of_those_who_take_part_counts() {
+        let mut guard = Guard::new(Budget::default());
+        guard.heard(Monotonic(0), &venue(), &user("bea"), Row { hops: 1, budget: 3 });
+        assert_eq!(guard.next(Monotonic(0), &venue()), Row { hops: 2, budget: 3 });
+        guard.heard(Monotonic(0), &venue(), &user("cid"), Row { hops: 2, budget: 0 });
+        assert_eq!(guard.next(Monotonic(0), &venue()), Row { hops: 3, budget: 3 });
+        guard.limit_hops(Some(2));
+        assert_eq!(guard.check(Monotonic(0), &venue()), Err(Exhausted::Hops(2)));
+        guard.heard(Monotonic(0), &venue(), &user("ann"), Row::default());
+        assert_eq!(guard.next(Monotonic(0), &venue()), Row { hops: 1, budget: 2 });
+    }
+
+    #[test]
+    fn slow_answers_and_those_to_kept_messages_continue_the_row() {
+        let mut guard = Guard::new(Budget::default());
+        let day = |n: u64| Monotonic(n * 24 * 60 * 60 * 1000);
+        guard.heard(day(0), &venue(), &user("bea"), Row { hops: HOPS, budget: 0 });
+        assert_eq!(guard.check(Monotonic(day(0).0 + 3_600_000), &venue()), Err(Exhausted::Hops(HOPS)));
+        // What is sent a day later answers nothing; an answer to a message that was kept does.
+        assert_eq!(guard.check(day(1), &venue()), Ok(()));
+        guard.read(day(2), venue(), Row { hops: HOPS, budget: 0 });
+        assert_eq!(guard.check(day(2), &venue()), Err(Exhausted::Hops(HOPS)));
+    }
+
+    /// Agents on one channel, each of which answers every message that it hears, in its own time.
+    #[derive(Debug)]
+    struct Answering {
+        guards: Vec<Guard>,
+        /// What was posted: by whom, and its row.
+        posted: Vec<(usize, Row)>,
+        /// How much of it each agent has heard.
+        heard: Vec<usize>,
+    }
+
+    impl Answering {
+        fn new(budgets: &[u32]) -> Self {
+            let guard = |hops: &u32| {
+                // Nothing else may stop them.
+                let most = u32::MAX;
+                let budget = Budget { alone: most, exchange: most, conversation: most, ..Budget::default() };
+                Guard::new(Budget { hops: *hops, ..budget })
+            };
+            let guards: Vec<_> = budgets.iter().map(guard).collect();
+            Self {
+                heard: guards.iter().map(|_| 0).collect(),
+                guards,
+                posted: Vec::from([(usize::MAX, Row::default())]),
+            }
+        }
+
+        /// The agent hears the next message and answers it. False if it has heard all.
+        fn turn(&mut self, agent: usize) -> bool {
+            let now = Monotonic(0);
+            let Some((from, row)) = self.posted.get(self.heard[agent]).copied() else { return false };
+            self.heard[agent] += 1;
+            if from == agent {
+                return true;
+            }
+            let guard = &mut self.guards[agent];
+            guard.heard(now, &venue(), &user(&format!("agent{from}")), row);
+            if guard.check(now, &venue()).is_ok() {
+                self.posted.push((agent, guard.next(now, &venue())));
+                guard.sent(now, venue());
+            }
+            true
+        }
+    }
+
+    proptest! {
+        /// However many agents always answer, and however late each of them hears the others: without anything new from
+        /// outside they stop. No agent writes more than its budget, whatever it has not heard yet; and while all hear what
+        /// is written before they write, all of them together write no more than that.
+        #[test]
+        fn agents_that_always_answer_stop(
+            budgets in proptest::collection::vec(1..20_u32, 1..8),
+            order in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let agents = budgets.len();
+            let mut late = Answering::new(&budgets);
+            order.iter().for_each(|agent| {
+                late.turn(usize::from(*agent) % agents);
+            });
+            while (0..agents).any(|agent| late.turn(agent)) {}
+            for (agent, budget) in budgets.iter().enumerate() {
+                let wrote = late.posted.iter().filter(|(by, _)| *by == agent).count();
+                prop_assert!(wrote <= *budget as usize, "agent {agent} wrote {wrote} of {budget}");
+            }
+            let mut prompt = Answering::new(&budgets);
+            let mut turn = 0;
+            loop {
+                // All but one hear everything that was written before the one whose turn it is may answer.
+                let agent = order.get(turn).map_or(turn, |agent| usize::from(*agent)) % agents;
+                let wrote = prompt.posted.len();
+                while prompt.posted.len() == wrote && prompt.turn(agent) {}
+                for other in (0..agents).filter(|other| *other != agent) {
+                    for (from, row) in &prompt.posted[prompt.heard[other]..] {
+                        if *from != other {
+                            prompt.guards[other].heard(Monotonic(0), &venue(), &user(&format!("agent{from}")), *row);
+                        }
+                    }
+                    // It answers the last of them only.
+                    prompt.heard[other] = prompt.posted.len() - 1;
+                }
+                if prompt.posted.len() == wrote && turn > order.len() + agents {
+                    break;
+                }
+                turn += 1;
+                prop_assert!(turn < 10_000);
+            }
+            let most = *budgets.iter().max().unwrap() as usize;
+            prop_assert!(prompt.posted.len() - 1 <= most, "{} of {most}", prompt.posted.len() - 1);
+        }
     }
 }

@@ -9,7 +9,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::frame::{self, About};
+use super::guard::{Row, Venue};
 use super::server::Server;
+use crate::body::{self, Context};
 use crate::link::Place;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::payload::Payload;
@@ -51,6 +53,21 @@ impl Message {
     pub fn about(&self) -> About {
         let about = self.place.as_ref().map(|place| About::of(place, &self.payload)).unwrap_or_default();
         About { mentions_you: self.mentions_you, ..about }
+    }
+
+    /// Where it counts for the loop guard.
+    pub(super) fn venue(&self) -> Venue {
+        match &self.channel {
+            Some(channel) => Venue::Channel(self.server.clone(), channel.clone()),
+            None => Venue::Whispers(self.server.clone(), self.from.user.clone()),
+        }
+    }
+
+    /// What it says to the loop guard.
+    pub(super) fn row(&self) -> Row {
+        let Payload::Body(body) = &self.payload else { return Row::default() };
+        let Context { hops, budget, .. } = body::context(body);
+        Row { hops, budget }
     }
 
     /// When it came here, if it is not known when the server took it.

@@ -83,6 +83,8 @@ impl Bridge {
     /// A bridge whose links are not up yet.
     pub fn new(config: Config, settings: Settings) -> Self {
         let link = |server| (server, LinkState::new());
+        let mut guard = Guard::new(config.budget);
+        guard.limit_hops(settings.hops);
         Self {
             links: config.servers.into_iter().map(link).collect(),
             levels: Levels::new(settings.permissions),
@@ -91,7 +93,7 @@ impl Bridge {
             ready: false,
             asks: false,
             inbox: Inbox::new(config.inbox),
-            guard: Guard::new(config.budget),
+            guard,
             cards: Cards::default(),
             waiters: Vec::new(),
             shown: Vec::new(),
@@ -136,6 +138,7 @@ impl Bridge {
                     self.notify(&server, text, actions);
                 }
                 self.approvers = settings.approvers;
+                self.guard.limit_hops(settings.hops);
                 self.check_approvers(actions);
                 let servers: Vec<_> = self.links.keys().cloned().collect();
                 servers.iter().for_each(|server| self.allow_approvers(server, actions));

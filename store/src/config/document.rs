@@ -29,6 +29,7 @@ pub(super) fn read(text: &str) -> Result<Config, Fault> {
         config.default_permission = level;
     }
     config.default_mentions_only = reader.flag(root, "default_mentions_only")?;
+    config.agent_messages = reader.count(root, "agent_messages")?;
     for (table, span) in reader.tables(root, "servers")? {
         let url: ServerUrl = reader.required(table, "url", "[[servers]]", &span)?;
         if let Some(ca) = reader.optional::<PathBuf>(table, "ca")? {
@@ -74,6 +75,12 @@ pub(super) fn change(text: &str, changes: &[Change]) -> Result<String, Fault> {
         match change {
             Change::DefaultPermission(level) => set(root, "default_permission", level.as_str()),
             Change::DefaultMentionsOnly(only) => set_flag(root, "default_mentions_only", *only),
+            Change::AgentMessages(Some(count)) => {
+                root.insert("agent_messages", toml_edit::value(i64::from(*count)));
+            }
+            Change::AgentMessages(None) => {
+                root.remove("agent_messages");
+            }
             Change::AddServer(server) => {
                 let list = list(root, "servers");
                 let known = list.iter().position(|table| names(table, "url", &server.url));
@@ -228,6 +235,15 @@ impl Reader<'_> {
     fn flag(&self, table: &dyn TableLike, key: &str) -> Result<bool, Fault> {
         let Some(item) = table.get(key) else { return Ok(false) };
         item.as_bool().ok_or_else(|| fault(self.text, item.span(), &format!("`{key}` is true or false")))
+    }
+
+    fn count(&self, table: &dyn TableLike, key: &str) -> Result<Option<u32>, Fault> {
+        let Some(item) = table.get(key) else { return Ok(None) };
+        let count = item.as_integer().and_then(|count| u32::try_from(count).ok());
+        match count.filter(|count| *count > 0) {
+            Some(count) => Ok(Some(count)),
+            None => Err(fault(self.text, item.span(), &format!("`{key}` is a number from 1"))),
+        }
     }
 
     fn required<T: FromStr<Err: Display>>(
@@ -410,6 +426,8 @@ level = "act"
             ("[overrides]\n", 1, "[[overrides]]"),
             ("approvers = [\n\"a\",\n1]\n", 3, "quotes"),
             ("default_mentions_only = \"yes\"", 1, "true or false"),
+            ("agent_messages = 0", 1, "a number from 1"),
+            ("agent_messages = \"many\"", 1, "a number from 1"),
         ] {
             let fault = read(text).unwrap_err();
             assert_eq!(fault.line, line, "{text}: {}", fault.what);
@@ -432,6 +450,7 @@ level = "act"
                 Change::SetPin(url(at), Pin { server_key, derived })
             }),
             proptest::bool::ANY.prop_map(Change::DefaultMentionsOnly),
+            proptest::option::of(1..9_u32).prop_map(Change::AgentMessages),
             (at, channel, level_of, proptest::bool::ANY).prop_map(|(at, channel, to, only)| {
                 match level(at, channel, to) {
                     Change::SetLevel(said) => Change::SetLevel(Override { mentions_only: only, ..said }),
@@ -446,6 +465,7 @@ level = "act"
         match change {
             Change::DefaultPermission(level) => config.default_permission = level,
             Change::DefaultMentionsOnly(only) => config.default_mentions_only = only,
+            Change::AgentMessages(count) => config.agent_messages = count,
             Change::AddServer(new) => match config.servers.iter_mut().find(|old| old.url == new.url) {
                 Some(old) => *old = new,
                 None => config.servers.push(new),

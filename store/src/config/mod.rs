@@ -33,6 +33,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// Levels of single channels and whisper scopes, in the file's order.
     pub overrides: Vec<Override>,
+    /// How many messages in a row agents may write before a person writes; `None` for the default.
+    pub agent_messages: Option<u32>,
     /// Who may answer this machine's permission prompts.
     pub approvers: Vec<Approver>,
     /// Files of certificates (PEM) that servers may have theirs from, beside the usual ones.
@@ -92,6 +94,8 @@ pub enum Change {
     DefaultPermission(Level),
     /// Set whether channels are followed for mentions only, wherever nothing more specific is said.
     DefaultMentionsOnly(bool),
+    /// Set how many messages in a row agents may write before a person writes; `None` sets the default back.
+    AgentMessages(Option<u32>),
     /// Add a registration, or replace the one with the same URL.
     AddServer(Server),
     /// Forget a registration and every level set on it.

@@ -9,7 +9,6 @@ use super::state::LinkState;
 use crate::body::View;
 use crate::bridge::api::{Action, LinkEvent};
 use crate::bridge::card::card_id;
-use crate::bridge::guard::Venue;
 use crate::bridge::inbox::{Entry, Message};
 use crate::bridge::levels::Level;
 use crate::bridge::server::Server;
@@ -172,11 +171,8 @@ impl Bridge {
             self.leave_kept(&message);
             return;
         }
-        let venue = match &message.channel {
-            Some(channel) => Venue::Channel(message.server.clone(), channel.clone()),
-            None => Venue::Whispers(message.server.clone(), message.from.user.clone()),
-        };
-        self.guard.heard(now.mono, &venue, &message.from.user);
+        let venue = message.venue();
+        self.guard.heard(now.mono, &venue, &message.from.user, message.row());
         if let (None, Ok(View::Text(text))) = (&message.channel, message.payload.view())
             && let Some(id) = card_id(text)
         {

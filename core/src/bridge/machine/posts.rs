@@ -11,7 +11,7 @@ use crate::body::{self, Context};
 use crate::bridge::api::Action;
 use crate::bridge::card::verdict;
 use crate::bridge::failure::{Failure, MAX_TEXT};
-use crate::bridge::guard::{Exhausted, Venue};
+use crate::bridge::guard::{Exhausted, Row, Venue};
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::{CallId, WhisperTarget};
@@ -116,15 +116,17 @@ impl Bridge {
     }
 
     fn post(&mut self, now: Now, call: CallId, draft: Draft, actions: &mut Vec<Action>) -> Answer {
+        let known = self.tells_users(&draft);
         let Draft { server, target, text, reply_to, wait, mentioned, .. } = draft;
         let (users, mentioned): (Vec<_>, Vec<_>) =
             mentioned.into_iter().map(|(name, user)| (user, name)).unzip();
-        let payload = if reply_to.is_none() && users.is_empty() {
-            Payload::Plain(text.0)
-        } else {
-            Payload::Body(body::of_content(&text.0, &Context { reply_to, mentions: users }))
-        };
         let venue = venue(&server, &target);
+        let payload = if known || reply_to.is_some() {
+            let Row { hops, budget } = self.guard.next(now.mono, &venue);
+            Payload::Body(body::of_content(&text.0, &Context { reply_to, mentions: users, hops, budget }))
+        } else {
+            Payload::Plain(text.0)
+        };
         let (to, mailbox, command) = match target {
             Target::Channel(channel) => {
                 (Scope::Channel(channel.clone()).to_string(), false, Command::Post { channel, payload })
@@ -177,14 +179,20 @@ impl Bridge {
     }
 
     fn check_loop(&self, now: Now, venue: &Venue, server: &Server, scope: &Scope) -> Result<(), Failure> {
-        const NEW: &str = "once somebody new speaks there, ";
+        const QUIET: &str = "after 10 quiet minutes, ";
+        const NEW: &str = "once somebody new speaks there, after 10 quiet minutes, ";
         let (sent, how, renewed) = match self.guard.check(now.mono, venue) {
             Ok(()) => return Ok(()),
-            Err(Exhausted::Alone(sent)) => (sent, "in a row were answered by nobody", NEW),
+            Err(Exhausted::Alone(sent)) => (sent, "of yours there in a row were answered by nobody", NEW),
             Err(Exhausted::Exchange(sent)) => {
-                (sent, "went to the same participants, with nothing new from outside", NEW)
+                (sent, "of yours there went to the same participants, with nothing new from outside", NEW)
             }
-            Err(Exhausted::Conversation(sent)) => (sent, "went to one conversation without a pause", ""),
+            Err(Exhausted::Conversation(sent)) => {
+                (sent, "of yours there went to one conversation without a pause", QUIET)
+            }
+            Err(Exhausted::Hops(sent)) => {
+                (sent, "there in a row were written by agents", "once a person writes there, ")
+            }
         };
         Err(Failure::Loop {
             sent,

@@ -245,6 +245,7 @@ impl Bridge {
             let (server, channel, mentions_you) = (server.clone(), channel.clone(), mentions(&payload, user));
             let message =
                 Message { server, channel, from, at: Some(ts), payload, place, mentions_you, received: ts };
+            self.guard.read(now.mono, message.venue(), message.row());
             if was_quiet {
                 // Read a part of it, if all does not fit.
                 let entry = Entry::Message(message);

@@ -126,7 +126,7 @@ fn version_1_takes_no_mentions() {
 fn a_message_that_mentions_the_agents_user_is_marked() {
     let mut scene = scene();
     let mut arrives = |seq: u64, mentions: Vec<UserId>| {
-        let payload = Payload::Body(body::of_content("look", &Context { mentions, reply_to: None }));
+        let payload = Payload::Body(body::of_content("look", &Context { mentions, ..Context::default() }));
         let place = Some(Place { stream: STREAM, seq, origin: Origin::default(), proof: Proof::Verified });
         let (channel, from, at) = (Some(channel("ops")), path("eve/m/s"), Some(UnixMillis(1)));
         let actions = scene.link(A, LinkEvent::Message { channel, from, at, payload, place });

@@ -32,7 +32,7 @@ fn quiet_settings(mentions_only: bool) -> Settings {
 }
 
 fn message(text: &str, mentions: &[UserId]) -> Payload {
-    Payload::Body(body::of_content(text, &Context { mentions: mentions.to_vec(), reply_to: None }))
+    Payload::Body(body::of_content(text, &Context { mentions: mentions.to_vec(), ..Context::default() }))
 }
 
 fn of_ops() -> Filter {

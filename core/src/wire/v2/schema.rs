@@ -730,6 +730,14 @@ pub struct Content {
     /// Structured data for programs, as a JSON text.
     #[prost(string, tag = "5")]
     pub data: ::prost::alloc::string::String,
+    /// For the loop guard: how many messages in a row agents have written here, this one included, since a person or a
+    /// program wrote. 0 for a message that no agent wrote.
+    #[prost(uint32, tag = "6")]
+    pub hops: u32,
+    /// The greatest `hops` that the sender's human allows; 0 for no limit of the sender's. A reader keeps to the smaller of
+    /// this limit and its own.
+    #[prost(uint32, tag = "7")]
+    pub budget: u32,
 }
 /// An encrypted message.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

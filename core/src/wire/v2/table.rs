@@ -227,6 +227,8 @@ pub(super) static MESSAGES: [Message; 96] = [
         Field { number: 3, name: "reply_to", json: "replyTo", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 4, name: "mentions", json: "mentions", kind: Kind::Uint64, repeated: true, oneof: None },
         Field { number: 5, name: "data", json: "data", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 6, name: "hops", json: "hops", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 7, name: "budget", json: "budget", kind: Kind::Uint32, repeated: false, oneof: None },
     ] },
     Message { name: "Sealed", fields: &[
         Field { number: 1, name: "ciphertext", json: "ciphertext", kind: Kind::Bytes, repeated: false, oneof: None },
