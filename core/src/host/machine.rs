@@ -180,8 +180,12 @@ impl State {
         if !self.wakes(&message) {
             return actions.push(Action::Leave(job));
         }
-        if message.chain.hops >= self.most(message.chain) {
-            self.say_held(&message, Hold::Chain, actions);
+        let most = self.most(message.chain);
+        if message.chain.hops >= most {
+            // Said once, by the first whom the row of answers reaches.
+            if message.chain.hops == most {
+                self.say_held(&message, Hold::Chain, actions);
+            }
             return actions.push(Action::Leave(job));
         }
         if self.waiting.len() >= self.agent.budget.queue {

@@ -133,7 +133,8 @@ struct AgentTable {
 struct BudgetTable {
     runs_at_once: Option<usize>,
     runs_per_hour: Option<usize>,
-    minutes_per_run: Option<u64>,
+    #[serde(default, deserialize_with = "span_option")]
+    time_per_run: Option<Duration>,
     answers: Option<u32>,
     waiting: Option<usize>,
     output_kib: Option<usize>,
@@ -165,6 +166,11 @@ fn parsed_option<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
     value: D,
 ) -> Result<Option<T>, D::Error> {
     parsed(value).map(Some)
+}
+
+fn span_option<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(value)?;
+    conclave_core::time::span(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn parsed_list<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(value: D) -> Result<Vec<T>, D::Error> {
@@ -276,7 +282,11 @@ impl AgentTable {
             }
             value => Ok(value.unwrap_or(default)),
         };
-        let minutes = budget.minutes_per_run.map(|minutes| usize::try_from(minutes).unwrap_or(usize::MAX));
+        let longest = Duration::from_secs(24 * 60 * 60);
+        let run = budget.time_per_run.unwrap_or(defaults.run);
+        if run.is_zero() || run > longest {
+            return Err(format!("`time_per_run` of {name} is between 1ms and 24h"));
+        }
         let policy = Agent {
             level: self.level.unwrap_or_default(),
             lowered: BTreeMap::new(),
@@ -288,8 +298,12 @@ impl AgentTable {
             budget: Budget {
                 at_once: between("runs_at_once", budget.runs_at_once, defaults.at_once, 16)?,
                 per_hour: between("runs_per_hour", budget.runs_per_hour, defaults.per_hour, 1_000)?,
-                run: Duration::from_secs(60 * between("minutes_per_run", minutes, 10, 24 * 60)? as u64),
-                answers: budget.answers.unwrap_or(defaults.answers).min(128),
+                run,
+                // The smaller of both counts, as between humans.
+                answers: budget
+                    .answers
+                    .unwrap_or(defaults.answers)
+                    .min(config.agent_messages.unwrap_or(u32::MAX)),
                 queue: between("waiting", budget.waiting, defaults.queue, 1_000)?,
                 attempts: defaults.attempts,
             },

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 use std::time::Duration;
 
+use conclave_core::body;
 use conclave_core::bridge::body as text_of;
 use conclave_core::host::{
     Action, AgentId, Chain, Given, Host, Input, Job, Kept, Message, Outcome, Phase, failure_notice,
@@ -378,8 +379,8 @@ impl Supervisor {
                 let (text, events) = (hold_notice(one.declared.name.as_str(), why), self.events.clone());
                 let task = async move {
                     let name = one.declared.name.as_str();
-                    let said =
-                        work::say(&one.session, name, &arriving, "held", &text, last(&one.declared)).await;
+                    let chain = next(&one.declared, &arriving.message.payload);
+                    let said = work::say(&one.session, name, &arriving, "held", &text, chain).await;
                     fail(said, &events);
                 };
                 self.executor.spawn(task).detach();
@@ -435,10 +436,7 @@ impl Supervisor {
         let events = self.events.clone();
         let task = async move {
             let name = one.declared.name.as_str();
-            let chain = match what {
-                "answer" => next(&one.declared, &kept.message.payload),
-                _ => last(&one.declared),
-            };
+            let chain = next(&one.declared, &kept.message.payload);
             let said = work::say(&one.session, name, &kept, what, &text, chain).await;
             if fail(said, &events) {
                 let _ = events.try_send(Event::Posted(job));
@@ -548,9 +546,11 @@ fn described(agent: AgentId, job: &HostJob, own_user: bool, addressed: bool) -> 
     }
 }
 
-/// What led to a message.
-fn chain(_: &Payload) -> Chain {
-    Chain::default()
+/// What led to a message, as its sender said.
+fn chain(payload: &Payload) -> Chain {
+    let Payload::Body(body) = payload else { return Chain::default() };
+    let said = body::context(body);
+    Chain { hops: said.hops, most: Some(said.budget).filter(|budget| *budget != 0) }
 }
 
 /// What an answer to a message says of what led to it.
@@ -558,12 +558,6 @@ fn next(agent: &DeclaredAgent, payload: &Payload) -> Chain {
     let Chain { hops, most } = chain(payload);
     let own = agent.policy.budget.answers;
     Chain { hops: hops.saturating_add(1), most: Some(most.map_or(own, |most| most.min(own))) }
-}
-
-/// What is said in a notice: nothing answers it.
-fn last(agent: &DeclaredAgent) -> Chain {
-    let most = agent.policy.budget.answers;
-    Chain { hops: most.max(1), most: Some(most.max(1)) }
 }
 
 /// Looks at the configuration for ever, and hands it on when it was written.

@@ -168,7 +168,8 @@ impl Session {
         let id = reply_id(name, &reader.server, place, job.message.ts, what);
         let mentions = self.mentions(text).await;
         let reply_to = (target == job.stream).then_some(job.message.seq);
-        let context = context(mentions, reply_to, chain);
+        let budget = chain.most.unwrap_or_default();
+        let context = body::Context { mentions, reply_to, hops: chain.hops, budget };
         match self.post(&reader.server, target, id, text, context.clone()).await {
             Err(Refusal::MessageTooLarge { most }) => {
                 let short = &text[..text.floor_char_boundary(SHORTENED.min(most.saturating_sub(1024)))];
@@ -256,10 +257,6 @@ impl From<Refusal> for Failed {
 
 fn passes(refusal: &Refusal) -> bool {
     matches!(refusal.code(), Code::RateLimited | Code::Unavailable | Code::Internal)
-}
-
-fn context(mentions: Vec<UserId>, reply_to: Option<u64>, _: Chain) -> body::Context {
-    body::Context { reply_to, mentions, ..body::Context::default() }
 }
 
 /// What one run left.
