@@ -183,6 +183,7 @@ fn advice(url: &ServerUrl, command: &Command, refusal: &Refusal) -> String {
             _,
             Command::Admin(
                 Admin::UserRemove { .. }
+                | Admin::NameRelease { .. }
                 | Admin::UserInvite { .. }
                 | Admin::UserInviteList
                 | Admin::Audit { channel: None, .. },

@@ -37,6 +37,8 @@ acts! {
     Registered = "registered";
     /// Removed a user with all that was theirs.
     UserRemoved = "removed user";
+    /// Let everyone have a name that was held back.
+    NameReleased = "released name";
     /// Made an invite to the server.
     UserInvited = "invited user";
     /// Used an invite to the server.

@@ -31,6 +31,48 @@ pub enum InvalidName {
     Path,
 }
 
+/// Why a name that is valid may not become anyone's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum UnfitName {
+    /// It is longer than the server allows.
+    #[error("a new name has at most {most} bytes here")]
+    TooLong {
+        /// What the server allows.
+        most: usize,
+    },
+    /// It has characters that are drawn as nothing, or white space other than U+0020.
+    #[error("a new name cannot contain characters that look blank")]
+    Blank,
+    /// It is not in Unicode's normalization form C: others could not type it.
+    #[error(
+        "a new name must be in Unicode's normalization form C: write accented letters as one character each"
+    )]
+    NotComposed,
+}
+
+/// Whether a name may become somebody's or something's. Those that exist are not judged.
+///
+/// # Errors
+/// [`UnfitName`], which says what is wrong with it.
+pub(crate) fn fit(name: &str, most: usize) -> Result<(), UnfitName> {
+    if name.len() > most {
+        return Err(UnfitName::TooLong { most });
+    }
+    if name.chars().any(|c| is_blank(c) || (c.is_whitespace() && c != ' ')) {
+        return Err(UnfitName::Blank);
+    }
+    if !unicode_normalization::is_nfc(name) {
+        return Err(UnfitName::NotComposed);
+    }
+    Ok(())
+}
+
+/// True for what fonts draw as an empty space although it is none: blank braille, a musical note without a head, the
+/// empty hieroglyphs, and the Khitan filler.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\u{2800}' | '\u{1d159}' | '\u{13441}'..='\u{13442}' | '\u{16fe4}')
+}
+
 fn check(text: &str) -> Result<(), InvalidName> {
     if text.is_empty() {
         return Err(InvalidName::Empty);
@@ -241,6 +283,14 @@ mod tests {
             (&"x".repeat(129), InvalidName::TooLong),
         ] {
             assert_eq!(UserName::new(text), Err(why), "{text:?}");
+        }
+        for text in ["\u{2800}", "e\u{301}", "a\u{a0}b", "a\u{3000}b"] {
+            assert!(UserName::new(text).is_ok(), "{text:?} exists somewhere");
+            assert!(fit(text, 64).is_err(), "{text:?}");
+        }
+        assert_eq!(fit(&"x".repeat(65), 64), Err(UnfitName::TooLong { most: 64 }));
+        for text in ["a b", "\u{e9}", "日本", "x"] {
+            assert_eq!(fit(text, 64), Ok(()), "{text:?}");
         }
         for text in ["a", "ä ö", "日本", "a b", "!", &"x".repeat(128)] {
             assert!(ChannelName::new(text).is_ok(), "{text:?}");

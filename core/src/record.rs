@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use crate::audit::Deed;
-use crate::directory::{TokenHash, Waiting};
+use crate::directory::{FreedName, Held, TokenHash, Waiting};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -297,6 +297,18 @@ pub enum Record {
         standing: Option<Standing>,
         /// Whether the other has written to one of them since.
         wrote: bool,
+    },
+    /// A name that is given up is held back.
+    NameHeld {
+        /// Which.
+        name: FreedName,
+        /// For whom, and until when.
+        held: Held,
+    },
+    /// A name is held back no longer.
+    NameReleased {
+        /// Which.
+        name: FreedName,
     },
     /// Somebody did something. The directory does not hold it.
     Audited(Arc<Deed>),

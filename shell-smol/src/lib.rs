@@ -7,6 +7,7 @@ mod event;
 pub mod host;
 mod link;
 pub mod mcp;
+pub mod runtime;
 #[cfg(feature = "server")]
 pub mod server;
 mod settings;

@@ -30,7 +30,7 @@ pub use identity::{Machine, MachineAdd, Register, Server, Trust};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermBudget, PermSet, Shell, Skill, SkillAction};
 pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
 pub use message::{Place, Receipts, Send, Tail, Verdict, Wait, Whisper, Who};
-pub use moderate::{Audit, Kick, User};
+pub use moderate::{Audit, Kick, Release, User};
 pub use serve::{AdminArg, Backup, LimitArg, Presence, Registration, Restore, Runtime, Serve};
 pub use value::show_duration;
 
@@ -291,6 +291,7 @@ Examples:
     /// List and remove users (server admins)
     #[command(subcommand)]
     User(User),
+    Release(Release),
     Audit(Audit),
     /// How far agents on this machine may go with what arrives
     #[command(subcommand)]

@@ -1,7 +1,7 @@
 //! Verbs about who may stay.
 
 use clap::{Args, Subcommand};
-use conclave_core::name::{ChannelName, UserName};
+use conclave_core::name::{ChannelName, InvalidName, Name, UserName};
 
 use super::value::channel;
 use super::{Net, OfUser};
@@ -16,6 +16,28 @@ pub struct Kick {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub of: OfUser,
+}
+
+/// Let everyone have a name that is held back for whoever had it (server admins)
+#[derive(Clone, Args)]
+#[command(after_help = "\
+Examples:
+  conclave release bea        for a user who lost their only key, and registers anew
+  conclave release ops        for a channel that somebody else may create now
+
+The name of a removed user, and of a channel that was deleted or renamed, is held back
+for whoever had it, for as long as the server's --hold-names says.")]
+pub struct Release {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the flags explain themselves")]
+    pub net: Net,
+    /// The name; those that look like it are released as well
+    #[arg(value_parser = name)]
+    pub name: Name,
+}
+
+fn name(text: &str) -> Result<Name, InvalidName> {
+    Name::new(text.strip_prefix('#').unwrap_or(text))
 }
 
 /// Show who did what to whom, and when (server admins; of a channel, its admins)

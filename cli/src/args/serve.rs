@@ -48,6 +48,9 @@ pub struct Serve {
     /// How long messages are kept
     #[arg(long, value_name = "TIME", env = "CONCLAVE_RETENTION", default_value = "7d", value_parser = span)]
     pub retention: Duration,
+    /// How long the name of a removed user, or of a channel that was deleted or renamed, is held back for whoever had it
+    #[arg(long, value_name = "TIME", env = "CONCLAVE_HOLD_NAMES", default_value = "90d", value_parser = span)]
+    pub hold_names: Duration,
     /// Set a limit, as in session-posts=50; all=off switches the rate limits off (repeatable)
     #[arg(long = "limit", value_name = "NAME=VALUE", env = "CONCLAVE_LIMIT", value_delimiter = ',')]
     pub limits: Vec<LimitArg>,

@@ -47,6 +47,7 @@ const LIMITS: &[(&str, Limit)] = &[
     ("contacts-per-user", Limit::Count(|options| &mut options.hub.limits.contacts_per_user)),
     ("mailbox-messages", Limit::Count(|options| &mut options.hub.limits.mailbox_messages)),
     ("mailbox-bytes", Limit::Count(|options| &mut options.hub.limits.mailbox_bytes)),
+    ("name-bytes", Limit::Count(|options| &mut options.hub.limits.name_bytes)),
     ("users", Limit::Count(|options| &mut options.hub.limits.users)),
     ("frame-bytes", Limit::Count(|options| &mut options.bounds.frame)),
     ("queue-bytes", Limit::Count(|options| &mut options.bounds.queue)),

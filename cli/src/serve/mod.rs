@@ -53,6 +53,7 @@ fn start(serve: args::Serve, log: &Log, context: &Context) -> Result<(), Failure
                 args::Presence::Everyone => hub::Presence::Everyone,
                 args::Presence::Shared => hub::Presence::Shared,
             },
+            hold_names: serve.hold_names,
             ..hub::Config::default()
         },
         retention: (!serve.retention.is_zero()).then_some(serve.retention),

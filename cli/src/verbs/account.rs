@@ -10,7 +10,7 @@ use conclave_store::config::{Change, EXPOSED, Pin};
 use conclave_store::keystore;
 use serde_json::json;
 
-use crate::args::{Machine, Register, User};
+use crate::args::{Machine, Register, Release, User};
 use crate::confirm::confirm;
 use crate::connect::{Connection, unexpected};
 use crate::output::line;
@@ -153,6 +153,16 @@ pub(super) fn machine(action: Machine, context: &Context) -> Result<(), Failure>
             )
         }
     }
+}
+
+pub(super) fn release(release: &Release, context: &Context) -> Result<(), Failure> {
+    let mut connection = Connection::open_newest(context, &release.net)?;
+    let name = &release.name;
+    connection.done(&Command::Admin(Admin::NameRelease { name: name.clone() }))?;
+    context.output.result(
+        format_args!("{name} is free on {}", connection.url),
+        json!({ "server": connection.url.as_str(), "name": name.as_str() }),
+    )
 }
 
 pub(super) fn user(action: User, context: &Context) -> Result<(), Failure> {

@@ -65,6 +65,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Bans(of) => channel::bans(of, context),
         Verb::Audit(it) => audit::run(it, context),
         Verb::User(action) => account::user(action, context),
+        Verb::Release(it) => account::release(&it, context),
         Verb::Perm(action) => perm::run(action, context),
         Verb::Approve(it) => verdict::verdict(it, "yes", context),
         Verb::Deny(it) => verdict::verdict(it, "no", context),

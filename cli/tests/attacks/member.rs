@@ -1,6 +1,6 @@
 //! A user with many sessions.
 
-use conclave_core::wire::v1::{Frame, Visibility};
+use conclave_core::wire::v1::{AdminOp, Frame, Visibility};
 use conclave_tests::client::{Peer, why};
 use tungstenite::Message;
 
@@ -70,5 +70,30 @@ fn unfinished_messages_of_many_sessions_cost_a_bounded_amount() {
         while !sends_a_part(&mut again) {
             again = session(60);
         }
+    }
+}
+
+#[test]
+fn nobody_takes_the_place_of_a_channel_that_is_gone() {
+    for runtime in RUNTIMES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve(dir.path());
+        command.args(["--runtime", runtime]);
+        let server = Served::start(command);
+        let mut ann = Peer::register(server.address, "ann");
+        let mut mallory = Peer::register(server.address, "mallory");
+        ann.create("ops", Visibility::Public);
+        let mut creates = |name: &'static str| {
+            let op = AdminOp::CreateChannel { name, visibility: Visibility::Public };
+            why(&mallory.refused(&Frame::Admin(op))).to_owned()
+        };
+        for name in ["Ops", "0ps"] {
+            assert!(creates(name).contains("looks like one that is in use"));
+        }
+        ann.admin(AdminOp::DeleteChannel { name: "ops" });
+        for name in ["ops", "Ops", "0ps"] {
+            assert!(creates(name).contains("until lately"));
+        }
+        ann.create("ops", Visibility::Public);
     }
 }

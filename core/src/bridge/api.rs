@@ -51,6 +51,22 @@ impl Config {
     }
 }
 
+/// When a client runs a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A session begins.
+    Start,
+    /// A prompt was submitted.
+    Prompt {
+        /// Whether a human submitted it.
+        human: bool,
+    },
+    /// A tool ran.
+    Tool,
+    /// The agent is about to stop: with an answer it goes on.
+    Stop,
+}
+
 /// What happens to a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -65,6 +81,16 @@ pub enum Input {
         id: CallId,
         /// What it asks.
         call: ToolCall,
+    },
+    /// A hook of the client asks what is to be put before the model. Answered by one [`Action::Hooked`]; what that shows is
+    /// unread again if [`Input::Cancel`] follows within half a second.
+    Hook {
+        /// The call.
+        id: CallId,
+        /// When it asks.
+        moment: Moment,
+        /// How many bytes the answer may have.
+        most: usize,
     },
     /// The client no longer wants an answer. What an answer on its way has read is unread again.
     Cancel {
@@ -109,6 +135,13 @@ pub enum Action {
         id: RequestId,
         /// What.
         command: Command,
+    },
+    /// The answer to a hook.
+    Hooked {
+        /// The call.
+        call: CallId,
+        /// What to put before the model; `None` for nothing.
+        text: Option<Opaque<String>>,
     },
     /// Everything in this stream up to here was put before the agent.
     Seen {

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod calls;
+mod hooks;
 mod links;
 mod posts;
 mod pushes;
@@ -59,6 +60,8 @@ pub struct Bridge {
     /// The last read, until the next: its answer may cross a cancellation.
     last_read: Option<(CallId, Page)>,
     next: u64,
+    /// How often in a row a hook made the agent go on.
+    continued: u32,
 }
 
 /// How often a waiting call reports progress.
@@ -106,6 +109,7 @@ impl Bridge {
             pending: BTreeMap::new(),
             last_read: None,
             next: 0,
+            continued: 0,
         }
     }
 
@@ -124,6 +128,7 @@ impl Bridge {
                 actions.extend(pushes);
             }
             Input::Call { id, call } => self.call(now, id, call, actions),
+            Input::Hook { id, moment, most } => self.hook(now, id, (moment, most), actions),
             Input::Cancel { id } => self.cancel(id, actions),
             Input::Link { server, event } => self.link_event(now, &server, event, actions),
             Input::Prompt(request) => self.prompt(now, request, actions),

@@ -22,7 +22,7 @@ mod tests;
 mod tool_call;
 mod tools;
 
-pub use api::{Action, Config, Input, LinkEvent, Push, QuestionId, Settings};
+pub use api::{Action, Config, Input, LinkEvent, Moment, Push, QuestionId, Settings};
 pub use bridged_link::{BridgedLink, Step};
 pub use card::{Approver, CARD_LIFETIME, CardId, Decision, InvalidCardId, PermissionRequest, verdict};
 pub use failure::{Failure, MAX_TEXT};

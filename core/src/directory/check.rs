@@ -65,6 +65,11 @@ impl Directory {
             }
         }
         hold!(invites == self.invites.len(), "tokens and invites differ in number");
+        let users = self.users.iter().map(|(id, user)| (user.name.as_str(), *id));
+        hold!(self.user_looks.is_of(users), "users and the looks of their names differ");
+        let channels = self.channels.iter().map(|(id, channel)| (channel.name.as_str(), *id));
+        hold!(self.channel_looks.is_of(channels), "channels and the looks of their names differ");
+        self.check_freed()?;
         self.check_readers()?;
         self.check_mailboxes()?;
         self.check_user_invites()?;

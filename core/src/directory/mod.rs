@@ -16,16 +16,22 @@ use crate::time::UnixMillis;
 
 mod check;
 mod contacts;
+mod freed;
+mod looks;
 mod mailboxes;
 mod readers;
 mod user_invites;
 
 pub(crate) use check::hold;
+pub use freed::{FreedName, Heir, Held};
+pub(crate) use looks::{Look, looks};
 pub use mailboxes::{Mailbox, Waiting};
 pub use readers::Reader;
 pub use user_invites::{TokenHash, UserInvite};
 
 use contacts::Contacts;
+use freed::Freed;
+use looks::Looks;
 use mailboxes::Mailboxes;
 use readers::Readers;
 use user_invites::UserInvites;
@@ -35,9 +41,12 @@ use user_invites::UserInvites;
 pub struct Directory {
     users: BTreeMap<UserId, User>,
     users_by_name: BTreeMap<UserName, UserId>,
+    user_looks: Looks<UserId>,
     owners: BTreeMap<PublicKey, UserId>,
     channels: BTreeMap<ChannelId, Channel>,
     channels_by_name: BTreeMap<ChannelName, ChannelId>,
+    channel_looks: Looks<ChannelId>,
+    freed: Freed,
     invites: BTreeMap<Token, ChannelId>,
     readers: Readers,
     mailboxes: Mailboxes,
@@ -118,6 +127,7 @@ impl Directory {
             Record::UserAdded { user, name, .. } => {
                 self.next_user = self.next_user.max(user.0 + 1);
                 self.users_by_name.insert(name.clone(), *user);
+                self.user_looks.add(name.as_str(), user);
                 let machines = Box::default();
                 self.users.insert(
                     *user,
@@ -148,6 +158,7 @@ impl Directory {
             Record::ChannelCreated { channel, name, visibility, creator, last, .. } => {
                 self.next_channel = self.next_channel.max(channel.0 + 1);
                 self.channels_by_name.insert(name.clone(), *channel);
+                self.channel_looks.add(name.as_str(), channel);
                 self.channels.insert(
                     *channel,
                     Channel {
@@ -170,6 +181,8 @@ impl Directory {
                 if let Some(renamed) = self.channels.get_mut(channel) {
                     self.channels_by_name.remove(&renamed.name);
                     self.channels_by_name.insert(name.clone(), *channel);
+                    self.channel_looks.remove(renamed.name.as_str(), channel);
+                    self.channel_looks.add(name.as_str(), channel);
                     renamed.name = name.clone();
                 }
             }
@@ -250,6 +263,8 @@ impl Directory {
                     self.contacts.set(*user, *other, standing.map(|standing| (standing, *wrote)));
                 }
             }
+            Record::NameHeld { name, held } => self.freed.hold(name, held),
+            Record::NameReleased { name } => self.freed.release(name),
             Record::Audited(_) => {}
             Record::Counted { users, machines, channels, readers } => {
                 self.readers.next = self.readers.next.max(*readers);
@@ -295,6 +310,7 @@ impl Directory {
         let Some(channel) = self.channels.remove(&id) else { return };
         self.readers.forget_channel(id);
         self.channels_by_name.remove(&channel.name);
+        self.channel_looks.remove(channel.name.as_str(), &id);
         for token in channel.invites.keys() {
             self.invites.remove(token);
         }
@@ -315,6 +331,7 @@ impl Directory {
         self.contacts.forget(id);
         self.user_invites.forget(id);
         self.users_by_name.remove(&user.name);
+        self.user_looks.remove(user.name.as_str(), &id);
         for machine in &user.machines {
             self.owners.remove(&machine.key);
         }
@@ -335,6 +352,16 @@ impl Directory {
     /// The user of this identity.
     pub fn user(&self, id: UserId) -> Option<&User> {
         self.users.get(&id)
+    }
+
+    /// The users whose names look like this one.
+    pub fn users_like(&self, name: &str) -> BTreeSet<&UserId> {
+        self.user_looks.like(name)
+    }
+
+    /// The channels whose names look like this one.
+    pub fn channels_like(&self, name: &str) -> BTreeSet<&ChannelId> {
+        self.channel_looks.like(name)
     }
 
     /// The names of all users, in order.

@@ -28,7 +28,7 @@ impl Hub {
     ) -> Result<Option<Reply>, Refusal> {
         let (records, answer) = match admin {
             Admin::CreateChannel { name, visibility } => {
-                self.name_free(&name)?;
+                let released = self.channel_name_free(now.wall, asker, &name, None)?;
                 let most = self.config.limits.channels_per_user;
                 let created = self.directory.user(asker.user).map_or(0, |user| user.created as usize);
                 if created >= most {
@@ -37,15 +37,18 @@ impl Hub {
                 let (channel, creator, at) = (self.next_channel(), asker.user, now.wall);
                 let last = Stamp::default();
                 let answer = done(&name);
-                let records = alloc::vec![
+                let mut records = alloc::vec![
                     Record::ChannelCreated { channel, name, visibility, creator, at, last },
                     Record::MemberAdded { channel, user: creator },
                 ];
+                records.extend(released);
                 (records, answer)
             }
             Admin::DeleteChannel { name } => {
                 let (channel, _) = self.administered(asker, &name)?;
-                (alloc::vec![Record::ChannelDeleted { channel }], done(name))
+                let mut records = alloc::vec![Record::ChannelDeleted { channel }];
+                records.extend(self.hold_back(now.wall, self.freed_channel(channel).into_iter().collect()));
+                (records, done(name))
             }
             Admin::RenameChannel { name, new_name } => {
                 let (channel, _) = self.administered(asker, &name)?;
@@ -53,8 +56,10 @@ impl Hub {
                 if name == new_name {
                     return Ok(Some(answer));
                 }
-                self.name_free(&new_name)?;
-                (alloc::vec![Record::ChannelRenamed { channel, name: new_name }], answer)
+                let mut records = self.channel_name_free(now.wall, asker, &new_name, Some(channel))?;
+                records.insert(0, Record::ChannelRenamed { channel, name: new_name });
+                records.extend(self.hold_back(now.wall, self.freed_channel(channel).into_iter().collect()));
+                (records, answer)
             }
             Admin::SetVisibility { name, visibility } => {
                 let (channel, found) = self.administered(asker, &name)?;
@@ -192,10 +197,18 @@ impl Hub {
                     .filter(|channel| self.directory.channel(*channel).is_some_and(|it| it.creator == id))
                     .map(|channel| Record::ChannelDeleted { channel })
                     .collect();
+                let channels = records.iter().filter_map(|record| match record {
+                    Record::ChannelDeleted { channel } => self.freed_channel(*channel),
+                    _ => None,
+                });
+                let freed = channels.chain(self.freed_user(id)).collect();
                 records.push(Record::UserRemoved { user: id });
+                records.extend(self.hold_back(now.wall, freed));
                 (records, done(user))
             }
+            Admin::NameRelease { name } => (self.release_name(asker, &name)?, done(name)),
             Admin::MachineAdd { name, key } => {
+                self.fits(name.as_str())?;
                 if self.directory.machine_with(&key).is_some() {
                     return Err(Refusal::KeyTaken);
                 }
@@ -272,15 +285,6 @@ impl Hub {
             Ok((id, channel))
         } else {
             Err(Refusal::NotChannelAdmin(name.clone()))
-        }
-    }
-
-    /// A name in use is refused even if the asker may not see what uses it: names are unique on the server, so
-    /// this alone cannot be kept silent.
-    fn name_free(&self, name: &ChannelName) -> Result<(), Refusal> {
-        match self.directory.channel_named(name.as_str()) {
-            Some(_) => Err(Refusal::NameTaken(name.clone().into())),
-            None => Ok(()),
         }
     }
 

@@ -43,6 +43,10 @@ impl Hub {
         };
         let user = |user: &UserId| self.directory.user(*user).map(|found| found.name.to_string());
         Some(match record {
+            Record::NameReleased { name } => {
+                let goes_with = with(|other| !matches!(other, Record::NameReleased { .. }));
+                (!goes_with).then(|| (Act::NameReleased, None, Some(String::from(name.as_str()))))?
+            }
             Record::UserAdded { .. } => (Act::Registered, None, None),
             Record::UserRemoved { user: whom } => (Act::UserRemoved, None, user(whom)),
             Record::UserInviteCreated { invite, .. } => (Act::UserInvited, None, Some(invite.id())),

@@ -18,6 +18,9 @@ pub struct Config {
     pub registration: Registration,
     /// Who is told that somebody is online.
     pub presence: Presence,
+    /// How long the name of a removed user, and of a channel that was deleted or renamed, is held back for whoever had
+    /// it. Zero: not at all.
+    pub hold_names: Duration,
     /// How long messages are kept; `None`: for ever. What a mailbox holds no longer counts then.
     pub retention: Option<Duration>,
 }

@@ -180,6 +180,8 @@ pub struct Limits {
     pub invites_per_channel: usize,
     /// Machines of a user.
     pub machines_per_user: usize,
+    /// Bytes of a new name of a user, a machine or a channel.
+    pub name_bytes: usize,
     /// Users of the server; the admins that its operator names are let in beyond it.
     pub users: usize,
     /// Rows of a page of history.
@@ -251,6 +253,7 @@ impl Default for Limits {
             bans_per_channel: 10_000,
             invites_per_channel: 1_000,
             machines_per_user: 100,
+            name_bytes: 64,
             users: 200_000,
             page_rows: 500,
             page_bytes: 1 << 20,

@@ -98,9 +98,10 @@ impl Hub {
             return refuse_open(actions, conn, no_space());
         }
         let pinned = self.config.admins.get(&claim.user).copied().flatten();
-        if self.directory.user_named(claim.user.as_str()).is_some() {
-            return refuse_open(actions, conn, Refusal::NameTaken(claim.user.into()));
-        }
+        let released = match self.user_name_free(now.wall, &claim, &key) {
+            Ok(released) => released,
+            Err(refusal) => return refuse_open(actions, conn, refusal),
+        };
         if pinned.is_some_and(|pin| pin != key) {
             return refuse_open(actions, conn, Refusal::NameReserved);
         }
@@ -116,6 +117,7 @@ impl Hub {
             Record::MachineAdded { machine, user, name: claim.machine.clone(), key, at },
         ];
         records.extend(invite.map(|invite| Record::UserInviteUsed { invite }));
+        records.extend(released);
         if terms.keep {
             let reader = self.next_reader();
             records.push(Record::ReaderAdded { reader, user, machine, handle: session.clone(), at });

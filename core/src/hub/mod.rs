@@ -43,6 +43,7 @@ mod limit;
 mod line;
 mod live;
 mod mail;
+mod names;
 mod pager;
 mod quota;
 mod reads;

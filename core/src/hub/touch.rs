@@ -1,8 +1,7 @@
 //! What a change of the directory depends on or alters.
 
-use crate::directory::TokenHash;
+use crate::directory::{Look, TokenHash, looks};
 use crate::key::PublicKey;
-use crate::name::{ChannelName, UserName};
 use crate::protocol::Visibility;
 use crate::record::{ChannelId, Record, UserId};
 
@@ -10,10 +9,12 @@ use crate::record::{ChannelId, Record, UserId};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Touch {
     User(UserId),
-    UserName(UserName),
+    /// A user's name, by one of its looks.
+    UserName(Look),
     Key(PublicKey),
     Channel(ChannelId),
-    ChannelName(ChannelName),
+    /// A channel's name, by one of its looks.
+    ChannelName(Look),
     /// An invite to the server.
     UserInvite(TokenHash),
     /// How many invites to the server there are.
@@ -31,7 +32,7 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
     match record {
         Record::UserAdded { user, name, .. } => {
             touch(Touch::User(*user));
-            touch(Touch::UserName(name.clone()));
+            looks(name.as_str()).for_each(|look| touch(Touch::UserName(look)));
         }
         Record::UserRemoved { user } | Record::MachineRemoved { user, .. } => {
             touch(Touch::User(*user));
@@ -49,7 +50,7 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         }
         Record::ChannelCreated { name, creator, .. } => {
             touch(Touch::User(*creator));
-            touch(Touch::ChannelName(name.clone()));
+            looks(name.as_str()).for_each(|look| touch(Touch::ChannelName(look)));
         }
         Record::ChannelDeleted { channel } => {
             touch(Touch::Channel(*channel));
@@ -57,7 +58,7 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         }
         Record::ChannelRenamed { channel, name } => {
             touch(Touch::Channel(*channel));
-            touch(Touch::ChannelName(name.clone()));
+            looks(name.as_str()).for_each(|look| touch(Touch::ChannelName(look)));
             // What is posted to a name is delivered under that name.
             touch(Touch::Posts(*channel));
         }
@@ -87,7 +88,10 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         Record::UserInviteUsed { invite } | Record::UserInviteRevoked { invite } => {
             touch(Touch::UserInvite(*invite));
         }
-        Record::Posted { .. }
+        // Names are held back by the change that gives them up, and released by the one that takes them.
+        Record::NameHeld { .. }
+        | Record::NameReleased { .. }
+        | Record::Posted { .. }
         | Record::CursorMoved { .. }
         | Record::Acknowledged { .. }
         | Record::MessageWaits { .. }

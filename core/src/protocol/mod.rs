@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use crate::audit::Entry;
 use crate::key::PublicKey;
-use crate::name::{ChannelName, InvalidName, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, InvalidName, MachineName, Name, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::stream::{Origin, StreamCommand, StreamReply};
@@ -284,6 +284,11 @@ pub enum Admin {
         /// The user.
         user: UserName,
     },
+    /// Let everyone have a name that is held back for whoever had it (server admins).
+    NameRelease {
+        /// The name; those that look like it are released as well.
+        name: Name,
+    },
     /// Enrol another machine of the user.
     MachineAdd {
         /// Its name.
@@ -325,6 +330,7 @@ impl Admin {
             Self::Unban { .. } => "unban",
             Self::BanList { .. } => "bans",
             Self::UserRemove { .. } => "user remove",
+            Self::NameRelease { .. } => "release",
             Self::MachineAdd { .. } => "machine add",
             Self::MachineRemove { .. } => "machine remove",
         }

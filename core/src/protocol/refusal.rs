@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use super::KickTarget;
 use crate::key::InvalidKey;
-use crate::name::{ChannelName, InvalidName, MachineName, Name, SessionPath, UserName};
+use crate::name::{ChannelName, InvalidName, MachineName, Name, SessionPath, UnfitName, UserName};
 
 /// The class of a refusal: a closed list, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +116,9 @@ pub enum Refusal {
     /// A name is not valid.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// A new name could deceive those who read it.
+    #[error(transparent)]
+    UnfitName(#[from] UnfitName),
     /// A key to be enrolled is not valid.
     #[error(transparent)]
     InvalidKey(#[from] InvalidKey),
@@ -214,6 +217,12 @@ pub enum Refusal {
     /// The name of a user, a machine or a channel is in use.
     #[error("the name '{0}' is in use: choose another")]
     NameTaken(Name),
+    /// The new name of a user or a channel looks like another, or was somebody else's until lately.
+    #[error(
+        "the name '{0}' looks like one that is in use, or that was until lately: choose another, or ask an admin of this \
+         server (`conclave release NAME`)"
+    )]
+    NameUnavailable(Name),
     /// The key to be enrolled belongs to a machine already.
     #[error("this key is enrolled already")]
     KeyTaken,
@@ -327,6 +336,7 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             Self::InvalidName(_)
+            | Self::UnfitName(_)
             | Self::InvalidKey(_)
             | Self::MessageTooLarge { .. }
             | Self::NotSentYet { .. }
@@ -348,7 +358,7 @@ impl Refusal {
             | Self::InviteNeeded
             | Self::InviteNeedsVersion2
             | Self::NameReserved => Code::PermissionDenied,
-            Self::NameTaken(_) | Self::KeyTaken => Code::AlreadyExists,
+            Self::NameTaken(_) | Self::NameUnavailable(_) | Self::KeyTaken => Code::AlreadyExists,
             Self::TooFast { .. } => Code::RateLimited,
             Self::Full { .. } | Self::MailboxFull { .. } | Self::UsersFull | Self::TooManyRegistrations => {
                 Code::QuotaExceeded

@@ -138,7 +138,10 @@ impl Model {
                     return done(&token.expose());
                 }
             }
-            Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => {
+            Admin::UserInvite { .. }
+            | Admin::UserInviteList
+            | Admin::Audit { .. }
+            | Admin::NameRelease { .. } => {
                 unreachable!("these sessions speak version 1")
             }
             Admin::UserRemove { user } => {

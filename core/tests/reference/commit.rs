@@ -228,7 +228,10 @@ impl Model {
                 ended.extend(self.sessions.iter().filter(of).map(|one| (one.conn, "key_revoked")));
                 name.to_string()
             }
-            Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => {
+            Admin::UserInvite { .. }
+            | Admin::UserInviteList
+            | Admin::Audit { .. }
+            | Admin::NameRelease { .. } => {
                 unreachable!("these sessions speak version 1")
             }
             Admin::AclList { .. } | Admin::BanList { .. } | Admin::InviteList { .. } | Admin::Kick { .. } => {

@@ -122,7 +122,10 @@ impl Model {
                 }
                 Admin::MachineAdd { key, .. } => all.push(format!("key {key}")),
                 Admin::MachineRemove { .. } => all.push(format!("posts of {}", asker.user)),
-                Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => {
+                Admin::UserInvite { .. }
+                | Admin::UserInviteList
+                | Admin::Audit { .. }
+                | Admin::NameRelease { .. } => {
                     unreachable!("these sessions speak version 1")
                 }
                 Admin::AclList { .. }

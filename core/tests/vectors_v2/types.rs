@@ -85,6 +85,7 @@ pub(super) fn round_trip(message: &str, bytes: &[u8]) -> Result<Vec<u8>, DecodeE
         "ListBans" => Ok(schema::ListBans::decode(bytes)?.encode_to_vec()),
         "ListUsers" => Ok(schema::ListUsers::decode(bytes)?.encode_to_vec()),
         "RemoveUser" => Ok(schema::RemoveUser::decode(bytes)?.encode_to_vec()),
+        "ReleaseName" => Ok(schema::ReleaseName::decode(bytes)?.encode_to_vec()),
         "ListMachines" => Ok(schema::ListMachines::decode(bytes)?.encode_to_vec()),
         "AddMachine" => Ok(schema::AddMachine::decode(bytes)?.encode_to_vec()),
         "RemoveMachine" => Ok(schema::RemoveMachine::decode(bytes)?.encode_to_vec()),

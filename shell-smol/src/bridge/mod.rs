@@ -26,7 +26,7 @@ use crate::link::{LinkDriver, Smol};
 use crate::mcp::{McpServer, Output, ToLink};
 use crate::settings::{servers, settings, watch};
 use crate::stdio::Out;
-use crate::{Error, Options, log, stdio};
+use crate::{Error, Options, log, runtime, stdio};
 
 mod handle;
 mod kept;
@@ -66,7 +66,8 @@ pub(crate) fn run(
     let out = stdio::start(input, output, events.clone())?;
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
     let bridge = Bridge::new(conclave_core::bridge::Config::new(names), settings);
-    executor.spawn(watch(file, (known, config), options.clone(), servers, events)).detach();
+    executor.spawn(watch(file, (known, config), options.clone(), servers, events.clone())).detach();
+    executor.spawn(runtime::serve(options.dir.clone(), events)).detach();
     let mcp = McpServer::new(bridge, relays);
     smol::block_on(executor.run(drive(mcp, clock, &happened, &links, &out)));
     out.finish();
@@ -170,6 +171,13 @@ async fn drive(mut mcp: McpServer, clock: Clock, happened: &Receiver<Event>, lin
             Some(Event::Line(line)) => mcp.line(now, &line, &mut outputs),
             Some(Event::Link(server, event)) => mcp.link(now, server, event, &mut outputs),
             Some(Event::Settings(settings, again)) => mcp.configure(now, settings, again, &mut outputs),
+            Some(Event::Hook(moment, most, answer)) => {
+                let (call, text) = mcp.hook(now, moment, most, &mut outputs);
+                if answer.try_send((call, text)).is_err() {
+                    mcp.cancel_hook(now, call, &mut outputs);
+                }
+            }
+            Some(Event::HookFailed(call)) => mcp.cancel_hook(now, call, &mut outputs),
             Some(Event::Ended) => end = Some(end.unwrap_or(now.mono + GRACE)),
             None => mcp.tick(now, &mut outputs),
         }

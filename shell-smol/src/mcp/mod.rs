@@ -10,8 +10,8 @@ mod tests;
 use std::collections::BTreeMap;
 
 use conclave_core::bridge::{
-    Action, Bridge, CallId, Failure, INSTRUCTIONS, Input, Line, LinkEvent, Outcome, PermissionRequest, Push,
-    QuestionId, Server, Settings,
+    Action, Bridge, CallId, Failure, INSTRUCTIONS, Input, Line, LinkEvent, Moment, Outcome,
+    PermissionRequest, Push, QuestionId, Server, Settings,
 };
 use conclave_core::link::RequestId;
 use conclave_core::opaque::Opaque;
@@ -99,6 +99,8 @@ pub struct McpServer {
     /// The call answered last: a cancellation may have crossed its answer.
     last_answered: Option<(CallId, Id)>,
     actions: Vec<Action>,
+    /// The answer to the hook that asks now.
+    hooked: Option<Opaque<String>>,
 }
 
 #[derive(Deserialize)]
@@ -172,6 +174,7 @@ impl McpServer {
             next_call: 0,
             last_answered: None,
             actions: Vec::new(),
+            hooked: None,
         }
     }
 
@@ -202,6 +205,26 @@ impl McpServer {
     /// Something from a link.
     pub fn link(&mut self, now: Now, server: Server, event: LinkEvent, out: &mut Vec<Output>) {
         self.feed(now, Input::Link { server, event }, out);
+    }
+
+    /// A hook of the client asks what is to be put before the model, in at most so many bytes. Returns it, with the call to
+    /// cancel if the client does not get it.
+    pub fn hook(
+        &mut self,
+        now: Now,
+        moment: Moment,
+        most: usize,
+        out: &mut Vec<Output>,
+    ) -> (CallId, Option<Opaque<String>>) {
+        self.next_call += 1;
+        let id = CallId(self.next_call);
+        self.feed(now, Input::Hook { id, moment, most }, out);
+        (id, self.hooked.take())
+    }
+
+    /// The client did not get what a hook read.
+    pub fn cancel_hook(&mut self, now: Now, id: CallId, out: &mut Vec<Output>) {
+        self.feed(now, Input::Cancel { id }, out);
     }
 
     /// The configuration was written anew.
@@ -405,6 +428,7 @@ impl McpServer {
                     self.last_answered = Some((call, id));
                 }
             }
+            Action::Hooked { text, .. } => self.hooked = text,
             Action::Progress { call, waited, total } => {
                 let token = self.calls.get(&call).and_then(|call| call.progress.as_ref());
                 if let Some(token) = token {

@@ -141,6 +141,7 @@ fn about(admin: &Admin) -> Option<(Option<String>, Option<String>)> {
         Admin::Kick { channel, target } => (name(channel), name(target)),
         Admin::InviteRevoke { .. } | Admin::UserInvite { .. } => (None, None),
         Admin::UserRemove { user } => (None, name(user)),
+        Admin::NameRelease { name: released } => (None, name(released)),
         Admin::MachineAdd { name: machine, .. } | Admin::MachineRemove { name: machine } => {
             (None, name(machine))
         }

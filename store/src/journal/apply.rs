@@ -5,7 +5,7 @@ use conclave_core::record::{ChannelId, Record};
 use rusqlite::{Connection, Params, Result, params};
 
 use super::message::Inserter;
-use super::{audit, int, mailboxes, readers};
+use super::{audit, held_names, int, mailboxes, readers};
 
 /// What a record did.
 pub(super) enum Applied {
@@ -177,6 +177,8 @@ impl<'c> Applier<'c> {
             Record::ContactSet { user, other, standing, wrote } => {
                 mailboxes::set_contact(self.connection, *user, *other, *standing, *wrote)?;
             }
+            Record::NameHeld { name, held } => held_names::hold(self.connection, name, held)?,
+            Record::NameReleased { name } => held_names::release(self.connection, name)?,
             Record::Audited(deed) => audit::insert(self.connection, deed)?,
             Record::Counted { users, machines, channels, readers } => {
                 self.count("next_user", *users)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use conclave_core::directory::{TokenHash, Waiting};
+use conclave_core::directory::{FreedName, Heir, Held, TokenHash, Waiting};
 use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, InvalidName, MachineName, UserName};
 use conclave_core::opaque::Opaque;
@@ -154,6 +154,14 @@ pub(super) fn load(
         let (user, other) = (UserId(id(row, 0)?), UserId(id(row, 1)?));
         Ok(Record::ContactSet { user, other, standing: Some(standing), wrote: row.get(3)? })
     })?;
+    each("SELECT kind, name, keys, user, until FROM held_names ORDER BY kind, name", |row| {
+        let (name, heir) = match row.get(0)? {
+            0 => (FreedName::User(name(row, 1, UserName::new)?), Heir::Keys(keys(row, 2)?)),
+            1 => (FreedName::Channel(name(row, 1, ChannelName::new)?), Heir::User(UserId(id(row, 3)?))),
+            other => return Err(Bad::Row(format!("a held name is of the kind {other}"))),
+        };
+        Ok(Record::NameHeld { name, held: Held { heir, until: time(row, 4)? } })
+    })?;
     each(
         "SELECT max(value) FILTER (WHERE key = 'next_user'), max(value) FILTER (WHERE key = 'next_machine'),
                 max(value) FILTER (WHERE key = 'next_channel'), max(value) FILTER (WHERE key = 'next_reader')
@@ -202,6 +210,14 @@ fn replay(
 fn id(row: &Row<'_>, column: usize) -> Result<u64, Bad> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| Bad::Row(format!("a number is {number}")))
+}
+
+fn keys(row: &Row<'_>, column: usize) -> Result<Box<[PublicKey]>, Bad> {
+    let bytes = row.get_ref(column)?.as_blob().map_err(|error| Bad::Row(error.to_string()))?;
+    let (keys, []) = bytes.as_chunks() else {
+        return Err(Bad::Row("the keys of a held name are no keys".into()));
+    };
+    Ok(keys.iter().map(|key| PublicKey::from_trusted(*key)).collect())
 }
 
 /// A time that leaves room to count on from: the hub adds to the newest stamp.

@@ -18,6 +18,7 @@ mod backup;
 mod checkpoint;
 mod error;
 mod group;
+mod held_names;
 mod home;
 mod load;
 mod locate;

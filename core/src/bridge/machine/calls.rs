@@ -203,10 +203,7 @@ impl Bridge {
         self.waiters.retain(|waiter| waiter.call != id);
         self.held.retain(|held| held.id != id);
         self.openings.retain(|opening| opening.call != id);
-        if let Some((_, page)) = self.last_read.take_if(|(call, _)| *call == id) {
-            self.inbox.unread(page);
-        }
-        self.shown.retain(|shown| shown.call != id);
+        self.put_back(id);
         self.watches.retain(|watch| watch.call != id);
         // A cancelled catch-up does not advance the read position, and a message whose mentions are still looked up is not
         // posted.

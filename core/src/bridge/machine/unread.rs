@@ -92,6 +92,26 @@ impl Bridge {
         filter: &Filter,
         actions: &mut Vec<Action>,
     ) {
+        self.read_bytes(now, call, (limit.clamp(1, 4 * PAGE_ENTRIES), PAGE_BYTES), filter, actions);
+    }
+
+    /// Puts back what a call has read: nobody saw it.
+    pub(super) fn put_back(&mut self, call: CallId) {
+        if let Some((_, page)) = self.last_read.take_if(|(read, _)| *read == call) {
+            self.inbox.unread(page);
+        }
+        self.shown.retain(|shown| shown.call != call);
+    }
+
+    /// Reads at most so many entries, and bytes of text.
+    pub(super) fn read_bytes(
+        &mut self,
+        now: Now,
+        call: CallId,
+        (limit, bytes): (usize, usize),
+        filter: &Filter,
+        actions: &mut Vec<Action>,
+    ) {
         let levels = self.levels.clone();
         let quiet = |entry: &Entry| match entry {
             Entry::Message(Message { server, channel: Some(channel), mentions_you: false, .. }) => {
@@ -100,7 +120,7 @@ impl Bridge {
             _ => false,
         };
         let wanted = |entry: &Entry| matches(filter, entry) && (filter.channel.is_some() || !quiet(entry));
-        let page = self.inbox.read(limit.clamp(1, 4 * PAGE_ENTRIES), PAGE_BYTES, wanted);
+        let page = self.inbox.read(limit, bytes, wanted);
         self.show(now, call, &page);
         let levels = page.entries.iter().map(|unread| self.entry_level(&unread.entry)).collect();
         let waiting = self.unread_by_source();

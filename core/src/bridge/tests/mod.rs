@@ -2,6 +2,7 @@
 
 mod cards;
 mod history;
+mod hooks;
 mod kept;
 mod mentions;
 mod random;

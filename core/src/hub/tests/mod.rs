@@ -14,6 +14,7 @@ mod invites;
 mod mail;
 mod mail_model;
 mod messages;
+mod names;
 mod presence;
 mod quota;
 mod races;

@@ -158,7 +158,10 @@ fn encode_admin(admin: &Admin, out: &mut Vec<u8>) -> Result<(), NotInVersion1> {
             AdminOp::MachineAdd { name: name.as_str(), pubkey: key.as_bytes() }
         }
         Admin::MachineRemove { name } => AdminOp::MachineRemove { name: name.as_str() },
-        Admin::UserInvite { .. } | Admin::UserInviteList | Admin::Audit { .. } => return Err(NotInVersion1),
+        Admin::UserInvite { .. }
+        | Admin::UserInviteList
+        | Admin::Audit { .. }
+        | Admin::NameRelease { .. } => return Err(NotInVersion1),
     };
     Frame::Admin(op).encode(out);
     Ok(())

@@ -13,7 +13,7 @@ use core::time::Duration;
 use super::ProtocolError;
 use super::client::ServerError;
 use crate::key::InvalidKey;
-use crate::name::InvalidName;
+use crate::name::{InvalidName, UnfitName};
 use crate::protocol::{Code, End, Limit, Refusal};
 
 /// The most of a server's error text that is kept, in bytes.
@@ -88,7 +88,10 @@ fn end(text: &str) -> Option<End> {
 }
 
 fn malformed(text: &str) -> Option<Refusal> {
-    quoted(text, "a message has at most ", " bytes").map(|most| Refusal::MessageTooLarge { most })
+    let length = || quoted(text, "a new name has at most ", " bytes here");
+    quoted(text, "a message has at most ", " bytes")
+        .map(|most| Refusal::MessageTooLarge { most })
+        .or_else(|| Some(Refusal::UnfitName(UnfitName::TooLong { most: length()? })))
 }
 
 fn not_found(text: &str) -> Option<Refusal> {
@@ -117,6 +120,11 @@ fn unauthorized(text: &str) -> Option<Refusal> {
         .map(Refusal::NotSubscribed)
         .or_else(|| quoted(text, "only an admin of '", "' may do that").map(Refusal::NotChannelAdmin))
         .or_else(|| quoted(text, "the name '", "' is in use: choose another").map(Refusal::NameTaken))
+        .or_else(|| {
+            let after = "' looks like one that is in use, or that was until lately: choose another, or ask an admin of \
+                         this server (`conclave release NAME`)";
+            quoted(text, "the name '", after).map(Refusal::NameUnavailable)
+        })
         .or_else(|| {
             let wait = quoted(text, "rate limit: try again in ", " ms")?;
             Some(Refusal::TooFast { wait: Duration::from_millis(wait) })
@@ -157,6 +165,8 @@ fn fixed(kind: Kind, text: &str) -> Option<Refusal> {
             Refusal::InvalidName(InvalidName::Character),
             Refusal::InvalidName(InvalidName::Space),
             Refusal::InvalidName(InvalidName::Path),
+            Refusal::UnfitName(UnfitName::Blank),
+            Refusal::UnfitName(UnfitName::NotComposed),
             Refusal::InvalidKey(InvalidKey),
             Refusal::InviteWithoutUses,
             Refusal::InviteLifetime,

@@ -12,7 +12,7 @@ use crate::record::{ChannelId, UserId};
 use crate::time::UnixMillis;
 
 /// Each act in both tongues.
-const ACTS: [(Act, pb::AuditAct); 19] = [
+const ACTS: [(Act, pb::AuditAct); 20] = [
     (Act::Registered, pb::AuditAct::Registered),
     (Act::UserRemoved, pb::AuditAct::UserRemoved),
     (Act::UserInvited, pb::AuditAct::UserInvited),
@@ -32,6 +32,7 @@ const ACTS: [(Act, pb::AuditAct); 19] = [
     (Act::InviteCreated, pb::AuditAct::InviteCreated),
     (Act::InviteUsed, pb::AuditAct::InviteUsed),
     (Act::InviteRevoked, pb::AuditAct::InviteRevoked),
+    (Act::NameReleased, pb::AuditAct::NameReleased),
 ];
 
 /// An entry as it goes to the client.

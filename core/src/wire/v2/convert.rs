@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::audit;
 use super::schema::{self as pb, read, reply, request, stream_name, subscribe};
 use crate::key::PublicKey;
-use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, MachineName, Name, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{
@@ -142,6 +142,7 @@ fn admin(what: request::What) -> Result<Admin, Refusal> {
         What::Unban(it) => Admin::Unban { channel: channel(it.channel)?, user: user(it.user)? },
         What::ListBans(it) => Admin::BanList { channel: channel(it.channel)? },
         What::RemoveUser(it) => Admin::UserRemove { user: user(it.user)? },
+        What::ReleaseName(it) => Admin::NameRelease { name: Name::new(&it.name)? },
         What::AddMachine(it) => {
             Admin::MachineAdd { name: MachineName::new(&it.name)?, key: PublicKey::new(&it.key)? }
         }

@@ -191,7 +191,7 @@ pub struct Request {
     /// The client's number, unique among its unanswered requests.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42")]
+    #[prost(oneof = "request::What", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43")]
     pub what: ::core::option::Option<request::What>,
 }
 /// Nested message and enum types in `Request`.
@@ -322,6 +322,9 @@ pub mod request {
         /// Starts or stops events about who joins and leaves a channel.
         #[prost(message, tag = "42")]
         WatchPresence(super::WatchPresence),
+        /// Lets everyone have a name that is held back for whoever had it. For server admins.
+        #[prost(message, tag = "43")]
+        ReleaseName(super::ReleaseName),
     }
 }
 /// The answer to a request.
@@ -1289,6 +1292,15 @@ pub struct RemoveUser {
     #[prost(string, tag = "1")]
     pub user: ::prost::alloc::string::String,
 }
+/// Lets everyone have a name that is held back for whoever had it, and those that look like it. Done if there is none. For
+/// server admins.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReleaseName {
+    /// The name of a removed user, or of a channel that was deleted or renamed.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
 /// Lists one's own machines.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -1799,6 +1811,8 @@ pub enum AuditAct {
     InviteUsed = 18,
     /// Revoked an invite to a channel.
     InviteRevoked = 19,
+    /// Let everyone have a name that was held back: `subject` is the name.
+    NameReleased = 20,
 }
 impl AuditAct {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1827,6 +1841,7 @@ impl AuditAct {
             Self::InviteCreated => "AUDIT_ACT_INVITE_CREATED",
             Self::InviteUsed => "AUDIT_ACT_INVITE_USED",
             Self::InviteRevoked => "AUDIT_ACT_INVITE_REVOKED",
+            Self::NameReleased => "AUDIT_ACT_NAME_RELEASED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1852,6 +1867,7 @@ impl AuditAct {
             "AUDIT_ACT_INVITE_CREATED" => Some(Self::InviteCreated),
             "AUDIT_ACT_INVITE_USED" => Some(Self::InviteUsed),
             "AUDIT_ACT_INVITE_REVOKED" => Some(Self::InviteRevoked),
+            "AUDIT_ACT_NAME_RELEASED" => Some(Self::NameReleased),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::json::{Enum, Field, Kind, Message};
 
-pub(super) static MESSAGES: [Message; 96] = [
+pub(super) static MESSAGES: [Message; 97] = [
     Message { name: "ClientFrame", fields: &[
         Field { number: 1, name: "hello", json: "hello", kind: Kind::Message(&MESSAGES[2]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "identity", json: "identity", kind: Kind::Message(&MESSAGES[5]), repeated: false, oneof: Some(0) },
@@ -88,20 +88,21 @@ pub(super) static MESSAGES: [Message; 96] = [
         Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
         Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
         Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
-        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
-        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
-        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
-        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
-        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[89]), repeated: false, oneof: Some(0) },
-        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[90]), repeated: false, oneof: Some(0) },
-        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[91]), repeated: false, oneof: Some(0) },
-        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[92]), repeated: false, oneof: Some(0) },
-        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[93]), repeated: false, oneof: Some(0) },
+        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
+        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
+        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
+        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
+        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[90]), repeated: false, oneof: Some(0) },
+        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[91]), repeated: false, oneof: Some(0) },
+        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[92]), repeated: false, oneof: Some(0) },
+        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[93]), repeated: false, oneof: Some(0) },
+        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[94]), repeated: false, oneof: Some(0) },
         Field { number: 38, name: "locate", json: "locate", kind: Kind::Message(&MESSAGES[16]), repeated: false, oneof: Some(0) },
         Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
         Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
-        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
+        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
         Field { number: 42, name: "watch_presence", json: "watchPresence", kind: Kind::Message(&MESSAGES[42]), repeated: false, oneof: Some(0) },
+        Field { number: 43, name: "release_name", json: "releaseName", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Reply", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -116,11 +117,11 @@ pub(super) static MESSAGES: [Message; 96] = [
         Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
         Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
         Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[94]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[95]), repeated: false, oneof: Some(0) },
         Field { number: 16, name: "located", json: "located", kind: Kind::Message(&MESSAGES[17]), repeated: false, oneof: Some(0) },
         Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
-        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[88]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Done", fields: &[
     ] },
@@ -289,7 +290,7 @@ pub(super) static MESSAGES: [Message; 96] = [
         Field { number: 4, name: "many", json: "many", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "MachineAdded", fields: &[
-        Field { number: 1, name: "machine", json: "machine", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: None },
+        Field { number: 1, name: "machine", json: "machine", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: None },
     ] },
     Message { name: "Draining", fields: &[
     ] },
@@ -422,6 +423,9 @@ pub(super) static MESSAGES: [Message; 96] = [
     Message { name: "RemoveUser", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
+    Message { name: "ReleaseName", fields: &[
+        Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
+    ] },
     Message { name: "ListMachines", fields: &[
     ] },
     Message { name: "AddMachine", fields: &[
@@ -435,7 +439,7 @@ pub(super) static MESSAGES: [Message; 96] = [
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "MachineList", fields: &[
-        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[85]), repeated: true, oneof: None },
+        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[86]), repeated: true, oneof: None },
         Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "Machine", fields: &[
@@ -450,7 +454,7 @@ pub(super) static MESSAGES: [Message; 96] = [
         Field { number: 3, name: "limit", json: "limit", kind: Kind::Uint32, repeated: false, oneof: None },
     ] },
     Message { name: "AuditPage", fields: &[
-        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[88]), repeated: true, oneof: None },
+        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[89]), repeated: true, oneof: None },
         Field { number: 2, name: "more", json: "more", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "AuditEntry", fields: &[
@@ -477,7 +481,7 @@ pub(super) static MESSAGES: [Message; 96] = [
     Message { name: "ListContacts", fields: &[
     ] },
     Message { name: "ContactList", fields: &[
-        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[95]), repeated: true, oneof: None },
+        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[96]), repeated: true, oneof: None },
     ] },
     Message { name: "Contact", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
@@ -562,6 +566,7 @@ pub(super) static ENUMS: [Enum; 8] = [
         (17, "AUDIT_ACT_INVITE_CREATED"),
         (18, "AUDIT_ACT_INVITE_USED"),
         (19, "AUDIT_ACT_INVITE_REVOKED"),
+        (20, "AUDIT_ACT_NAME_RELEASED"),
     ] },
     Enum { values: &[
         (0, "STANDING_UNSPECIFIED"),

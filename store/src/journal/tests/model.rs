@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use conclave_core::directory::{TokenHash, Waiting};
+use conclave_core::directory::{FreedName, Heir, Held, TokenHash, Waiting};
 use conclave_core::key::PublicKey;
 use conclave_core::name::MachineName;
 use conclave_core::payload::Envelope;
@@ -44,6 +44,9 @@ enum Op {
     /// A user's, or a reader's.
     CreateMailbox(Index, bool),
     SetContact(Index, Index, Option<Standing>),
+    /// A user's name with so many keys, or a channel's.
+    HoldName(u8, Option<u8>),
+    ReleaseName(u8, bool),
     Count(u8),
     EndBatch,
     Reopen,
@@ -95,6 +98,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (i(), i(), 0..3_usize).prop_map(|(user, other, standing)| {
             Op::SetContact(user, other, [None, Some(Standing::Allowed), Some(Standing::Blocked)][standing])
         }),
+        2 => (0..4_u8, prop::option::of(0..3_u8)).prop_map(|(name, keys)| Op::HoldName(name, keys)),
+        2 => (0..4_u8, any::<bool>()).prop_map(|(name, user)| Op::ReleaseName(name, user)),
         1 => (0..3_u8).prop_map(Op::Count),
         8 => Just(Op::EndBatch),
         1 => Just(Op::Reopen),
@@ -123,6 +128,15 @@ fn pick<K: Copy, V: Copy>(map: &BTreeMap<K, V>, at: &Index) -> Option<(K, V)> {
 
 fn token(number: u64) -> Token {
     Token::new(&format!("token{number}"))
+}
+
+fn freed(name: u8, user: bool) -> FreedName {
+    let text = format!("Name{name}");
+    if user {
+        FreedName::User(UserName::new(&text).unwrap())
+    } else {
+        FreedName::Channel(ChannelName::new(&text).unwrap())
+    }
 }
 
 fn visibility(number: u8) -> Visibility {
@@ -342,6 +356,17 @@ impl Model {
                 let (user, other) = (UserId(*user(one)?), UserId(*user(other)?));
                 vec![Record::ContactSet { user, other, standing: *standing, wrote: false }]
             }
+            Op::HoldName(name, keys) => {
+                let heir = match keys {
+                    Some(keys) => {
+                        Heir::Keys((0..*keys).map(|key| PublicKey::from_trusted([key; 32])).collect())
+                    }
+                    None => Heir::User(UserId(u64::from(*name) << 40)),
+                };
+                let held = Held { heir, until: UnixMillis(self.clock) };
+                vec![Record::NameHeld { name: freed(*name, keys.is_some()), held }]
+            }
+            Op::ReleaseName(name, user) => vec![Record::NameReleased { name: freed(*name, *user) }],
             Op::Count(more) => vec![Record::Counted {
                 users: self.directory.next_user().0 + u64::from(*more),
                 machines: 0,

@@ -240,6 +240,8 @@ impl Watch {
             // Registration takes no invites here.
             Admin::UserInvite { .. } => false,
             Admin::UserInviteList | Admin::Audit { .. } => self.is_server_admin(conn),
+            // Names are not held back here.
+            Admin::NameRelease { .. } => self.is_server_admin(conn),
             Admin::UserRemove { user: whom } => self.is_server_admin(conn) && user(whom).is_none(),
             Admin::MachineAdd { name, key } => {
                 own.is_some_and(|own| own.machines.values().any(|one| one.0 == *name && one.1 == *key))

@@ -249,6 +249,9 @@ impl Model {
                 demand!(found.is_some_and(|one| waiting.stamp.seq <= one.last.seq), "{waiting:?} is nowhere");
             }
             Record::ContactSet { .. } => return Err(format!("nobody has contacts here: {record:?}")),
+            Record::NameHeld { .. } | Record::NameReleased { .. } => {
+                return Err(format!("names are not held back here: {record:?}"));
+            }
             Record::Audited(_) | Record::Counted { .. } => {}
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::name::{ChannelName, MachineName, SessionPath, UserName};
+use crate::name::{ChannelName, MachineName, SessionPath, UnfitName, UserName};
 use crate::protocol::{CloseReason, KickTarget};
 use crate::wire::v1::Frame;
 use crate::wire::v1::edge::Edge;
@@ -51,6 +51,8 @@ fn place(refusal: &Refusal) -> usize {
         Refusal::Other { .. } => 33,
         Refusal::TooManyRegistrations => 34,
         Refusal::InviteNeedsVersion2 => 35,
+        Refusal::UnfitName(_) => 36,
+        Refusal::NameUnavailable(_) => 37,
         Refusal::InviteNeeded
         | Refusal::InviteUseless
         | Refusal::NoStream
@@ -65,7 +67,7 @@ fn place(refusal: &Refusal) -> usize {
         | Refusal::NotKept => panic!("version 1 has no request that is refused for this: {refusal}"),
     }
 }
-const PLACES: usize = 36;
+const PLACES: usize = 38;
 
 fn channel() -> ChannelName {
     ChannelName::new("ops").unwrap()
@@ -136,6 +138,21 @@ fn examples() -> Vec<(Refusal, ProtocolError<'static>)> {
         ),
         (Refusal::NameReserved, Unauthorized("this name is reserved for another key")),
         (Refusal::NameTaken(channel().into()), Unauthorized("the name 'ops' is in use: choose another")),
+        (
+            Refusal::NameUnavailable(channel().into()),
+            Unauthorized(
+                "the name 'ops' looks like one that is in use, or that was until lately: choose another, or ask an admin \
+                 of this server (`conclave release NAME`)",
+            ),
+        ),
+        (UnfitName::TooLong { most: 64 }.into(), MalformedFrame("a new name has at most 64 bytes here")),
+        (UnfitName::Blank.into(), MalformedFrame("a new name cannot contain characters that look blank")),
+        (
+            UnfitName::NotComposed.into(),
+            MalformedFrame(
+                "a new name must be in Unicode's normalization form C: write accented letters as one character each",
+            ),
+        ),
         (Refusal::KeyTaken, Unauthorized("this key is enrolled already")),
         (from_nanos(20_000_000), Unauthorized("rate limit: try again in 20 ms")),
         (from_nanos(20_000_001), Unauthorized("rate limit: try again in 21 ms")),
@@ -369,6 +386,7 @@ fn any_refusal() -> impl Strategy<Value = Refusal> {
         tricky().prop_map(|name| Refusal::NotChannelAdmin(ChannelName::new(&name).unwrap())),
         tricky().prop_map(|name| Refusal::NotSubscribed(ChannelName::new(&name).unwrap())),
         tricky().prop_map(|name| Refusal::NameTaken(UserName::new(&name).unwrap().into())),
+        tricky().prop_map(|name| Refusal::NameUnavailable(UserName::new(&name).unwrap().into())),
         tricky_path().prop_map(|path| Refusal::Offline(Box::new(path))),
         (kicked, tricky()).prop_map(|(target, name)| Refusal::NotInChannel {
             target: Box::new(target),

@@ -169,6 +169,7 @@ fn administer(admin: &Admin) -> What {
         Admin::Unban { channel, user } => What::Unban(pb::Unban { channel: text(channel), user: text(user) }),
         Admin::BanList { channel } => What::ListBans(pb::ListBans { channel: text(channel) }),
         Admin::UserRemove { user } => What::RemoveUser(pb::RemoveUser { user: text(user) }),
+        Admin::NameRelease { name } => What::ReleaseName(pb::ReleaseName { name: text(name) }),
         Admin::MachineAdd { name, key } => {
             What::AddMachine(pb::AddMachine { name: text(name), key: key.as_bytes().to_vec().into() })
         }
