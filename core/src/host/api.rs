@@ -214,7 +214,7 @@ pub enum Action {
         /// Why.
         why: Hold,
     },
-    /// Keep that everybody who was told that the budget is used up may be told again.
+    /// Keep that everybody who was told why the agent does not run may be told again.
     ForgetTold(AgentId),
     /// Keep that the answer is posted, then acknowledge the message.
     Acknowledge(Job),

@@ -264,7 +264,8 @@ impl State {
             }
             self.runs.retain(|begun| now.wall.0.saturating_sub(begun.0) < HOUR);
             self.runs.push_back(now.wall);
-            if !self.told.is_empty() {
+            // Whoever was held back is told again only once nothing waits any more.
+            if self.waiting.is_empty() && !self.told.is_empty() {
                 self.told.clear();
                 actions.push(Action::ForgetTold(job.agent));
             }

@@ -115,7 +115,7 @@ pub fn failure_notice(agent: &str, outcome: Outcome) -> String {
 pub fn hold_notice(agent: &str, why: Hold) -> String {
     let why = match why {
         Hold::Budget => "has used up its runs for now; your message waits",
-        Hold::Full => "has used up its runs for now, and too many messages wait: yours is not taken",
+        Hold::Full => "has too many messages waiting: yours is not taken",
         Hold::Chain => {
             "stopped: agents have answered each other too often without a person. A person's message starts it again"
         }

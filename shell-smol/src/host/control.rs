@@ -2,23 +2,23 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use smol::channel::{Sender, bounded};
 use smol::future::FutureExt as _;
-use smol::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+use smol::io::AsyncWriteExt as _;
 use smol::{Async, LocalExecutor, Timer};
 
 use super::HostError;
 use super::supervisor::Event;
+use crate::runtime::socket::{Listener, directory, make_directory, read_line};
 
-/// The socket's name in the configuration directory.
-pub const SOCKET: &str = "host.sock";
-const MAX_LINE: u64 = 4096;
+const MAX_LINE: usize = 4096;
 const MAX_ANSWER: u64 = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -59,12 +59,20 @@ impl Request {
     }
 }
 
+/// The socket of the host with a configuration directory: each has its own.
+fn path(dir: &Path) -> PathBuf {
+    let known = dir.canonicalize();
+    let hash = Sha256::digest(known.as_deref().unwrap_or(dir).as_os_str().as_encoded_bytes());
+    let name: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    directory(dir).join(format!("host-{name}.sock"))
+}
+
 /// Asks the host that runs with the configuration directory `dir`.
 ///
 /// # Errors
 /// The system's; `NotFound` or `ConnectionRefused` if none runs.
 pub fn ask(dir: &Path, request: &Request) -> io::Result<Value> {
-    let mut stream = UnixStream::connect(dir.join(SOCKET))?;
+    let mut stream = UnixStream::connect(path(dir))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_string(request)?;
@@ -81,27 +89,24 @@ pub(super) fn serve(
     executor: &Rc<LocalExecutor<'static>>,
     events: Sender<Event>,
 ) -> Result<(), HostError> {
-    let path = dir.join(SOCKET);
+    let path = path(dir);
     let read = |source| HostError::Read { path: path.clone(), source };
-    // What an earlier host left; this one has the lock.
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(read(error)),
-        _ => {}
-    }
-    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(read)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&path, mode).map_err(read)?;
-    let listener = Async::new(listener)?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    make_directory(parent).map_err(read)?;
+    // What an earlier host left is replaced: this one has the lock.
+    let listener = Listener::bind(parent, name.to_owned()).map_err(read)?;
     executor
         .spawn(async move {
             loop {
                 // One at a time: answers are quick, and a silent peer has its time.
                 match listener.accept().await {
-                    Ok((stream, _)) => {
+                    Ok(stream) => {
                         let late = async { _ = Timer::after(PATIENCE).await };
                         async { drop(answer(stream, &events).await) }.or(late).await;
                     }
-                    Err(_) => drop(Timer::after(Duration::from_millis(100)).await),
+                    Err(_) => {
+                        Timer::after(Duration::from_millis(100)).await;
+                    }
                 }
             }
         })
@@ -110,8 +115,7 @@ pub(super) fn serve(
 }
 
 async fn answer(mut stream: Async<UnixStream>, events: &Sender<Event>) -> io::Result<()> {
-    let mut line = String::new();
-    smol::io::BufReader::new((&mut stream).take(MAX_LINE)).read_line(&mut line).await?;
+    let Some(line) = read_line(&mut stream, MAX_LINE).await? else { return Ok(()) };
     let said = match serde_json::from_str::<Request>(&line) {
         Ok(request) => {
             let (say, said) = bounded(1);

@@ -32,7 +32,7 @@ use crate::link::{LinkDriver, Smol};
 
 pub use client::Format;
 pub use config::{Declared, DeclaredAgent, FILE_NAME, Way, Webhook};
-pub use control::{Request, SOCKET, ask};
+pub use control::{Request, ask};
 
 /// What a host is started with.
 #[derive(Clone, Debug, Default)]

@@ -65,6 +65,8 @@ pub(super) struct Supervisor {
     events: Sender<Event>,
     happening: Receiver<Event>,
     heard: Receiver<(usize, Happened)>,
+    /// Where there are no agents, nobody else has one.
+    _hear: Sender<(usize, Happened)>,
     /// How to end the runs under way.
     kills: BTreeMap<Job, Sender<()>>,
     /// What is being said: a link that comes back asks for it once more.
@@ -136,6 +138,7 @@ impl Supervisor {
             events,
             happening,
             heard,
+            _hear: hear,
             kills: BTreeMap::new(),
             saying: BTreeSet::new(),
             judged: BTreeMap::new(),
