@@ -40,6 +40,11 @@ pub enum HostAction {
     /// Go on after a pause
     #[command(after_help = "Example:\n  conclave host resume reviewer")]
     Resume(OfAgent),
+    /// Print an agents.toml to begin with
+    #[command(after_help = "\
+Example:
+  (umask 077; conclave host example > ~/.config/conclave/agents.toml)")]
+    Example,
     /// Print a systemd user unit that runs the host
     #[command(after_help = "\
 Example:

@@ -10,6 +10,9 @@ use crate::args::HostAction;
 use crate::serve::logging;
 use crate::{Context, Failure};
 
+/// An agent, with all keys.
+#[cfg(unix)]
+const EXAMPLE: &str = include_str!("../../../docs/examples/agents.toml");
 /// The packaged unit.
 #[cfg(unix)]
 const UNIT: &str = include_str!("../../../packaging/conclave-host.service");
@@ -27,6 +30,9 @@ pub(super) fn run(host: Host, context: &Context) -> Result<(), Failure> {
     use conclave_shell_smol::host::Request;
     let request = match host.action {
         None => return serve(host.ca, context),
+        Some(HostAction::Example) => {
+            return context.output.result(EXAMPLE.trim_end(), serde_json::json!({ "example": EXAMPLE }));
+        }
         Some(HostAction::Unit) => {
             return context.output.result(UNIT.trim_end(), serde_json::json!({ "unit": UNIT }));
         }
@@ -95,13 +101,11 @@ fn serve(ca: Option<std::path::PathBuf>, context: &Context) -> Result<(), Failur
         stopping.stop();
     });
     let ran = run(&options, &stop, |declared| {
-        let names: Vec<_> = declared.agents.iter().map(|agent| agent.name.to_string()).collect();
-        let doors = declared.webhooks.len();
-        context.output.note(format_args!(
-            "conclave host runs {} agents ({}) and {doors} webhooks; Ctrl-C ends it",
-            names.len(),
-            crate::output::line(&names.join(", "))
-        ));
+        let agents = declared.agents.iter().map(|agent| agent.name.to_string());
+        let doors = declared.webhooks.iter().map(|hook| format!("the webhook {}", hook.name));
+        let all = agents.chain(doors).collect::<Vec<_>>().join(", ");
+        let all = if all.is_empty() { "nothing: agents.toml declares no agent".to_owned() } else { all };
+        context.output.note(format_args!("conclave host runs {}; Ctrl-C ends it", crate::output::line(&all)));
     });
     ran.map_err(|error| Failure::new(error.to_string(), error.advice()))
 }

@@ -84,6 +84,7 @@ async fn scenes(show: &Show, url: &ServerUrl, home: &Home) -> Result<(), Failure
     declare(url, &home.0, &key)?;
     let channel: ChannelName = name("build")?;
     let mut person = Person::connect(url, key, &channel).await?;
+    let cut = person.post("The release branch is cut.").await?;
     show.told(
         "planner, builder and reviewer: each a program, a directory, a level and a budget. None runs.",
     )?;
@@ -96,7 +97,7 @@ async fn scenes(show: &Show, url: &ServerUrl, home: &Home) -> Result<(), Failure
         let _ = say.send(ran);
     });
     let hosting = Hosting(stop, Some(thread));
-    person.wait_for_readers(&said).await?;
+    person.wait_for_readers(cut, &said).await?;
     show.told("conclave host is on #build for all three")?;
 
     show.scene("A message wakes the first, and its answer the next")?;
@@ -242,10 +243,11 @@ impl Person {
     /// Waits until all agents are on the channel.
     async fn wait_for_readers(
         &mut self,
+        seq: u64,
         host: &std::sync::mpsc::Receiver<Result<(), conclave_shell_smol::host::HostError>>,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
-        while self.receipts(1).await?.len() < AGENTS.len() {
+        while self.receipts(seq).await?.len() < AGENTS.len() {
             if let Ok(Err(error)) = host.try_recv() {
                 return Err(failed(error));
             }
