@@ -174,6 +174,20 @@ fn a_paused_agent_lets_messages_wait_and_says_how_it_stands() {
 }
 
 #[test]
+fn a_channel_that_is_refused_is_followed_once_it_is_there() {
+    let server = common::Server::start();
+    let home = common::Home::registered(&server.url, "aaron");
+    let agent = "[[agent]]\nname = \"a\"\ndirectory = \"/\"\ncommand = [\"true\"]\nchannels = [\"later\"]\n";
+    fs::write(home.path("agents.toml"), agent).unwrap();
+    fs::set_permissions(home.path("agents.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let host = common::Running::start(home.command(["host"]));
+    host.note("not followed");
+    home.run(["channel", "create", "later"]).ok();
+    host.note("follows");
+}
+
+#[test]
 fn a_declaration_that_makes_no_sense_is_refused_with_its_line() {
     let server = common::Server::start();
     let home = common::Home::registered(&server.url, "aaron");

@@ -1,17 +1,19 @@
 //! A session of the host's: one link, what it keeps, and requests on it. What arrives is kept before it is handed on.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use conclave_core::key::PublicKey;
 use conclave_core::link::{
-    Action, DownReason, Input, JoinFrom, OwnMailbox, Place, Proof, RequestError, RequestId,
+    Action, DownReason, Input, JoinFrom, Loss, OwnMailbox, Place, Proof, RequestError, RequestId,
 };
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::protocol::{Command, Reply, Stamped};
 use conclave_core::record::{ChannelId, UserId};
 use conclave_store::config::{Change, ConfigFile, Pin, ServerUrl};
+use smol::Timer;
 use smol::channel::{Receiver, Sender};
-use smol::future::FutureExt as _;
+use smol::future::{FutureExt as _, pending};
 use tracing::{info, warn};
 
 use crate::bridge::Kept;
@@ -20,7 +22,10 @@ use crate::link::LinkDriver;
 /// Actions that are taken together: their messages are kept by one write.
 const BATCH: usize = 256;
 /// How long a request waits for a connection and its answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// After which time a channel that was refused is asked for again: it may be created, or opened to us, later.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What a session is to do.
 #[derive(Debug)]
@@ -72,6 +77,8 @@ pub(super) struct Follower {
 enum Next {
     Action(Action),
     Word(Word),
+    /// Ask again for what was refused.
+    Again,
     Over,
 }
 
@@ -95,6 +102,7 @@ impl Follower {
             }
         }
         unread.retain(|it| it.channel.as_ref().is_none_or(|channel| self.channels.contains(channel)));
+        let (mut refused, mut again_at) = (Vec::new(), Instant::now());
         let (mut asked, mut number) = (BTreeMap::<RequestId, Sender<Answer>>::new(), 0);
         loop {
             inputs.drain(..).for_each(|input: Input<'static>| driver.input(input));
@@ -102,7 +110,14 @@ impl Follower {
                 Some(action) => Next::Action(action),
                 None => {
                     let word = async { words.recv().await.map_or(Next::Over, Next::Word) };
-                    word.or(async { Next::Action(driver.next().await) }).await
+                    let again = async {
+                        match refused.is_empty() {
+                            true => pending().await,
+                            false => drop(Timer::at(again_at).await),
+                        }
+                        Next::Again
+                    };
+                    word.or(again).or(async { Next::Action(driver.next().await) }).await
                 }
             };
             let first = match next {
@@ -123,6 +138,11 @@ impl Follower {
                     self.kept.skip(stream, (from, to), &mut inputs);
                     continue;
                 }
+                Next::Again => {
+                    let join = |channel| Input::Join { channel, token: None, from: JoinFrom::Live };
+                    inputs.extend(std::mem::take(&mut refused).into_iter().map(join));
+                    continue;
+                }
                 Next::Over => return,
             };
             let mut actions = vec![first];
@@ -138,6 +158,12 @@ impl Follower {
                         let _ = answer.try_send(result);
                     }
                     continue;
+                }
+                if let Action::Lost { channel, why: Loss::Refused(_) } = &action {
+                    if refused.is_empty() {
+                        again_at = Instant::now() + AGAIN;
+                    }
+                    refused.push(channel.clone());
                 }
                 let is_up = matches!(action, Action::Up { .. });
                 self.tell(action, &mut driver).await;
