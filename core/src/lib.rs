@@ -13,6 +13,7 @@ pub mod directory;
 pub mod engine;
 pub mod fanout;
 pub mod handshake;
+pub mod host;
 pub mod hub;
 pub mod key;
 pub mod level;

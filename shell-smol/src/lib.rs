@@ -3,6 +3,8 @@
 mod bridge;
 mod dial;
 mod event;
+#[cfg(all(feature = "host", unix))]
+pub mod host;
 mod link;
 pub mod mcp;
 pub mod runtime;

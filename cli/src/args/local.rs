@@ -104,11 +104,15 @@ pub struct Doctor {
 #[command(after_help = "\
 Examples:
   conclave demo
+  conclave demo --wake        agents that do not run, and are woken
   conclave demo --fast        without pauses for reading")]
 pub struct Demo {
     /// Do not pause between the lines
     #[arg(long)]
     pub fast: bool,
+    /// Show agents that do not run until a message for them comes
+    #[arg(long)]
+    pub wake: bool,
 }
 
 /// Print or install the Claude Code skill that explains conclave to an agent

@@ -19,10 +19,11 @@ Examples:
   conclave send --channel ops '- a list item'
   git log -1 | conclave send ops
   conclave send ops - < report.txt
+  conclave send ops --stdin --json < report.txt
   conclave send ops 'please look' --wait seen --timeout 1m
   conclave send ops 'is it done?' --mention bea
 
-Exit 0 means that the server has the message on disk, and with --wait that every reader of the channel has come so far.
+Exit 0 means that the server has the message on disk, and with --wait that those whom it is for have come so far.
 A sender never posts twice: whoever reads the message sees it once.")]
 pub struct Send {
     #[command(flatten)]
@@ -32,9 +33,13 @@ pub struct Send {
     #[arg(long, value_parser = channel)]
     channel: Option<ChannelName>,
     // Two arguments and no list: within a list, clap takes every flag for a text that begins with a hyphen.
-    /// Wait until every reader of the channel has the message in this state; --timeout says how long [default: 30s]
+    /// Wait until every agent that the text addresses as @NAME, or else every reader of the channel, has the message in this
+    /// state; --timeout says how long [default: 30s]
     #[arg(long, value_enum, value_name = "STATE")]
     pub wait: Option<Wait>,
+    /// Read the text from standard input, as `-` does: for programs
+    #[arg(long, conflicts_with = "second")]
+    pub stdin: bool,
     /// Mention a user (repeatable): whoever follows only mentions is told; @NAME in the text does the same
     #[arg(long = "mention", value_name = "USER", value_parser = mentioned)]
     pub mentions: Vec<UserName>,

@@ -2,6 +2,7 @@
 
 mod channel;
 mod hook;
+mod host;
 mod identity;
 mod local;
 mod mail;
@@ -26,6 +27,7 @@ use crate::Failure;
 
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
 pub use hook::{Hook, HookAction, HookChange, HookClient};
+pub use host::{Host, HostAction, OfAgent};
 pub use identity::{Machine, MachineAdd, Register, Server, Trust};
 pub use local::{Completions, Demo, Doctor, Man, Perm, PermBudget, PermSet, Shell, Skill, SkillAction};
 pub use mail::{Ack, Inbox, OfContact, Recipient, Verify};
@@ -307,6 +309,7 @@ Examples:
     Deny(Verdict),
     Bridge(Bridge),
     Hook(Hook),
+    Host(Host),
     Serve(Box<Serve>),
     Backup(Backup),
     Restore(Restore),

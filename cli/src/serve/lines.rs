@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where the log's lines go. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     queue: SyncSender<Entry>,
     lost: Arc<AtomicUsize>,
 }
@@ -32,7 +32,7 @@ impl Lines {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let (queue, entries) = sync_channel(WAITING);
         let lost = Arc::new(AtomicUsize::new(0));
         let counted = lost.clone();
@@ -60,7 +60,7 @@ impl Lines {
     }
 
     /// Waits until what was logged is written, but no longer than a second.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let (written, waiting) = sync_channel(1);
         if self.queue.try_send(Entry::Flush(written)).is_ok() {
             let _ = waiting.recv_timeout(PATIENCE);

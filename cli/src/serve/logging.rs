@@ -15,12 +15,12 @@ const OURS: [&str; 5] =
     ["conclave_cli", "conclave_shell", "conclave_shell_tokio", "conclave_shell_smol", "conclave_store"];
 
 /// A log that was started; what is left of it is written and exported when this is dropped.
-pub(super) struct Log {
+pub(crate) struct Log {
     telemetry: Telemetry,
     /// Whether each line of it is JSON, for programs.
-    pub(super) json: bool,
+    pub(crate) json: bool,
     /// Where it is written.
-    pub(super) lines: Lines,
+    pub(crate) lines: Lines,
 }
 
 impl Drop for Log {
@@ -32,7 +32,7 @@ impl Drop for Log {
 
 /// Starts the log, and the export if one is wanted. `CONCLAVE_LOG` sets what is logged, as in `debug` or
 /// `conclave_shell=trace`.
-pub(super) fn start(context: &Context) -> Result<Log, Failure> {
+pub(crate) fn start(context: &Context) -> Result<Log, Failure> {
     let level = if context.output.is_verbose() { LevelFilter::DEBUG } else { LevelFilter::INFO };
     let wrong = |name: &str, value: &str, next: &str| Failure::Usage {
         what: format!("{name} cannot be {value:?}"),

@@ -20,7 +20,7 @@ use crate::{Context, Failure, args};
 
 mod limits;
 mod lines;
-mod logging;
+pub(crate) mod logging;
 mod signals;
 mod telemetry;
 

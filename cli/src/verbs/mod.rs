@@ -8,6 +8,7 @@ mod contacts;
 mod demo;
 mod doctor;
 mod hook;
+mod host;
 mod inbox;
 mod kept;
 mod local;
@@ -71,6 +72,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Deny(it) => verdict::verdict(it, "no", context),
         Verb::Bridge(it) => bridge::run(it, context),
         Verb::Hook(it) => hook::run(it, context),
+        Verb::Host(it) => host::run(it, context),
         Verb::Serve(serve) => crate::serve::run(*serve, context),
         Verb::Bench(bench) => crate::bench::run(bench, context),
         Verb::Skill(skill) => skill::run(&skill, context),

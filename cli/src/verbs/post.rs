@@ -46,7 +46,7 @@ struct Message {
 /// Posts a message, and waits for its readers where that is asked.
 pub(super) fn send(send: Send, context: &Context) -> Result<(), Failure> {
     let (channel, typed) = send.split()?;
-    let text = text(typed)?;
+    let text = text(if send.stdin { Some("-".to_owned()) } else { typed })?;
     let mut connection = Connection::open_newest(context, &send.net)?;
     if connection.server_key().is_none() {
         if send.wait.is_some() {
@@ -106,7 +106,7 @@ fn deliver<'a>(
     message: &Message,
     context: &'a Context,
 ) -> Result<(), Failure> {
-    let Message { target, wait, .. } = message;
+    let Message { target, wait, text, .. } = message;
     let wait = *wait;
     let id = message_id()?;
     let mut stored = post(&mut connection, message, &id, context)?;
@@ -124,7 +124,13 @@ fn deliver<'a>(
         None => Vec::new(),
         Some(wait) => {
             let patience = net.dial.timeout.unwrap_or(PATIENCE);
-            wait_for(&mut connection, (stored.stream, stored.stamp.seq), target, wait.into(), patience)?
+            wait_for(
+                &mut connection,
+                (stored.stream, stored.stamp.seq),
+                (target, text),
+                wait.into(),
+                patience,
+            )?
         }
     };
     if context.output.is_json() {

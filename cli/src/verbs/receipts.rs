@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use conclave_core::host::is_addressed;
 use conclave_core::name::SessionPath;
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::record::ChannelId;
@@ -26,12 +27,13 @@ pub(super) fn needs_version_2(connection: &Connection<'_>) -> Failure {
     )
 }
 
-/// Waits until the readers have come so far: in a channel all but the sender, in a mailbox one of them, since whoever reads
-/// it is the one who is meant. Returns who has not when the time is over.
+/// Waits until the readers have come so far: in a channel the agents that the text addresses, or all but the sender if it
+/// addresses none; in a mailbox one of them, since whoever reads it is the one who is meant. Returns who has not when the time
+/// is over.
 pub(super) fn wait_for(
     connection: &mut Connection<'_>,
     (stream, seq): (ChannelId, u64),
-    target: &Place,
+    (target, text): (&Place, &str),
     state: ReceiptState,
     patience: Duration,
 ) -> Result<Vec<String>, Failure> {
@@ -46,7 +48,9 @@ pub(super) fn wait_for(
                 ));
             }
             Place::Channel(_) => {
-                readers.iter().filter(|it| it.lacks(state)).map(|it| it.reader.to_string()).collect()
+                let addresses_any = readers.iter().any(|it| is_addressed(text, &it.reader));
+                let meant = readers.iter().filter(|it| !addresses_any || is_addressed(text, &it.reader));
+                meant.filter(|it| it.lacks(state)).map(|it| it.reader.to_string()).collect()
             }
             Place::Mailbox(_) if readers.iter().any(|it| it.state >= state) => Vec::new(),
             Place::Mailbox(to) if !readers.is_empty() && !readers.iter().any(|it| it.lacks(state)) => {

@@ -167,9 +167,14 @@ impl Server {
     }
 
     pub fn with<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Self {
+        Self::at("127.0.0.1:0", args)
+    }
+
+    /// At an address.
+    pub fn at<A: AsRef<OsStr>>(bind: &str, args: impl IntoIterator<Item = A>) -> Self {
         let mut command = program();
         let temporary = tempfile::tempdir().unwrap();
-        command.args(["serve", "--bind", "127.0.0.1:0"]).args(args).env("TMPDIR", temporary.path());
+        command.args(["serve", "--bind", bind]).args(args).env("TMPDIR", temporary.path());
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let url = lines.find_map(|line| {

@@ -30,5 +30,6 @@ transcripts! {
     the_readme_holds: "README.md",
     operating_holds: "docs/operating.md",
     the_bridge_holds: "docs/bridge.md",
+    the_host_holds: "docs/host.md",
     troubleshooting_holds: "docs/troubleshooting.md",
 }

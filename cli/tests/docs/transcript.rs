@@ -77,6 +77,7 @@ impl Stage {
         let fails = step.shows.iter().any(|line| line.starts_with("error: ") || line.starts_with("FAIL"));
         let serves = step.typed.starts_with("conclave serve") && !fails;
         let goes_on = step.typed.contains("conclave tail") && !step.typed.contains("--no-follow");
+        let hosts = step.typed == "conclave host";
         let mut running = self.start(&step, serves);
         if serves {
             running.read_until(&step, |lines| lines.iter().any(|line| line.contains("conclave serves ")));
@@ -90,6 +91,9 @@ impl Stage {
                     .map(String::from)
             });
             self.address = address;
+        } else if hosts {
+            // Its agents hear what the page goes on with.
+            running.read_until(&step, |lines| agrees(&step.shows, &self.documented(lines)));
         } else if goes_on {
             running.read_until(&step, |lines| !lines.is_empty());
         } else {
@@ -138,7 +142,11 @@ impl Stage {
             typed = typed.replace(documented, real);
         }
         // What goes on is ended later: itself, not a shell around it.
-        let exec = if serves || typed.starts_with("conclave tail") { "exec " } else { "" };
+        let exec = if serves || typed.starts_with("conclave tail") || typed == "conclave host" {
+            "exec "
+        } else {
+            ""
+        };
         let (reader, writer) = std::io::pipe().unwrap();
         let mut command = Command::new("sh");
         command

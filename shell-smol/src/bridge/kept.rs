@@ -20,7 +20,7 @@ const LOAD: u64 = 1 << 20;
 const RESUME_BYTES: u64 = 8 << 20;
 
 /// What a link keeps. Without a state it keeps nothing, and claims nothing.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     state: Option<Rc<State>>,
     handle: Handle,
     server: Option<PublicKey>,
@@ -31,17 +31,17 @@ pub(super) struct Kept {
 }
 
 /// A channel or a mailbox of an earlier run.
-pub(super) struct Resumed {
+pub(crate) struct Resumed {
     /// `None` for a mailbox.
-    pub(super) channel: Option<ChannelName>,
-    pub(super) stream: ChannelId,
-    pub(super) unread: bool,
+    pub(crate) channel: Option<ChannelName>,
+    pub(crate) stream: ChannelId,
+    pub(crate) unread: bool,
     /// The first message that was given up.
-    pub(super) skipped: Option<u64>,
+    pub(crate) skipped: Option<u64>,
 }
 
 impl Kept {
-    pub(super) fn new(state: Option<Rc<State>>, handle: Handle, server: Option<PublicKey>) -> Self {
+    pub(crate) fn new(state: Option<Rc<State>>, handle: Handle, server: Option<PublicKey>) -> Self {
         Self { state, handle, server, names: BTreeMap::new(), paused: BTreeMap::new() }
     }
 
@@ -51,9 +51,13 @@ impl Kept {
     }
 
     /// What the link is to follow again, and the channels that the agent is on.
-    pub(super) fn resume(&mut self, inputs: &mut Vec<Input<'static>>) -> Vec<Resumed> {
+    pub(crate) fn resume(
+        &mut self,
+        mailboxes: &[OwnMailbox],
+        inputs: &mut Vec<Input<'static>>,
+    ) -> Vec<Resumed> {
         let mut resumed = Vec::new();
-        for mailbox in [OwnMailbox::User, OwnMailbox::Session] {
+        for mailbox in mailboxes.iter().copied() {
             let known = self.reader().and_then(|(state, reader)| tell(state.mailbox(&reader, mailbox))?);
             if let Some((stream, delivered, seen)) = known {
                 let skipped = self.skipped(stream);
@@ -79,7 +83,7 @@ impl Kept {
     }
 
     /// Keeps what a link has to say, before it is handed on. `actions` are left without what is to be handed on later.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         actions: Vec<Action>,
         now: UnixMillis,
@@ -177,7 +181,7 @@ impl Kept {
     }
 
     /// The agent leaves a channel, or lost it.
-    pub(super) fn forget(&mut self, channel: &ChannelName) {
+    pub(crate) fn forget(&mut self, channel: &ChannelName) {
         let Some(stream) = self.names.iter().find(|(_, name)| *name == channel).map(|(stream, _)| *stream)
         else {
             return;
@@ -220,7 +224,7 @@ impl Kept {
     }
 
     /// The agent has seen a stream so far.
-    pub(super) fn seen(&mut self, stream: ChannelId, seq: u64, inputs: &mut Vec<Input<'static>>) {
+    pub(crate) fn seen(&mut self, stream: ChannelId, seq: u64, inputs: &mut Vec<Input<'static>>) {
         let Some((state, reader)) = self.reader() else {
             inputs.push(Input::Report { stream, delivered: seq, seen: seq });
             return;
@@ -233,7 +237,7 @@ impl Kept {
     }
 
     /// These were put before the agent while older ones wait.
-    pub(super) fn shown(&mut self, stream: ChannelId, seqs: &[u64], inputs: &mut Vec<Input<'static>>) {
+    pub(crate) fn shown(&mut self, stream: ChannelId, seqs: &[u64], inputs: &mut Vec<Input<'static>>) {
         if let Some((state, reader)) = self.reader() {
             tell(state.shown(&reader, stream, seqs));
             self.go_on(&state, &reader, inputs);
@@ -241,7 +245,7 @@ impl Kept {
     }
 
     /// Messages are given up unshown.
-    pub(super) fn skip(
+    pub(crate) fn skip(
         &mut self,
         stream: ChannelId,
         (from, to): (u64, u64),
@@ -284,26 +288,34 @@ impl Kept {
 
     /// The oldest messages of a stream behind `after` that are kept and not seen, what their signatures prove, and whether there are
     /// more.
-    pub(super) fn unread(&self, stream: ChannelId, after: u64) -> (Vec<(Stamped, Proof)>, bool) {
+    pub(crate) fn unread(&self, stream: ChannelId, after: u64) -> (Vec<(Stamped, Proof)>, bool) {
         let Some((state, reader)) = self.reader() else { return (Vec::new(), false) };
         let messages = tell(state.unread(&reader, stream, after, LOAD)).unwrap_or_default();
         let last = messages.last().map(|message| message.seq);
         let more = last.is_some_and(|last| last < self.delivered(&state, &reader, stream));
-        let mut keys = BTreeMap::new();
-        let judged = messages.into_iter().map(|message| {
-            let key = message.origin.sender.and_then(|(user, machine)| {
-                let known = keys
-                    .entry(user)
-                    .or_insert_with(|| tell(state.pinned(&reader.server, user)).unwrap_or_default());
-                known.iter().find(|it| it.machine == machine).map(|it| it.key)
-            });
-            let signed = message.origin.signed.as_deref();
-            let place = (&reader.server, stream);
-            let proof = Proof::of(signed, &message.payload, place, key.as_ref());
-            (message, proof)
-        });
-        (judged.collect(), more)
+        (prove(&state, &reader.server, stream, messages), more)
     }
+}
+
+/// What the signatures of messages prove, by the keys that are known.
+pub(crate) fn prove(
+    state: &State,
+    server: &PublicKey,
+    stream: ChannelId,
+    messages: Vec<Stamped>,
+) -> Vec<(Stamped, Proof)> {
+    let mut keys = BTreeMap::new();
+    let judged = messages.into_iter().map(|message| {
+        let key = message.origin.sender.and_then(|(user, machine)| {
+            let known =
+                keys.entry(user).or_insert_with(|| tell(state.pinned(server, user)).unwrap_or_default());
+            known.iter().find(|it| it.machine == machine).map(|it| it.key)
+        });
+        let signed = message.origin.signed.as_deref();
+        let proof = Proof::of(signed, &message.payload, (server, stream), key.as_ref());
+        (message, proof)
+    });
+    judged.collect()
 }
 
 /// The stream in which a message is to be kept; none for one that is never shown.

@@ -2,7 +2,7 @@
 
 use conclave_core::bridge::{BridgedLink, LinkEvent, Server, Step};
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, DownReason, Input};
+use conclave_core::link::{Action, DownReason, Input, OwnMailbox};
 use conclave_core::protocol::Command;
 use conclave_store::config::{Change, ConfigFile, Pin, ServerUrl};
 use smol::channel::{Receiver, Sender};
@@ -16,6 +16,9 @@ use crate::mcp::ToLink;
 
 /// Actions that are taken together: their messages are kept by one write.
 const BATCH: usize = 256;
+
+/// The mailboxes that an agent reads.
+const OWN: [OwnMailbox; 2] = [OwnMailbox::User, OwnMailbox::Session];
 
 /// One link's task.
 pub(super) struct Task {
@@ -38,7 +41,7 @@ impl Task {
     pub(super) async fn run(mut self, mut driver: LinkDriver, words: Receiver<ToLink>) {
         let mut bridged = BridgedLink::default();
         let (mut steps, mut inputs) = (Vec::new(), Vec::new());
-        for Resumed { channel, stream, unread, skipped } in self.kept.resume(&mut inputs) {
+        for Resumed { channel, stream, unread, skipped } in self.kept.resume(&OWN, &mut inputs) {
             self.send(LinkEvent::Followed { channel, stream, unread, skipped }).await;
         }
         inputs.drain(..).for_each(|input| driver.input(input));

@@ -32,6 +32,9 @@ mod handle;
 mod kept;
 mod link;
 
+#[cfg(all(feature = "host", unix))]
+pub(crate) use kept::{Kept, prove};
+
 /// How long calls under way may still take when the input has ended.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -136,7 +139,7 @@ fn start_links<'a>(
 }
 
 /// How links speak version 2: as the machine is known to the server, under a handle that is kept.
-fn newest(pin: Option<Pin>) -> Newest {
+pub(crate) fn newest(pin: Option<Pin>) -> Newest {
     let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
     Newest { pinned: pin.map(|pin| pin.server_key), key, keep: true }
 }

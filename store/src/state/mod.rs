@@ -20,12 +20,14 @@ use rusqlite::Connection;
 
 mod error;
 mod handles;
+mod host;
 mod machines;
 mod schema;
 mod streams;
 
 pub use error::StateError;
 pub use handles::HandleLease;
+pub use host::{HostAgent, HostJob, HostKey, MAX_JOBS, MAX_SESSIONS};
 pub use machines::{Pinned, PinnedMachine};
 pub use streams::Followed;
 

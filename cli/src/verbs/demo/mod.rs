@@ -4,6 +4,8 @@
 mod agent;
 mod relay;
 mod show;
+#[cfg(unix)]
+mod wake;
 
 use std::path::Path;
 
@@ -29,9 +31,20 @@ pub(super) fn run(demo: &Demo, context: &Context) -> Result<(), Failure> {
     // The server lives on a thread of its own: it goes on while a reader is given time.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(failed)?;
-    let played = runtime.block_on(play(&Show::new(context.output, demo.fast)));
+    let show = Show::new(context.output, demo.fast);
+    let played = if demo.wake { woken(&runtime, &show) } else { runtime.block_on(play(&show)) };
     runtime.shutdown_background();
     played
+}
+
+#[cfg(unix)]
+fn woken(runtime: &tokio::runtime::Runtime, show: &Show) -> Result<(), Failure> {
+    runtime.block_on(wake::play(show))
+}
+
+#[cfg(not(unix))]
+fn woken(_: &tokio::runtime::Runtime, _: &Show) -> Result<(), Failure> {
+    Err(Failure::new("agents are woken on Unix systems only", "conclave demo shows the rest"))
 }
 
 async fn play(show: &Show) -> Result<(), Failure> {

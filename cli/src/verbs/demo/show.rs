@@ -93,6 +93,14 @@ Make it yours:
         self.line(text, json!({ "event": "end" }))
     }
 
+    pub(super) fn end_of_wake(&self) -> Result<(), Failure> {
+        let text = "\
+\nMake it yours: declare an agent in ~/.config/conclave/agents.toml (docs/host.md), then
+   conclave host                                       or: systemctl --user enable --now conclave-host
+   conclave send ops '@reviewer please look' --wait acknowledged";
+        self.line(text, json!({ "event": "end" }))
+    }
+
     fn line(&self, text: &str, value: Value) -> Result<(), Failure> {
         self.output.result(text, value)?;
         // One reader waits for one line: there is nothing else for this thread to do.
@@ -106,6 +114,7 @@ fn colored(agent: &str) -> String {
     let color = match agent {
         "planner" => AnsiColor::Cyan,
         "builder" => AnsiColor::Yellow,
+        "aaron" => AnsiColor::Green,
         _ => AnsiColor::Magenta,
     };
     styled(Style::new().bold().fg_color(Some(color.into())), agent)

@@ -18,6 +18,7 @@ use super::*;
 
 mod damaged;
 mod handles;
+mod host;
 mod model;
 mod process;
 
