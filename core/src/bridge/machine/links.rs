@@ -83,11 +83,18 @@ impl Bridge {
             }
             LinkEvent::Followed { channel, stream, unread, skipped } => {
                 let mailbox = channel.is_none();
-                self.followed(server, channel, stream, (unread, skipped));
+                self.followed(server, channel, stream, (unread, skipped), actions);
                 let link = self.links.get_mut(server);
                 if mailbox && link.is_some_and(|link| !core::mem::replace(&mut link.mailboxes, true)) {
-                    self.allow_approvers(server, actions);
+                    self.check_who_approves(server, actions);
                 }
+            }
+            LinkEvent::Bound(bindings) => {
+                self.levels.load(server, bindings);
+                for (channel, stream) in self.levels.followed(server) {
+                    self.settle_level(server, &channel, stream, false, actions);
+                }
+                self.check_who_approves(server, actions);
             }
             LinkEvent::Unread { stream, after, messages, more } => {
                 self.loaded(now, server, (stream, after), (messages, more), actions);

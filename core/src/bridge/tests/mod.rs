@@ -3,6 +3,7 @@
 mod cards;
 mod history;
 mod kept;
+mod meanings;
 mod mentions;
 mod random;
 mod unread;
