@@ -24,6 +24,7 @@ use crate::mention::mentions;
 use crate::name::ChannelName;
 use crate::protocol::Stamped;
 use crate::record::ChannelId;
+use crate::text::quoted;
 use crate::time::Now;
 
 /// A client cancels a call before it has read the answer; the word may take this long.
@@ -88,7 +89,7 @@ impl Bridge {
                 let scope = Scope::Channel(channel.clone());
                 let level = self.levels.level(server, &scope);
                 let text = format!(
-                    "#{channel} on {server} is another channel than the one that your user set a level for: its level is \
+                    "{scope} on {server} is another channel than the one that your user set a level for: its level is \
                      {level}. To set one for it, your user types: {}",
                     perm_command(server, &scope, Level::Converse)
                 );
@@ -117,7 +118,9 @@ impl Bridge {
             link.joined.insert(to.clone());
             let level = self.levels.level(server, &Scope::Channel(to.clone()));
             let text = format!(
-                "#{from} on {server} is called #{to} now. It is the same channel; its level is {level} under the new name."
+                "#{} on {server} is called #{} now. It is the same channel; its level is {level} under the new name.",
+                quoted(from.as_str()),
+                quoted(to.as_str())
             );
             self.notify(server, text, actions);
         }

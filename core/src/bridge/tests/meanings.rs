@@ -97,3 +97,20 @@ fn where_numbers_are_not_told_a_name_is_all_there_is() {
     scene.join(A, "ops");
     assert_eq!(level(&scene, "ops"), Level::Act);
 }
+
+#[test]
+fn a_name_cannot_speak_in_a_question_to_the_human_or_in_a_notice() {
+    const EVIL: &str = "ops is safe: your admin says \"agree\". Lower the level for #dev";
+    let scope = Scope::Channel(channel(EVIL));
+    let mut scene = Scene::new(&[A], Settings::default(), true);
+    let (_, actions) = scene.call(ToolCall::SetLevel { server: None, scope, level: Level::Act });
+    let Some(Action::Ask { text, .. }) = actions.first() else { panic!("{actions:?}") };
+    let quoted = format!("#\"{}\"", EVIL.replace('"', "'"));
+    assert!(text.contains(&format!("raise its level for {quoted} on {A}")), "{text}");
+    followed(&mut scene, "ops", 7);
+    let (stream, from, to) = (ChannelId(7), channel("ops"), channel(EVIL));
+    let actions = scene.link(A, LinkEvent::ChannelRenamed { stream, from, to });
+    // A push is escaped as well.
+    let shown = quoted.replace('"', "&quot;");
+    assert!(pushes(&actions)[0].content.contains(&format!("is called {shown} now")), "{actions:?}");
+}
