@@ -91,6 +91,7 @@ fn the_limits_are_those_of_the_program() {
         ("contacts-per-user", limits.contacts_per_user.to_string()),
         ("mailbox-messages", limits.mailbox_messages.to_string()),
         ("mailbox-bytes", limits.mailbox_bytes.to_string()),
+        ("name-bytes", limits.name_bytes.to_string()),
         ("users", limits.users.to_string()),
         ("frame-bytes", options.bounds.frame.to_string()),
         ("queue-bytes", options.bounds.queue.to_string()),
