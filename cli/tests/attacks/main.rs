@@ -15,6 +15,6 @@ mod process;
 mod scene;
 mod server;
 #[path = "../common/session.rs"]
-#[allow(dead_code, reason = "each suite uses a part of it")]
+#[allow(dead_code, unreachable_pub, reason = "each suite uses a part of it")]
 mod session;
 mod stranger;

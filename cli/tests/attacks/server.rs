@@ -16,6 +16,7 @@ const ID: &str = "x-conclave-server-id";
 /// A server of version 1 that calls itself like another one and lets everybody in, as `alice/m/one`.
 fn echoes(id: String) -> String {
     server(move |stream| {
+        #[allow(clippy::result_large_err, reason = "tungstenite wants it so")]
         let name = |_: &Request, mut response: Response| {
             response.headers_mut().insert(ID, id.parse().unwrap());
             Ok(response)

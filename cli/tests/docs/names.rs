@@ -229,3 +229,31 @@ fn anchor(heading: &str) -> String {
     let kept = text.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
+
+/// The test that a threat is held back by is no good if nobody runs it.
+#[test]
+fn the_tests_that_the_threat_model_names_exist() {
+    let mut sources = String::new();
+    let mut open = ["core", "store", "shell", "shell-tokio", "shell-smol", "cli", "tests"]
+        .map(|it| root().join(it))
+        .to_vec();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+            open.extend(entries.filter(|entry| !entry.ends_with("target")));
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            sources.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    let text = page("docs/security.md").text;
+    let tables = text.lines().filter(|line| line.starts_with("| ") && line.ends_with("` |"));
+    let cells = tables.filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next());
+    let named: Vec<_> = cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for name in named {
+        assert!(
+            ["(", "<"].iter().any(|end| sources.contains(&format!("fn {name}{end}"))),
+            "there is no test {name}"
+        );
+    }
+}
