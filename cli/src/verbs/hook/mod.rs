@@ -115,7 +115,7 @@ impl Input {
 
 /// Whether a human types the prompts here, and not a supervisor.
 fn by_human() -> bool {
-    std::env::var_os("CONCLAVE_RUN").is_none()
+    std::env::var_os("CONCLAVE_AGENT").is_none()
 }
 
 /// What `work` gives, unless it takes longer.
