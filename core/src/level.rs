@@ -4,6 +4,7 @@ use core::fmt;
 use core::str::FromStr;
 
 use crate::name::ChannelName;
+use crate::text::quoted;
 
 /// An autonomy level, of one [`Scope`] of a server. Ordered: a later one allows more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +81,7 @@ impl Scope {
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Channel(channel) => write!(f, "#{channel}"),
+            Self::Channel(channel) => write!(f, "#{}", quoted(channel.as_str())),
             Self::Whispers => f.write_str("whispers"),
         }
     }

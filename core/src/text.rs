@@ -51,6 +51,15 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
+/// A name as it stands in a sentence of ours: one that could be taken for words of the sentence is put in quotes, and has none
+/// inside that end them.
+pub fn quoted(name: &str) -> Cow<'_, str> {
+    if !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "-_.@+/".contains(c)) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(alloc::format!("\"{}\"", visible(name).replace('"', "'")))
+}
+
 /// `text` as one word of a POSIX shell, whatever stands in it: a name in a command that is to be typed is not to run
 /// anything (POSIX.1-2017, XCU 2.2.2).
 pub fn shell_word(text: &str) -> Cow<'_, str> {
@@ -84,6 +93,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_name_passes_for_words_of_a_sentence(name in any::<String>()) {
+            let shown = quoted(&name);
+            let inside = shown.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            match inside {
+                Some(inside) => prop_assert!(!inside.contains(|c| c == '"' || (is_unsafe(c) && c != '\n' && c != '\t'))),
+                None => prop_assert!(shown == name && !shown.contains([' ', ':', ',', ';', '"', '\n'])),
+            }
+        }
+
         #[test]
         fn one_line_is_one_line(text in any::<String>(), limit in 0..100_usize) {
             let line = one_line(&text, limit);

@@ -22,18 +22,12 @@ pub type LinkDriver = client::LinkDriver<Smol>;
 /// [`DialError::Roots`] if that file cannot be used.
 pub fn link(url: ServerUrl, ca: Option<&Path>, config: Config) -> Result<LinkDriver, DialError> {
     let tls = if url.is_secure() { Some(trust(ca)?) } else { None };
-    let smol = Smol { dialer: Dialer { url, tls }, admit: Box::new(|_| Ok(())) };
+    let smol = Smol(Dialer { url, tls });
     Ok(LinkDriver::new(smol, config, Clock::default()))
 }
 
-/// See [`Runtime::admit`].
-pub(crate) type Admit = Box<dyn FnMut(&str) -> Result<(), String>>;
-
 /// What a link needs of smol.
-pub struct Smol {
-    pub(crate) dialer: Dialer,
-    pub(crate) admit: Admit,
-}
+pub struct Smol(pub(crate) Dialer);
 
 impl Runtime for Smol {
     type Socket = Socket;
@@ -41,7 +35,7 @@ impl Runtime for Smol {
     type Sleep = Map<Timer, fn(Instant)>;
 
     fn dial(&self, version: Version) -> Self::Dial {
-        Box::pin(self.dialer.clone().dial(subprotocol(version)))
+        Box::pin(self.0.clone().dial(subprotocol(version)))
     }
 
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
@@ -50,9 +44,5 @@ impl Runtime for Smol {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         smol::spawn(task).detach();
-    }
-
-    fn admit(&mut self, server_id: &str) -> Result<(), String> {
-        (self.admit)(server_id)
     }
 }

@@ -176,6 +176,7 @@ pub struct OfContact {
 Examples:
   conclave verify bea
   conclave verify bea --json | jq -r .number
+  conclave verify bea --accept      the name is another user's now, and shall approve
 
 Read the number to each other over the phone, or side by side: if it is the same on both
 sides, the server gave both of you the true keys. It changes with each machine that one of
@@ -184,6 +185,9 @@ pub struct Verify {
     #[command(flatten)]
     #[allow(missing_docs, reason = "the flags explain themselves")]
     pub net: Net,
+    /// Let whoever has the name now answer permission prompts, in place of whom it meant when it was first used
+    #[arg(long)]
+    pub accept: bool,
     /// The user
     pub user: UserName,
 }

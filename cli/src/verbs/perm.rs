@@ -1,9 +1,11 @@
 //! `conclave perm`: how far agents may go.
 
-use conclave_core::bridge::HOPS;
+use conclave_core::bridge::{Bound, HOPS};
 use conclave_core::level::{Level, Scope};
 use conclave_core::name::ChannelName;
+use conclave_core::record::ChannelId;
 use conclave_store::config::{Change, Config, Override};
+use conclave_store::state::State;
 use serde_json::{Value, json};
 
 use crate::args::{Perm, PermBudget, PermSet};
@@ -64,8 +66,12 @@ fn budget(count: u32) -> String {
     format!("agents may write {count} message{} in a row", if count == 1 { "" } else { "s" })
 }
 
-/// Writes a level down.
+/// Writes a level down. It is that of the channel which has the name now, whatever the name meant before.
 pub(super) fn remember(context: &Context, level: Override) -> Result<(), Failure> {
+    if let (Some(pin), Scope::Channel(channel)) = (context.config()?.pin(&level.server), &level.scope) {
+        let bound = Bound::Channel(channel.clone(), ChannelId::default());
+        State::open(context.dir()?)?.unbind(&pin.server_key, &bound)?;
+    }
     context.config_file()?.change(&[Change::SetLevel(level)])?;
     Ok(())
 }

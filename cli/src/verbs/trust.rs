@@ -2,11 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use conclave_core::bridge::Bound;
 use conclave_core::key::PublicKey;
 use conclave_core::name::UserName;
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::record::UserId;
 use conclave_core::stream::{MachineKey, StreamCommand, StreamReply};
+use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::client::KeyUse;
 use conclave_store::config::{Change, Pin};
@@ -99,6 +101,14 @@ pub(super) fn verify(verify: Verify, context: &Context) -> Result<(), Failure> {
     }
     let (user, theirs) = keys(&mut connection, &verify.user)?;
     let state = State::open(context.dir()?)?;
+    let bound = Bound::User(verify.user.clone(), user);
+    let means_another =
+        |it: &Bound| matches!(it, Bound::User(name, _) if *name == verify.user) && *it != bound;
+    let is_another = state.bindings(&server)?.iter().any(means_another);
+    if is_another && verify.accept {
+        state.unbind(&server, &bound)?;
+        state.bind(&server, &bound)?;
+    }
     let before = state.pinned(&server, user)?;
     let (mut items, mut changed) = (Vec::new(), Vec::new());
     for it in &theirs {
@@ -133,6 +143,16 @@ pub(super) fn verify(verify: Verify, context: &Context) -> Result<(), Failure> {
         context.output.list(&items, ["MACHINE", "FINGERPRINT", "KEY", "SINCE"], "no machines", |it| {
             ["machine", "fingerprint", "key", "since"].map(|key| it[key].as_str().unwrap_or("").to_owned())
         })?;
+    }
+    let name = &verify.user;
+    if is_another && !verify.accept {
+        return Err(Failure::new(
+            format!("{name} is another user than the one whom this machine's approver {name} meant so far"),
+            format!(
+                "if that is right, after you compared the number: conclave verify {} --accept",
+                shell_word(name.as_str())
+            ),
+        ));
     }
     if changed.is_empty() {
         return Ok(());

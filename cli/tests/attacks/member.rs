@@ -2,9 +2,12 @@
 
 use conclave_core::wire::v1::{AdminOp, Frame, Visibility};
 use conclave_tests::client::{Peer, why};
+use serde_json::json;
 use tungstenite::Message;
 
+use super::mcp::Agent;
 use super::process::{RUNTIMES, Served, serve};
+use super::scene::Scene;
 
 /// What a session sends of a message that never comes to its end.
 const PART: usize = 512 << 10;
@@ -96,4 +99,40 @@ fn nobody_takes_the_place_of_a_channel_that_is_gone() {
         }
         ann.create("ops", Visibility::Public);
     }
+}
+
+#[test]
+fn a_channel_under_an_old_name_does_not_get_the_level_of_the_old_channel() {
+    // The worst case: the server gives names away at once.
+    let free = |_: &std::path::Path| vec!["--hold-names".to_owned(), "0s".to_owned()];
+    let scene = Scene::started(&["alice", "bob", "mallory"], free, &[]);
+    scene.does("bob", &["channel", "create", "ops"]);
+    scene.level("alice", "act", "ops");
+    let join = |alice: &mut Agent, channel: &str| {
+        let joined = alice.done("join_channel", json!({ "channel": channel }));
+        joined["structuredContent"]["level"].as_str().unwrap().to_owned()
+    };
+    let mut alice = Agent::new(scene.bridge("alice", &["--as", "one"]));
+    assert_eq!(join(&mut alice, "ops"), "act");
+    scene.does("bob", &["channel", "delete", "ops", "--yes"]);
+    assert!(alice.notice().contains("no longer on #ops"));
+    scene.does("mallory", &["channel", "create", "ops"]);
+    assert_eq!(join(&mut alice, "ops"), "notify");
+    assert!(alice.notice().contains("another channel"));
+    let refused = alice.call("send_channel", json!({ "channel": "ops", "text": "x" }));
+    assert_eq!(refused["isError"], true);
+    drop(alice);
+    // Nor by a restart, unless the human says so.
+    let mut alice = Agent::new(scene.bridge("alice", &["--as", "two"]));
+    assert_eq!(join(&mut alice, "ops"), "notify");
+    scene.level("alice", "act", "ops");
+    alice.until_offered("send_channel");
+
+    // A renamed channel keeps its level.
+    scene.does("mallory", &["channel", "rename", "ops", "web"]);
+    assert!(alice.notice().contains("another channel"));
+    assert!(alice.notice().contains("its level is act under the new name"));
+    drop(alice);
+    let mut alice = Agent::new(scene.bridge("alice", &["--as", "three"]));
+    assert_eq!(join(&mut alice, "web"), "act");
 }

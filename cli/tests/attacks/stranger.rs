@@ -3,7 +3,11 @@
 use conclave_core::wire::v1::AdminOp;
 use conclave_tests::client::{Peer, key, why};
 
+use serde_json::{Value, json};
+
+use super::mcp::Agent;
 use super::process::{RUNTIMES, Served, serve};
+use super::scene::Scene;
 
 fn registers(server: &Served, name: &str) -> Result<(), String> {
     let mut peer = Peer::dial(server.address);
@@ -60,4 +64,49 @@ fn nobody_registers_as_somebody_who_looks_like_another_or_was_removed() {
         assert!(why(&refused).contains("until lately"), "{refused:?}");
         registers(&server, "boss").unwrap();
     }
+}
+
+/// A prompt of the agent's client.
+fn prompt(id: &str) -> Value {
+    json!({ "jsonrpc": "2.0", "method": "notifications/claude/channel/permission_request", "params": {
+        "request_id": id, "tool_name": "Bash", "description": "clean up", "input_preview": "rm -rf /" } })
+}
+
+#[test]
+fn who_takes_an_approvers_name_gets_no_card_and_approves_nothing() {
+    // The worst case: the server gives names away at once.
+    let free = |_: &std::path::Path| vec!["--hold-names".to_owned(), "0s".to_owned()];
+    let scene = Scene::started(&["alice", "boss"], free, &[]);
+    scene.does("alice", &["channel", "create", "ops"]);
+    scene.does("alice", &["acl", "add", "--channel", "ops", "boss"]);
+    let mut alice = Agent::new(scene.bridge("alice", &["--as", "one", "--approver", "boss"]));
+    alice.until_connected();
+    let approves = |who: &str, id: &str| scene.conclave(who, &["approve", id, "--to", "alice/m/one"]);
+    let cards = |who: &str| String::from_utf8(scene.conclave(who, &["inbox"]).stdout).unwrap();
+    alice.says(&prompt("abcde"));
+    while !approves("boss", "abcde").status.success() {}
+    let verdict = alice.note("notifications/claude/channel/permission");
+    assert_eq!(verdict["params"], json!({ "request_id": "abcde", "behavior": "allow" }));
+    assert!(cards("boss").contains("rm -rf /"));
+
+    scene.does("alice", &["user", "remove", "boss", "--yes"]);
+    scene.does("mallory", &["register", "--server", scene.url(), "--username", "boss", "--machine", "m"]);
+    scene.does("alice", &["acl", "add", "--channel", "ops", "boss"]);
+    alice.says(&prompt("bcdef"));
+    let notice = alice.notice();
+    assert!(notice.contains("boss") && notice.contains("somebody else"), "{notice}");
+    assert!(!cards("mallory").contains("rm -rf /"));
+    assert!(!approves("mallory", "bcdef").status.success());
+
+    // Unless the human says that the new one is meant.
+    let verified = scene.conclave("alice", &["verify", "boss"]);
+    assert!(
+        String::from_utf8_lossy(&verified.stderr).contains("conclave verify boss --accept"),
+        "{verified:?}"
+    );
+    scene.does("alice", &["verify", "boss", "--accept"]);
+    scene.does("alice", &["verify", "boss"]);
+    alice.says(&prompt("cdefg"));
+    while !approves("mallory", "cdefg").status.success() {}
+    assert_eq!(alice.note("notifications/claude/channel/permission")["params"]["request_id"], "cdefg");
 }

@@ -191,10 +191,11 @@ fn a_session_has_its_name_again_however_the_last_one_ended() {
 #[test]
 fn one_server_under_two_urls_is_linked_once() {
     let scene = Scene::new(&["alice"]);
-    let port = scene.port();
-    let other = format!("ws://localhost:{port}");
-    let mut agent =
-        Agent::new(scene.bridge("alice", &["--as", "x", "--server", scene.url(), "--server", &other]));
+    let file = scene.dir().join("alice/config.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let entry = &config[config.find("[[servers]]").unwrap()..];
+    std::fs::write(&file, format!("{config}\n{}", entry.replace("127.0.0.1", "localhost"))).unwrap();
+    let mut agent = Agent::new(scene.bridge("alice", &["--as", "x"]));
     assert!(agent.notice().contains("same server"));
     agent.until_connected();
 }

@@ -91,6 +91,7 @@ fn the_limits_are_those_of_the_program() {
         ("contacts-per-user", limits.contacts_per_user.to_string()),
         ("mailbox-messages", limits.mailbox_messages.to_string()),
         ("mailbox-bytes", limits.mailbox_bytes.to_string()),
+        ("name-bytes", limits.name_bytes.to_string()),
         ("users", limits.users.to_string()),
         ("frame-bytes", options.bounds.frame.to_string()),
         ("queue-bytes", options.bounds.queue.to_string()),
@@ -227,4 +228,32 @@ fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The test that a threat is held back by is no good if nobody runs it.
+#[test]
+fn the_tests_that_the_threat_model_names_exist() {
+    let mut sources = String::new();
+    let mut open = ["core", "store", "shell", "shell-tokio", "shell-smol", "cli", "tests"]
+        .map(|it| root().join(it))
+        .to_vec();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+            open.extend(entries.filter(|entry| !entry.ends_with("target")));
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            sources.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    let text = page("docs/security.md").text;
+    let tables = text.lines().filter(|line| line.starts_with("| ") && line.ends_with("` |"));
+    let cells = tables.filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next());
+    let named: Vec<_> = cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for name in named {
+        assert!(
+            ["(", "<"].iter().any(|end| sources.contains(&format!("fn {name}{end}"))),
+            "there is no test {name}"
+        );
+    }
 }

@@ -150,7 +150,7 @@ fn nobody_has_to_read_the_log() {
     for (runtime, kept) in RUNTIMES.iter().flat_map(|runtime| [(runtime, true), (runtime, false)]) {
         let dir = tempfile::tempdir().unwrap();
         let mut command = serve(dir.path());
-        command.args(["--runtime", runtime]);
+        command.args(["--runtime", runtime, "--limit", "name-bytes=128"]);
         let server = Served::unread(command, kept);
         let mut ann = Peer::register(server.address, "ann");
         // Far more than a pipe holds.

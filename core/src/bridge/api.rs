@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::bindings::Bound;
 use super::card::{Approver, CardId, PermissionRequest};
 use super::failure::Failure;
 use super::guard::Budget;
@@ -173,6 +174,18 @@ pub enum Action {
         /// The last.
         to: u64,
     },
+    /// Write down what a name means, unless that is written down already.
+    Bind {
+        /// On which server.
+        server: Server,
+        /// The name, and what it means.
+        bound: Bound,
+    },
+    /// Hand in the names that are bound: [`LinkEvent::Bound`].
+    LoadBindings {
+        /// On which server.
+        server: Server,
+    },
     /// Hand in kept messages that the agent has not seen: [`LinkEvent::Unread`].
     LoadUnread {
         /// On which server.
@@ -264,6 +277,8 @@ pub enum LinkEvent {
         /// What is the matter, and what to do.
         why: String,
     },
+    /// The names of this server that are bound; comes before [`LinkEvent::Up`] and [`LinkEvent::Followed`].
+    Bound(Vec<Bound>),
     /// A message, handed on once and in order.
     Message {
         /// The channel; `None` for a whisper.

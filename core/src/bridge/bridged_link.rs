@@ -16,6 +16,7 @@ use crate::link::{Action, Input, JoinFrom, Link, Loss, RequestError, RequestId};
 use crate::name::ChannelName;
 use crate::opaque::Opaque;
 use crate::protocol::{Command, Refusal, Reply};
+use crate::text::quoted;
 use crate::time::Monotonic;
 
 /// Requests fail while the socket has more unsent bytes than this.
@@ -130,8 +131,9 @@ impl BridgedLink {
             Action::ChannelRenamed { stream, from, to } => LinkEvent::ChannelRenamed { stream, from, to },
             Action::Stray { channel } => LinkEvent::Trouble {
                 text: format!(
-                    "Messages come for #{channel}, which was not joined under that name: it may have been renamed. Join it \
-                     under that name; catch_up then reads what was posted meanwhile."
+                    "Messages come for #{}, which was not joined under that name: it may have been renamed. Join it \
+                     under that name; catch_up then reads what was posted meanwhile.",
+                    quoted(channel.as_str())
                 ),
             },
             Action::Renamed { .. } => LinkEvent::Renamed,

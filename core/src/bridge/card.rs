@@ -139,7 +139,8 @@ pub fn verdict(text: &str) -> Option<(CardId, bool)> {
 /// Who may answer prompts, as the human wrote it: `user@server`, split at the last `@`, or `user`. A user without a
 /// server is one only where a single server is linked: the same name on another may be anybody's. A user's name may
 /// have the sign in it, too, and is then written with its server: `alice@example.org@conclave.example`. So one text
-/// names one person, and nobody can register as the whole of it.
+/// names one person, and nobody can register as the whole of it. A server is its host with the port: on another port there may
+/// be anybody's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Approver {
     user: UserName,
@@ -159,7 +160,7 @@ impl Approver {
 
     /// True if somebody on `server`, one of `servers` in all, may be meant.
     pub(crate) fn may_be_on(&self, server: &Server, servers: usize) -> bool {
-        self.server.as_ref().map_or(servers == 1, |named| server.is_named(named))
+        self.server.as_ref().map_or(servers == 1, |named| server.is(named))
     }
 }
 

@@ -8,7 +8,7 @@ use super::levels::{Level, Scope};
 use super::server::Server;
 use crate::name::{ChannelName, SessionPath, UserName};
 use crate::protocol::Refusal;
-use crate::text::one_line;
+use crate::text::{one_line, quoted};
 
 /// The longest text that is sent, in bytes: a server takes frames of 1 MiB.
 pub const MAX_TEXT: usize = 1_000_000;
@@ -99,10 +99,13 @@ pub enum Failure {
     #[error("The server answered something that is no answer to this. It may be at fault; tell your user")]
     Confused,
     /// The channel is not joined.
-    #[error("This session is not on #{0}. Use join_channel first")]
+    #[error("This session is not on #{}. Use join_channel first", quoted(.0.as_str()))]
     NotJoined(ChannelName),
     /// Nothing was seen in the channel yet, so there is nothing to go on from.
-    #[error("This session has not seen anything on #{0} yet: say since when, for example since=1d")]
+    #[error(
+        "This session has not seen anything on #{} yet: say since when, for example since=1d",
+        quoted(.0.as_str())
+    )]
     SinceWhen(ChannelName),
     /// The server does not tell who has a message.
     #[error("{0} does not tell who has read what: it speaks version 1. Leave `wait_for` out")]
@@ -113,7 +116,7 @@ pub enum Failure {
     /// A user who is to be mentioned is none that the server would tell of.
     #[error(
         "Not sent: there is no user {} to mention there, or you share no channel with them. `who` lists who is there",
-        escape(.0.as_str())
+        escape(&quoted(.0.as_str()))
     )]
     NobodyMentioned(UserName),
     /// The user is no admin there.
@@ -158,6 +161,6 @@ fn shown(refusal: &Refusal) -> String {
 }
 
 fn paths(paths: &[SessionPath]) -> String {
-    let escaped: Vec<_> = paths.iter().map(|path| String::from(escape(&path.to_string()))).collect();
+    let escaped: Vec<_> = paths.iter().map(|path| String::from(escape(&quoted(&path.to_string())))).collect();
     escaped.join(", ")
 }

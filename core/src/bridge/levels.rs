@@ -4,7 +4,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::bindings::Bound;
 use super::server::Server;
+use crate::name::{ChannelName, UserName};
+use crate::record::{ChannelId, UserId};
 
 pub use crate::level::{InvalidLevel, Level, Scope};
 
@@ -31,13 +34,6 @@ pub struct Permissions {
     pub attention: BTreeMap<(Server, Scope), bool>,
 }
 
-impl Permissions {
-    /// The configured level of a scope.
-    pub fn level(&self, server: &Server, scope: &Scope) -> Level {
-        self.overrides.get(&(server.clone(), scope.clone())).copied().unwrap_or(self.default)
-    }
-}
-
 /// How many scopes a session may set a level for, so that a tool called in a loop fills no memory.
 const MAX_SESSION_LEVELS: usize = 1024;
 
@@ -46,18 +42,135 @@ const MAX_SESSION_LEVELS: usize = 1024;
 pub struct Levels {
     configured: Permissions,
     session: BTreeMap<(Server, Scope), Level>,
+    /// What names mean: as many as the human wrote.
+    bound: Vec<(Server, Bound)>,
+    /// The channels that are followed.
+    followed: Vec<(Server, ChannelName, ChannelId)>,
+}
+
+/// How a followed channel stands to the level that is configured under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// There is none, or it is this channel's.
+    Settled,
+    /// It is this channel's from now on.
+    Binds,
+    /// It is that of another channel, which had the name before.
+    Foreign,
 }
 
 impl Levels {
     /// Starts with the configured levels alone.
     pub fn new(configured: Permissions) -> Self {
-        Self { configured, session: BTreeMap::new() }
+        Self { configured, ..Self::default() }
+    }
+
+    /// Takes the names of a server that are bound.
+    pub(super) fn load(&mut self, server: &Server, bound: Vec<Bound>) {
+        self.bound.retain(|(of, _)| of != server);
+        self.bound.extend(bound.into_iter().map(|bound| (server.clone(), bound)));
+    }
+
+    /// Binds a name.
+    pub(super) fn bind(&mut self, server: &Server, bound: Bound) {
+        self.bound.push((server.clone(), bound));
+    }
+
+    /// Whom an approver's name is bound to.
+    pub(super) fn approver(&self, server: &Server, name: &UserName) -> Option<UserId> {
+        self.bound.iter().find_map(|(of, bound)| match bound {
+            Bound::User(user, id) if of == server && user == name => Some(*id),
+            _ => None,
+        })
+    }
+
+    /// The channels of a server whose names are bound.
+    fn channels<'a>(&'a self, server: &'a Server) -> impl Iterator<Item = (&'a ChannelName, ChannelId)> {
+        self.bound.iter().filter_map(move |(of, bound)| match bound {
+            Bound::Channel(name, stream) if of == server => Some((name, *stream)),
+            _ => None,
+        })
+    }
+
+    /// The channels of a server that are followed.
+    pub(super) fn followed(&self, server: &Server) -> Vec<(ChannelName, ChannelId)> {
+        let followed = self.followed.iter().filter(|(of, ..)| of == server);
+        followed.map(|(_, name, stream)| (name.clone(), *stream)).collect()
+    }
+
+    /// The followed channel of this name, which is another one from now on.
+    fn refollow(
+        &mut self,
+        server: &Server,
+        channel: &ChannelName,
+        stream: Option<ChannelId>,
+    ) -> Option<ChannelId> {
+        let known = self.followed.iter().position(|(of, name, _)| of == server && name == channel);
+        let before = known.map(|at| self.followed.swap_remove(at).2);
+        self.followed.extend(stream.map(|stream| (server.clone(), channel.clone(), stream)));
+        before
+    }
+
+    /// A channel is followed. What the session set for another one of the name ends.
+    pub(super) fn follow(&mut self, server: &Server, channel: &ChannelName, stream: ChannelId) -> Meaning {
+        let key = (server.clone(), Scope::Channel(channel.clone()));
+        if self.refollow(server, channel, Some(stream)).is_some_and(|before| before != stream) {
+            self.session.remove(&key);
+        }
+        let bound = self.channels(server).find(|(name, _)| *name == channel).map(|(_, of)| of);
+        match bound {
+            _ if !self.configured.overrides.contains_key(&key) => Meaning::Settled,
+            None => {
+                self.bind(server, Bound::Channel(channel.clone(), stream));
+                Meaning::Binds
+            }
+            Some(bound) if bound == stream => Meaning::Settled,
+            Some(_) => Meaning::Foreign,
+        }
+    }
+
+    /// A followed channel has another name. What the session set for it goes along.
+    pub(super) fn rename(
+        &mut self,
+        server: &Server,
+        from: &ChannelName,
+        to: &ChannelName,
+        stream: ChannelId,
+    ) {
+        self.refollow(server, from, None);
+        self.refollow(server, to, Some(stream));
+        let scope = |name: &ChannelName| (server.clone(), Scope::Channel(name.clone()));
+        self.session.remove(&scope(to));
+        if let Some(own) = self.session.remove(&scope(from)) {
+            self.session.insert(scope(to), own);
+        }
+    }
+
+    /// Under which name the configuration speaks of a scope. A renamed channel's word stands under its old name.
+    fn key(&self, said: &Permissions, server: &Server, scope: &Scope) -> Option<(Server, Scope)> {
+        let key = (server.clone(), scope.clone());
+        let Scope::Channel(channel) = scope else { return Some(key) };
+        let followed = self.followed.iter().find(|(of, name, _)| of == server && name == channel);
+        let Some((.., stream)) = followed else { return Some(key) };
+        let bound = self.channels(server).find(|(name, _)| *name == channel);
+        if bound.is_none_or(|(_, of)| of == *stream) && said.overrides.contains_key(&key) {
+            return Some(key);
+        }
+        let others = self.channels(server).filter(|(_, of)| of == stream);
+        others
+            .map(|(other, _)| (server.clone(), Scope::Channel(other.clone())))
+            .find(|other| *other != key && said.overrides.contains_key(other))
+    }
+
+    fn level_in(&self, said: &Permissions, server: &Server, scope: &Scope) -> Level {
+        let key = self.key(said, server, scope);
+        key.and_then(|key| said.overrides.get(&key).copied()).unwrap_or(said.default)
     }
 
     /// The level in force.
     pub fn level(&self, server: &Server, scope: &Scope) -> Level {
         let own = self.session.get(&(server.clone(), scope.clone())).copied();
-        own.unwrap_or_else(|| self.configured.level(server, scope))
+        own.unwrap_or_else(|| self.level_in(&self.configured, server, scope))
     }
 
     /// Lowers a scope's level for this session. False, and nothing is changed, if that would raise it: raising
@@ -75,7 +188,7 @@ impl Levels {
 
     fn set(&mut self, server: &Server, scope: &Scope, level: Level) -> bool {
         let key = (server.clone(), scope.clone());
-        if self.configured.level(server, scope) == level {
+        if self.level_in(&self.configured, server, scope) == level {
             self.session.remove(&key);
             return true;
         }
@@ -92,24 +205,26 @@ impl Levels {
     /// level ended though nothing new was written about them.
     pub fn configure(&mut self, configured: Permissions, again: bool) -> Vec<(Server, Scope)> {
         let before = core::mem::replace(&mut self.configured, configured);
-        let after = &self.configured;
         let mut ended = Vec::new();
-        self.session.retain(|key, own| {
-            let level = after.level(&key.0, &key.1);
-            let same = before.overrides.get(key) == after.overrides.get(key)
-                && before.level(&key.0, &key.1) == level;
+        let mut session = core::mem::take(&mut self.session);
+        session.retain(|key, own| {
+            let level = self.level_in(&self.configured, &key.0, &key.1);
+            let same = before.overrides.get(key) == self.configured.overrides.get(key)
+                && self.level_in(&before, &key.0, &key.1) == level;
             let stays = same && !again && *own < level;
             if same && !stays {
                 ended.push(key.clone());
             }
             stays
         });
+        self.session = session;
         ended
     }
 
     /// Whether of a channel only mentions are shown by themselves: the human's word. Every whisper is for whoever reads it.
     pub fn mentions_only(&self, server: &Server, scope: &Scope) -> bool {
-        let said = self.configured.attention.get(&(server.clone(), scope.clone())).copied();
+        let key = self.key(&self.configured, server, scope);
+        let said = key.and_then(|key| self.configured.attention.get(&key).copied());
         matches!(scope, Scope::Channel(_)) && said.unwrap_or(self.configured.mentions_only)
     }
 

@@ -145,8 +145,9 @@ impl Bridge {
                 self.approvers = settings.approvers;
                 self.guard.limit_hops(settings.hops);
                 self.check_approvers(actions);
-                let servers: Vec<_> = self.links.keys().cloned().collect();
-                servers.iter().for_each(|server| self.allow_approvers(server, actions));
+                // The human may have said what a name means from now on. The answer has approvers looked up.
+                let load = |server: &Server| Action::LoadBindings { server: server.clone() };
+                actions.extend(self.links.keys().map(load));
                 self.guard.renew();
                 self.declined.clear();
             }

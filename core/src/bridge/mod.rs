@@ -5,6 +5,7 @@
 //! other modules are the words it uses and import only each other.
 
 mod api;
+mod bindings;
 mod bridged_link;
 mod card;
 mod failure;
@@ -23,6 +24,7 @@ mod tool_call;
 mod tools;
 
 pub use api::{Action, Config, Input, LinkEvent, Moment, Push, QuestionId, Settings};
+pub use bindings::Bound;
 pub use bridged_link::{BridgedLink, Step};
 pub use card::{Approver, CARD_LIFETIME, CardId, Decision, InvalidCardId, PermissionRequest, verdict};
 pub use failure::{Failure, MAX_TEXT};

@@ -11,7 +11,7 @@ use super::levels::{Level, advice};
 use super::tool_call::{JoinedChannel, Outcome, Status, Waiting};
 use crate::mention::mentions;
 use crate::stream::{Receipt, ReceiptState};
-use crate::text::one_line;
+use crate::text::{one_line, quoted};
 
 impl Outcome {
     /// The outcome as text: what others wrote stands framed and escaped in it.
@@ -20,7 +20,7 @@ impl Outcome {
             Self::Joined { server, channel, level, note } => {
                 let mut text = format!(
                     "This session is on #{} on {}, at level {level}: {}.",
-                    escape(channel.as_str()),
+                    named(channel.as_str()),
                     escape(server.as_str()),
                     advice(*level)
                 );
@@ -30,13 +30,13 @@ impl Outcome {
                 text
             }
             Self::Left { server, channel } => {
-                format!("This session has left #{} on {}.", escape(channel.as_str()), escape(server.as_str()))
+                format!("This session has left #{} on {}.", named(channel.as_str()), escape(server.as_str()))
             }
             Self::Sent { to, stored: None, .. } => format!("Sent to {}.", escape(to)),
             Self::Sent { to, stored: Some(stored), mentioned, waited, .. } => {
                 let mut text = format!("Sent to {} as message {}.", escape(to), stored.seq);
                 if !mentioned.is_empty() {
-                    let names: Vec<_> = mentioned.iter().map(|name| escape(name.as_str())).collect();
+                    let names: Vec<_> = mentioned.iter().map(|name| named(name.as_str())).collect();
                     let _ = write!(text, " It mentions {}.", names.join(", "));
                 }
                 if stored.present == Some(false) {
@@ -57,7 +57,7 @@ impl Outcome {
                 format!("{}: {state}{}", escape(&path), word.unwrap_or_default())
             }),
             Self::Acknowledged { channel, seq, .. } => {
-                format!("Message {seq} on #{} is acknowledged.", escape(channel.as_str()))
+                format!("Message {seq} on #{} is acknowledged.", named(channel.as_str()))
             }
             Self::Channels { server, channels } if channels.is_empty() => {
                 format!("There are no channels to be seen on {}.", escape(server.as_str()))
@@ -65,12 +65,12 @@ impl Outcome {
             Self::Channels { channels, .. } => lines(channels, |(info, level)| {
                 let joined = level.map(|level| format!(", joined at {level}")).unwrap_or_default();
                 let member = if info.member { ", member" } else { "" };
-                format!("#{} ({}{member}{joined})", escape(info.name.as_str()), info.visibility)
+                format!("#{} ({}{member}{joined})", named(info.name.as_str()), info.visibility)
             }),
             Self::Presence { sessions, .. } if sessions.is_empty() => String::from("Nobody is there."),
             Self::Presence { sessions, own, .. } => lines(sessions, |path| {
                 let this = if own.as_ref() == Some(&**path) { " (this session)" } else { "" };
-                format!("{}{this}", escape(&path.to_string()))
+                format!("{}{this}", named(&path.to_string()))
             }),
             Self::History { messages, .. } if messages.is_empty() => {
                 String::from("Nothing was posted since then.")
@@ -120,12 +120,12 @@ impl Outcome {
             ),
             Self::Answered { to, id, allow } => {
                 let word = if *allow { "allow" } else { "deny" };
-                format!("{} was told to {word} {id}.", escape(&to.to_string()))
+                format!("{} was told to {word} {id}.", named(&to.to_string()))
             }
             Self::Status(status) => status_text(status),
             Self::Done { what, .. } => format!("Done: {}.", escape(&one_line(what, 500))),
             Self::Users { users, .. } if users.is_empty() => String::from("Nobody."),
-            Self::Users { users, .. } => lines(users, |user| escape(user.as_str()).into_owned()),
+            Self::Users { users, .. } => lines(users, |user| named(user.as_str())),
             Self::Invites { invites, .. } if invites.is_empty() => String::from("There are no invites."),
             Self::Invites { invites, .. } => lines(invites, |invite| {
                 let uses =
@@ -147,17 +147,17 @@ fn waited_for(wanted: ReceiptState, readers: &[Receipt]) -> String {
     if readers.is_empty() {
         return String::from(" Nobody else on this channel tells how far they have read.");
     }
-    let named = |which: &dyn Fn(&Receipt) -> bool| {
+    let list = |which: &dyn Fn(&Receipt) -> bool| {
         let paths: Vec<_> = readers
             .iter()
             .filter(|reader| which(reader))
-            .map(|reader| String::from(escape(&reader.reader.to_string())))
+            .map(|reader| named(&reader.reader.to_string()))
             .collect();
         paths.join(", ")
     };
-    let has = named(&|reader| reader.state >= wanted);
-    let missing = named(&|reader| reader.lacks(wanted));
-    let off = named(&|reader| reader.state < wanted && !reader.lacks(wanted));
+    let has = list(&|reader| reader.state >= wanted);
+    let missing = list(&|reader| reader.lacks(wanted));
+    let off = list(&|reader| reader.state < wanted && !reader.lacks(wanted));
     let state = wanted.as_str();
     let mut text = String::new();
     if !has.is_empty() {
@@ -177,8 +177,10 @@ impl Source {
     pub fn shown(&self) -> String {
         match self {
             Self::Notices => String::from("notices of the bridge"),
-            Self::Channel(server, channel) => format!("messages of #{channel} on {server}"),
-            Self::Whispers(server, user) => format!("whispers of {user} on {server}"),
+            Self::Channel(server, channel) => {
+                format!("messages of #{} on {server}", quoted(channel.as_str()))
+            }
+            Self::Whispers(server, user) => format!("whispers of {} on {server}", quoted(user.as_str())),
         }
     }
 }
@@ -228,7 +230,7 @@ fn read(page: &Page, levels: &[Option<Level>], waiting: &[Waiting]) -> String {
 fn told(text: &mut String, waiting: &[Waiting]) {
     for Waiting { source, unread, quiet, more } in waiting {
         let Source::Channel(_, channel) = source else { continue };
-        let channel = escape(channel.as_str());
+        let channel = named(channel.as_str());
         let more = if *more { " and more on disk" } else { "" };
         if *unread > 0 || (*quiet == 0 && !more.is_empty()) {
             let _ = write!(text, "\n#{channel}: {unread} unread{more}.");
@@ -251,14 +253,14 @@ fn status_text(status: &Status) -> String {
     for link in &status.links {
         let state = match (&link.trouble, &link.path) {
             (Some(trouble), _) => format!("not connected ({})", escape(trouble)),
-            (None, Some(path)) => format!("connected as {}", escape(&path.to_string())),
+            (None, Some(path)) => format!("connected as {}", named(&path.to_string())),
             (None, None) => String::from("connected"),
         };
         let admin = if link.admin { ", admin" } else { "" };
         let _ = writeln!(text, "{}: {state}{admin}", escape(link.server.as_str()));
         for JoinedChannel { name, level, mentions_only } in &link.channels {
             let only = if *mentions_only { ", mentions only" } else { "" };
-            let _ = writeln!(text, "  #{} at {level}{only}", escape(name.as_str()));
+            let _ = writeln!(text, "  #{} at {level}{only}", named(name.as_str()));
         }
         let _ = writeln!(text, "  whispers at {}", link.whispers);
     }
@@ -268,9 +270,14 @@ fn status_text(status: &Status) -> String {
     }
     for (id, from) in &status.prompts {
         let _ =
-            write!(text, "\nPermission request {id} of {} waits for your user.", escape(&from.to_string()));
+            write!(text, "\nPermission request {id} of {} waits for your user.", named(&from.to_string()));
     }
     text
+}
+
+/// A name that somebody chose, in a sentence.
+fn named(name: &str) -> String {
+    escape(&quoted(name)).into_owned()
 }
 
 fn lines<T>(items: &[T], each: impl Fn(&T) -> String) -> String {

@@ -18,12 +18,20 @@ impl Server {
         &self.0
     }
 
-    /// True if `name` means this server: its URL, or the host in it with or without the port.
-    pub fn is_named(&self, name: &str) -> bool {
+    /// True if `name` means this server and no other: its URL, or the host in it with the port that the URL has.
+    pub fn is(&self, name: &str) -> bool {
         let name = name.trim().trim_end_matches('/');
+        name == &*self.0 || name == self.host()
+    }
+
+    /// True if `name` may mean this server: as in [`Server::is`], or the host without the port.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.is(name) || self.host().rsplit_once(':').is_some_and(|(bare, _)| name.trim() == bare)
+    }
+
+    fn host(&self) -> &str {
         let host = self.0.split_once("://").map_or(&*self.0, |(_, rest)| rest);
-        let host = host.split('/').next().unwrap_or(host);
-        name == &*self.0 || name == host || host.rsplit_once(':').is_some_and(|(bare, _)| name == bare)
+        host.split('/').next().unwrap_or(host)
     }
 }
 
@@ -48,7 +56,9 @@ mod tests {
         let server = Server::new("wss://conclave.example:4390/");
         for name in ["wss://conclave.example:4390", "conclave.example:4390", "conclave.example"] {
             assert!(server.is_named(name), "{name}");
+            assert_eq!(server.is(name), name.ends_with(":4390"), "{name}: another port is another server");
         }
+        assert!(Server::new("wss://conclave.example").is("conclave.example"));
         assert!(!server.is_named("example"));
         assert!(!server.is_named(""));
     }

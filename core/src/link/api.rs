@@ -161,7 +161,7 @@ pub enum Input<'a> {
     Tick,
     /// The connection that was asked for stands, up to and with WebSocket's own handshake.
     Dialed {
-        /// The response's `x-conclave-server-id`, to be claimed in a [`super::ServerRegistry`] first.
+        /// The response's `x-conclave-server-id`.
         server_id: Option<&'a str>,
     },
     /// It could not be made; the text is shown.

@@ -1,10 +1,10 @@
 //! Who a link is: its handle, what happens when another session fights for it, and which server it is on.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::key::PublicKey;
 use crate::name::{Handle, MAX_NAME_LEN};
 use crate::time::Monotonic;
 
@@ -84,43 +84,34 @@ impl Identity {
     }
 }
 
-/// Which link reached which server first: the same one under two URLs is spoken to once.
+/// Which link reached which server first: the same one under two URLs is spoken to once. A server is the key that it
+/// proved. What a server only says of itself claims nothing, or it could switch the link to another server off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerRegistry {
-    servers: BTreeMap<String, usize>,
-}
+pub struct ServerRegistry(Vec<(PublicKey, usize)>);
 
 impl ServerRegistry {
-    /// `link` reached the server that calls itself `server_id` (`x-conclave-server-id`).
+    /// `link` is up on the server that has proved this key.
     ///
     /// # Errors
     /// The link that was there first: `link` is then to be disabled ([`super::Input::Disable`]).
-    pub fn claim(&mut self, link: usize, server_id: &str) -> Result<(), usize> {
-        // An id is some forty characters; a longer one is no id and is not kept.
-        if server_id.is_empty() || server_id.len() > 256 {
-            return Ok(());
-        }
-        match self.servers.get(server_id) {
-            Some(&first) if first != link => Err(first),
+    pub fn claim(&mut self, link: usize, key: PublicKey) -> Result<(), usize> {
+        match self.0.iter().find(|(known, _)| *known == key) {
+            Some((_, first)) if *first != link => Err(*first),
             Some(_) => Ok(()),
             None => {
                 // The URL may lead to another server than before.
-                self.release(link);
-                self.servers.insert(String::from(server_id), link);
+                self.0.retain(|(_, holder)| *holder != link);
+                self.0.push((key, link));
                 Ok(())
             }
         }
-    }
-
-    /// `link` has ended: its server is free for another.
-    pub fn release(&mut self, link: usize) {
-        self.servers.retain(|_, &mut holder| holder != link);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::SecretKey;
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic(seconds * 1000)
@@ -184,13 +175,12 @@ mod tests {
 
     #[test]
     fn the_second_link_to_a_server_learns_of_the_first() {
+        let [a, b] = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]).public());
         let mut registry = ServerRegistry::default();
-        assert_eq!(registry.claim(0, "a"), Ok(()));
-        assert_eq!(registry.claim(1, "a"), Err(0));
-        assert_eq!(registry.claim(0, "a"), Ok(()), "a reconnect");
-        assert_eq!(registry.claim(0, "b"), Ok(()), "another server behind the same URL");
-        assert_eq!(registry.claim(1, "a"), Ok(()));
-        registry.release(1);
-        assert_eq!(registry.claim(2, "a"), Ok(()));
+        assert_eq!(registry.claim(0, a), Ok(()));
+        assert_eq!(registry.claim(1, a), Err(0));
+        assert_eq!(registry.claim(0, a), Ok(()), "a reconnect");
+        assert_eq!(registry.claim(0, b), Ok(()), "another server behind the same URL");
+        assert_eq!(registry.claim(1, a), Ok(()));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use conclave_core::bridge::Bound;
 use conclave_core::key::PublicKey;
 use conclave_core::link::{Action, Input, JoinFrom, OwnMailbox, Place, Proof};
 use conclave_core::name::{ChannelName, Handle};
@@ -43,6 +44,11 @@ pub(crate) struct Resumed {
 impl Kept {
     pub(crate) fn new(state: Option<Rc<State>>, handle: Handle, server: Option<PublicKey>) -> Self {
         Self { state, handle, server, names: BTreeMap::new(), paused: BTreeMap::new() }
+    }
+
+    /// The server's key, as far as it is known.
+    pub(super) fn server(&self) -> Option<PublicKey> {
+        self.server
     }
 
     fn reader(&self) -> Option<(Rc<State>, Reader)> {
@@ -255,6 +261,19 @@ impl Kept {
             tell(state.skip(&reader, stream, from, to));
             self.go_on(&state, &reader, inputs);
         }
+    }
+
+    /// Writes down what a name means.
+    pub(super) fn bind(&self, bound: &Bound) {
+        if let Some((state, reader)) = self.reader() {
+            tell(state.bind(&reader.server, bound));
+        }
+    }
+
+    /// The names that are bound on this server.
+    pub(super) fn bindings(&self) -> Vec<Bound> {
+        let bindings = self.reader().and_then(|(state, reader)| tell(state.bindings(&reader.server)));
+        bindings.unwrap_or_default()
     }
 
     fn skipped(&self, stream: ChannelId) -> Option<u64> {

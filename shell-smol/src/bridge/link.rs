@@ -1,8 +1,11 @@
 //! The task of one link: words of the bridge in, events for it out. What arrives is kept before it is handed on.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use conclave_core::bridge::{BridgedLink, LinkEvent, Server, Step};
 use conclave_core::key::PublicKey;
-use conclave_core::link::{Action, DownReason, Input, OwnMailbox};
+use conclave_core::link::{Action, DownReason, Input, OwnMailbox, ServerRegistry};
 use conclave_core::protocol::Command;
 use conclave_store::config::{Change, ConfigFile, Pin, ServerUrl};
 use smol::channel::{Receiver, Sender};
@@ -23,6 +26,12 @@ const OWN: [OwnMailbox; 2] = [OwnMailbox::User, OwnMailbox::Session];
 /// One link's task.
 pub(super) struct Task {
     pub(super) server: Server,
+    /// Which of the links it is.
+    pub(super) number: usize,
+    /// The servers of all links, by their numbers.
+    pub(super) names: Rc<[Server]>,
+    /// Which link is on which server.
+    pub(super) registry: Rc<RefCell<ServerRegistry>>,
     pub(super) url: ServerUrl,
     pub(super) kept: Kept,
     /// Where the server's key is written down.
@@ -39,8 +48,12 @@ enum Next {
 impl Task {
     /// Runs a link until the bridge drops the sender of `words`.
     pub(super) async fn run(mut self, mut driver: LinkDriver, words: Receiver<ToLink>) {
+        if let Err(why) = self.kept.server().map_or(Ok(()), |key| self.claim(key)) {
+            return self.send(LinkEvent::Disabled { why }).await;
+        }
         let mut bridged = BridgedLink::default();
         let (mut steps, mut inputs) = (Vec::new(), Vec::new());
+        self.send_bindings().await;
         for Resumed { channel, stream, unread, skipped } in self.kept.resume(&OWN, &mut inputs) {
             self.send(LinkEvent::Followed { channel, stream, unread, skipped }).await;
         }
@@ -65,7 +78,12 @@ impl Task {
                     }
                     for action in self.kept.take(actions, driver.now().wall, &mut inputs) {
                         if let Action::Up { server_key: Some(key), .. } = &action {
+                            if let Err(why) = self.claim(*key) {
+                                driver.input(Input::Disable(&why));
+                                break;
+                            }
                             self.pin(*key);
+                            self.send_bindings().await;
                         }
                         bridged.action(driver.link(), action, &mut steps);
                     }
@@ -82,6 +100,8 @@ impl Task {
                 Next::Word(ToLink::Skip { stream, from, to }) => {
                     self.kept.skip(stream, (from, to), &mut inputs);
                 }
+                Next::Word(ToLink::Bind(bound)) => self.kept.bind(&bound),
+                Next::Word(ToLink::LoadBindings) => self.send_bindings().await,
                 Next::Word(ToLink::LoadUnread { stream, after }) => {
                     let (messages, more) = self.kept.unread(stream, after);
                     self.send(LinkEvent::Unread { stream, after, messages, more }).await;
@@ -108,6 +128,18 @@ impl Task {
         if let Err(error) = self.pins.change(&[pin]) {
             log(&format!("the key of {} is not written down: {error}", self.url));
         }
+    }
+
+    /// Takes the server with this key for this link, or says why this link ends.
+    fn claim(&self, key: PublicKey) -> Result<(), String> {
+        self.registry.borrow_mut().claim(self.number, key).map_err(|first| {
+            let first = &self.names[first];
+            format!("it is the same server as {first}; remove one of the two (conclave server remove)")
+        })
+    }
+
+    async fn send_bindings(&self) {
+        self.send(LinkEvent::Bound(self.kept.bindings())).await;
     }
 
     async fn send(&self, event: LinkEvent) {

@@ -115,18 +115,13 @@ fn start_links<'a>(
             None => Some(trusted.entry(ca).or_insert(trust(ca)?).clone()),
         };
         let dialer = Dialer { url: url.clone(), tls };
-        let (registry, names) = (Rc::clone(&registry), Rc::clone(&names));
-        let admit = Box::new(move |id: &str| {
-            let mut registry = registry.borrow_mut();
-            registry.claim(number, id).map_err(|first| {
-                registry.release(number);
-                same_server(names.get(first))
-            })
-        });
-        let driver = LinkDriver::new(Smol { dialer, admit }, config, clock);
+        let driver = LinkDriver::new(Smol(dialer), config, clock);
         let pinned = known.pin(url).map(|pin| pin.server_key);
         let task = link::Task {
             server: server.clone(),
+            number,
+            names: Rc::clone(&names),
+            registry: Rc::clone(&registry),
             kept: kept::Kept::new(state.clone(), handle.clone(), pinned),
             pins: ConfigFile::in_dir(&options.dir),
             url: url.clone(),
@@ -142,12 +137,6 @@ fn start_links<'a>(
 pub(crate) fn newest(pin: Option<Pin>) -> Newest {
     let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
     Newest { pinned: pin.map(|pin| pin.server_key), key, keep: true }
-}
-
-/// Why a second link to a server ends.
-fn same_server(first: Option<&Server>) -> String {
-    let first = first.map_or(String::new(), Server::to_string);
-    format!("it is the same server as {first}; remove one of the two (conclave server remove)")
 }
 
 async fn drive(mut mcp: McpServer, clock: Clock, happened: &Receiver<Event>, links: &Links, out: &Out) {

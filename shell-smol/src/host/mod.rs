@@ -211,7 +211,7 @@ impl Dialing<'_> {
             Some(tls) => Some(tls.clone()),
             None => Some(self.trusted.entry(ca.clone()).or_insert(trust(ca.as_deref())?).clone()),
         };
-        let smol = Smol { dialer: Dialer { url: url.clone(), tls }, admit: Box::new(|_| Ok(())) };
+        let smol = Smol(Dialer { url: url.clone(), tls });
         let driver = LinkDriver::new(smol, config, Clock::default());
         let kept = Kept::new(keep.then(|| self.state.clone()), name.clone(), pin.map(|pin| pin.server_key));
         Ok((driver, kept))

@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use conclave_core::bridge::{
-    Action, Bridge, CallId, Failure, INSTRUCTIONS, Input, Line, LinkEvent, Moment, Outcome,
+    Action, Bound, Bridge, CallId, Failure, INSTRUCTIONS, Input, Line, LinkEvent, Moment, Outcome,
     PermissionRequest, Push, QuestionId, Server, Settings,
 };
 use conclave_core::link::RequestId;
@@ -69,6 +69,10 @@ pub enum ToLink {
         /// The last.
         to: u64,
     },
+    /// Write down what a name means.
+    Bind(Bound),
+    /// Hand in the names that are bound.
+    LoadBindings,
     /// Hand in messages that are kept and not seen.
     LoadUnread {
         /// Their stream.
@@ -419,6 +423,8 @@ impl McpServer {
             Action::Skip { server, stream, from, to } => {
                 out.push(Output::Link(server, ToLink::Skip { stream, from, to }));
             }
+            Action::Bind { server, bound } => out.push(Output::Link(server, ToLink::Bind(bound))),
+            Action::LoadBindings { server } => out.push(Output::Link(server, ToLink::LoadBindings)),
             Action::LoadUnread { server, stream, after } => {
                 out.push(Output::Link(server, ToLink::LoadUnread { stream, after }));
             }

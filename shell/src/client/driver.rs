@@ -36,14 +36,6 @@ pub trait Runtime {
 
     /// Runs a task in the background, as long as the runtime lives.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
-
-    /// Called with a server's id before its connection is used.
-    ///
-    /// # Errors
-    /// The reason for which the link ends for good.
-    fn admit(&mut self, _server_id: &str) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 /// The WebSocket subprotocol of a version; version 1 has none.
@@ -170,13 +162,9 @@ impl<R: Runtime> LinkDriver<R> {
     }
 
     fn dialed(&mut self, socket: R::Socket, server_id: Option<&str>) {
-        let admitted = server_id.map_or(Ok(()), |id| self.runtime.admit(id));
         self.connection =
             Connection::Open(Box::new(Open { socket, unsent: VecDeque::new(), queued: 0, unflushed: false }));
-        match admitted {
-            Ok(()) => self.input(Input::Dialed { server_id }),
-            Err(why) => self.input(Input::Disable(&why)),
-        }
+        self.input(Input::Dialed { server_id });
     }
 
     /// The connection comes before the timer: after a pause (a suspended machine, a slow owner) both are due, and what

@@ -1,6 +1,6 @@
 //! What a client keeps between runs, in one small SQLite file beside the key and the configuration: which streams its
-//! readers follow and how far they have come, what is unread, the keys of users' machines, and which directory's sessions
-//! have which handle.
+//! readers follow and how far they have come, what is unread, the keys of users' machines, what names in the configuration
+//! mean, and which directory's sessions have which handle.
 //!
 //! All processes of one human share the file. A call is one short transaction; it returns once the disk has what it
 //! wrote, so that what was committed outlives a crash. It waits at most [`PATIENCE`] for another process that writes.
@@ -18,6 +18,7 @@ use conclave_core::key::PublicKey;
 use conclave_core::name::Handle;
 use rusqlite::Connection;
 
+mod bindings;
 mod error;
 mod handles;
 mod host;

@@ -16,8 +16,12 @@ use crate::transaction::in_transaction;
 const APPLICATION_ID: i64 = 0x636f_6e73;
 
 /// Each takes the schema from the version of its position to the next.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 const PAGE_SIZE: u64 = 4096;
 

@@ -7,20 +7,22 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::calls::Answer;
-use super::state::{Awaited, Pending, VerdictQuestion};
+use super::state::{Awaited, LinkState, Pending, VerdictQuestion};
 use super::{Bridge, MAX_QUESTIONS, QUESTION_LIFETIME};
 use crate::body::View;
 use crate::bridge::api::{Action, QuestionId};
+use crate::bridge::bindings::Bound;
 use crate::bridge::card::{Approver, CARD_LIFETIME, CardId, Decision, Foreign, PermissionRequest, verdict};
 use crate::bridge::failure::Failure;
 use crate::bridge::inbox::{Entry, Message, Notice};
 use crate::bridge::levels::{Level, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::CallId;
-use crate::name::SessionPath;
+use crate::link::{Proof, RequestError};
+use crate::name::{SessionPath, UserName};
 use crate::payload::Payload;
-use crate::protocol::Command;
-use crate::stream::{ContactChange, MailboxRef, StreamCommand, StreamRef};
+use crate::protocol::{Command, Reply};
+use crate::stream::{ContactChange, MailboxRef, StreamCommand, StreamRef, StreamReply};
 use crate::text::{shell_word, visible};
 use crate::time::{Now, UnixMillis};
 
@@ -102,7 +104,7 @@ impl Bridge {
     pub(super) fn take_verdict(&mut self, message: &Message, actions: &mut Vec<Action>) -> bool {
         let Ok(View::Text(text)) = message.payload.view() else { return false };
         let Some((id, allow)) = verdict(text) else { return false };
-        if !self.approves(&message.from, &message.server) {
+        if !self.approves(&message.from, &message.server) || !self.is_from_bound(message) {
             return false;
         }
         let decision = self.cards.decide(id);
@@ -122,22 +124,77 @@ impl Bridge {
         decision == Decision::Accepted
     }
 
-    /// Lets approvers write to this user: their verdicts have to arrive.
-    pub(super) fn allow_approvers(&mut self, server: &Server, actions: &mut Vec<Action>) {
-        let count = self.links.len();
-        if self.links.get(server).is_none_or(|link| !link.mailboxes) {
-            return;
+    /// Asks a server of version 2 whose the names of the approvers are.
+    pub(super) fn check_who_approves(&mut self, server: &Server, actions: &mut Vec<Action>) {
+        if self.links.get(server).is_some_and(LinkState::tells_numbers) {
+            self.look_up_approvers(server, None, actions);
         }
+    }
+
+    fn look_up_approvers(&mut self, server: &Server, card: Option<CardId>, actions: &mut Vec<Action>) {
+        let count = self.links.len();
         let may = |approver: &&Approver| approver.may_be_on(server, count);
         let users: Vec<_> = self.approvers.iter().filter(may).map(|it| it.user().clone()).collect();
-        for user in users {
-            let change = ContactChange::Allow;
-            let command = Command::Stream(StreamCommand::SetContact { user, change });
-            let _ = self.request(server, command, Pending::Silent, actions);
+        for user in users.into_iter().take(MAX_RELAYED) {
+            let keys = Command::Stream(StreamCommand::Keys { user: user.clone() });
+            // An approver out of reach is one who does not answer: the client's own human still can.
+            let _ = self.request(server, keys, Pending::Approver { user, card }, actions);
         }
-        let open: Vec<_> = self.cards.own.keys().copied().collect();
-        for id in open {
-            self.relay(server, id, actions);
+    }
+
+    /// The server said whose an approver's name is: only the user who had it at its first use may approve. That user may
+    /// write to this one, since verdicts have to arrive, and gets the card.
+    pub(super) fn approver_found(
+        &mut self,
+        server: &Server,
+        (user, card): (UserName, Option<CardId>),
+        result: Result<Reply, RequestError>,
+        actions: &mut Vec<Action>,
+    ) {
+        let found = match result {
+            Ok(Reply::Stream(StreamReply::Keys { user, .. })) => Some(user),
+            Ok(Reply::Refused(_)) => None,
+            _ => return,
+        };
+        let is_bound = match (found, self.levels.approver(server, &user)) {
+            (Some(found), Some(bound)) => found == bound,
+            (Some(found), None) => {
+                let bound = Bound::User(user.clone(), found);
+                self.levels.bind(server, bound.clone());
+                actions.push(Action::Bind { server: server.clone(), bound });
+                true
+            }
+            (None, _) => false,
+        };
+        let Some(link) = self.links.get_mut(server) else { return };
+        let known = link.approvers.iter().position(|(name, _)| *name == user);
+        let before = known.map(|at| link.approvers.swap_remove(at).1);
+        link.approvers.push((user.clone(), is_bound));
+        if is_bound {
+            if before != Some(true) {
+                let (user, change) = (user.clone(), ContactChange::Allow);
+                let allow = Command::Stream(StreamCommand::SetContact { user, change });
+                let _ = self.request(server, allow, Pending::Silent, actions);
+            }
+            if let Some(card) = card {
+                self.post_card(server, card, user, actions);
+            }
+        } else if before != Some(false) {
+            let shown = shell_word(user.as_str());
+            let why = match found {
+                Some(_) => format!(
+                    "the name belongs to somebody else than when it was first used. If that is right, your user types: \
+                     conclave verify {shown} --accept --server {server}"
+                ),
+                None => {
+                    "nobody of that name shares a channel with your user, or allows your user to write".into()
+                }
+            };
+            self.notify(
+                server,
+                format!("Permission requests do not go to {shown} on {server}: {why}"),
+                actions,
+            );
         }
     }
 
@@ -145,6 +202,20 @@ impl Bridge {
     fn approves(&self, path: &SessionPath, server: &Server) -> bool {
         let own = self.links.get(server).is_none_or(|link| link.path.as_ref() == Some(path));
         !own && self.approvers.iter().any(|approver| approver.is(&path.user, server, self.links.len()))
+    }
+
+    /// Whether an approver's message is from the user whom the name is bound to. Version 1 tells no numbers. A message
+    /// without a signature is from whom the server says.
+    fn is_from_bound(&self, message: &Message) -> bool {
+        let (server, user) = (&message.server, &message.from.user);
+        let Some(link) = self.links.get(server).filter(|link| link.tells_numbers()) else { return true };
+        if !link.approvers.iter().any(|(name, is_bound)| name == user && *is_bound) {
+            return false;
+        }
+        let bound = self.levels.approver(server, user);
+        let Some(place) = &message.place else { return true };
+        let is_signed = matches!(place.proof, Proof::Verified | Proof::Unsigned);
+        is_signed && bound.is_some() && place.origin.sender.map(|(sender, _)| sender) == bound
     }
 
     /// Notifies the agent once of approvers whom no permission request reaches, since no linked server has them.
@@ -191,8 +262,13 @@ impl Bridge {
         if asked || !self.approvers.iter().any(may) {
             return;
         }
-        if self.links.get(server).is_some_and(|link| link.mailboxes) {
-            return self.post_card(server, id, actions);
+        if self.links.get(server).is_some_and(LinkState::tells_numbers) {
+            if let Some(card) = self.cards.own.get_mut(&id) {
+                card.relayed.insert(server.clone());
+            }
+            // The human may have said meanwhile whom a name means.
+            actions.push(Action::LoadBindings { server: server.clone() });
+            return self.look_up_approvers(server, Some(id), actions);
         }
         let who = Command::Who { channel: None };
         if self.request(server, who, Pending::Approvers { id }, actions).is_ok()
@@ -202,22 +278,14 @@ impl Bridge {
         }
     }
 
-    /// Puts a card into the approvers' mailboxes, where it waits for them until it expires.
-    fn post_card(&mut self, server: &Server, id: CardId, actions: &mut Vec<Action>) {
+    /// Puts a card into an approver's mailbox, where it waits until it expires.
+    fn post_card(&mut self, server: &Server, id: CardId, user: UserName, actions: &mut Vec<Action>) {
         let own = self.links.get(server).and_then(|link| link.path.clone());
-        let (Some(own), Some(card)) = (own, self.cards.own.get_mut(&id)) else { return };
-        card.relayed.insert(server.clone());
+        let (Some(own), Some(card)) = (own, self.cards.own.get(&id)) else { return };
         let text = card.request.card(&own, card.expires);
-        let count = self.links.len();
-        let may = |approver: &&Approver| approver.may_be_on(server, count);
-        let users: Vec<_> = self.approvers.iter().filter(may).map(|it| it.user().clone()).collect();
-        for user in users.into_iter().take(MAX_RELAYED) {
-            let post =
-                StreamCommand::post(StreamRef::Mailbox(MailboxRef::User(user)), Payload::Plain(text.clone()));
-            let command = Command::Stream(post.with_lifetime(Some(CARD_LIFETIME)));
-            // An approver out of reach is one who does not answer: the client's own human still can.
-            let _ = self.request(server, command, Pending::Silent, actions);
-        }
+        let post = StreamCommand::post(StreamRef::Mailbox(MailboxRef::User(user)), Payload::Plain(text));
+        let command = Command::Stream(post.with_lifetime(Some(CARD_LIFETIME)));
+        let _ = self.request(server, command, Pending::Silent, actions);
     }
 
     /// Whispers a card to the approvers among `sessions`.

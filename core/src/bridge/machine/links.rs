@@ -1,7 +1,7 @@
 //! Events of links: up, down, messages.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::Bridge;
@@ -16,7 +16,7 @@ use crate::link::Proof;
 use crate::mention::mentions;
 use crate::name::SessionPath;
 use crate::record::UserId;
-use crate::text::one_line;
+use crate::text::{one_line, quoted};
 use crate::time::Now;
 
 /// Bytes of a server's or a network's reason that are shown.
@@ -82,11 +82,18 @@ impl Bridge {
             }
             LinkEvent::Followed { channel, stream, unread, skipped } => {
                 let mailbox = channel.is_none();
-                self.followed(server, channel, stream, (unread, skipped));
+                self.followed(server, channel, stream, (unread, skipped), actions);
                 let link = self.links.get_mut(server);
                 if mailbox && link.is_some_and(|link| !core::mem::replace(&mut link.mailboxes, true)) {
-                    self.allow_approvers(server, actions);
+                    self.check_who_approves(server, actions);
                 }
+            }
+            LinkEvent::Bound(bindings) => {
+                self.levels.load(server, bindings);
+                for (channel, stream) in self.levels.followed(server) {
+                    self.settle_level(server, &channel, stream, false, actions);
+                }
+                self.check_who_approves(server, actions);
             }
             LinkEvent::Unread { stream, after, messages, more } => {
                 self.loaded(now, server, (stream, after), (messages, more), actions);
@@ -101,7 +108,10 @@ impl Bridge {
                 link.streams.retain(|_, stream| stream.channel.as_ref() != Some(&channel));
                 if link.joined.remove(&channel) {
                     let why = one_line(&why, MAX_REASON);
-                    let text = format!("This session is no longer on #{channel} on {server}: {why}");
+                    let text = format!(
+                        "This session is no longer on #{} on {server}: {why}",
+                        quoted(channel.as_str())
+                    );
                     self.notify(server, text, actions);
                 }
             }
@@ -185,11 +195,14 @@ impl Bridge {
     fn forged(&mut self, message: &Message, actions: &mut Vec<Action>) {
         self.pass(message);
         let (place, from) = (message.channel.as_ref(), &message.from);
-        let place =
-            place.map_or_else(|| String::from("A whisper"), |channel| format!("A message on #{channel}"));
+        let place = place.map_or_else(
+            || String::from("A whisper"),
+            |channel| format!("A message on #{}", quoted(channel.as_str())),
+        );
         let text = format!(
-            "FORGED: {place} that names {from} as its sender is not signed by them. It was altered or made up, on \
-             the server or on the way. It is not shown. Tell your user."
+            "FORGED: {place} that names {} as its sender is not signed by them. It was altered or made up, on \
+             the server or on the way. It is not shown. Tell your user.",
+            quoted(&from.to_string())
         );
         self.notify(&message.server.clone(), text, actions);
     }

@@ -40,6 +40,9 @@ impl Bridge {
                     self.whisper_card(server, id, sessions.iter().map(Arc::as_ref), actions);
                 }
             }
+            Some(Pending::Approver { user, card }) => {
+                self.approver_found(server, (user, card), result, actions);
+            }
             Some(Pending::Watched { call }) => self.watched(call, result, actions),
             Some(Pending::Call { call, answer: Awaited::Mention(draft) }) => {
                 let answer = self.looked_up(now, call, *draft, result, actions);

@@ -41,6 +41,15 @@ pub(super) struct LinkState {
     pub(super) streams: BTreeMap<ChannelId, Stream>,
     /// Users have mailboxes there.
     pub(super) mailboxes: bool,
+    /// Approvers' names that were looked up, and whether each is that of the user whom it is bound to.
+    pub(super) approvers: Vec<(UserName, bool)>,
+}
+
+impl LinkState {
+    /// Whether the server speaks version 2, which tells whose a name is.
+    pub(super) fn tells_numbers(&self) -> bool {
+        self.mailboxes || self.user.is_some()
+    }
 }
 
 /// What the bridge knows of a stream.
@@ -204,6 +213,7 @@ impl LinkState {
             seen: BTreeMap::new(),
             streams: BTreeMap::new(),
             mailboxes: false,
+            approvers: Vec::new(),
         }
     }
 }
@@ -213,6 +223,8 @@ impl LinkState {
 pub(super) enum Pending {
     /// Nothing.
     Silent,
+    /// Whose an approver's name is, for a card or by itself.
+    Approver { user: UserName, card: Option<CardId> },
     /// The sessions among which approvers are looked for.
     Approvers { id: CardId },
     /// Who has the message of a call that waits for its readers.

@@ -11,11 +11,12 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Bridge;
 use super::state::{Quiet, Shown, Stream};
+use super::{Bridge, perm_command};
 use crate::bridge::api::Action;
+use crate::bridge::bindings::Bound;
 use crate::bridge::inbox::{Entry, Message, Page, Source};
-use crate::bridge::levels::{Level, Scope};
+use crate::bridge::levels::{Level, Meaning, Scope};
 use crate::bridge::server::Server;
 use crate::bridge::tool_call::CallId;
 use crate::link::{Place, Proof};
@@ -23,6 +24,7 @@ use crate::mention::mentions;
 use crate::name::ChannelName;
 use crate::protocol::Stamped;
 use crate::record::ChannelId;
+use crate::text::quoted;
 use crate::time::Now;
 
 /// A client cancels a call before it has read the answer; the word may take this long.
@@ -42,7 +44,11 @@ impl Bridge {
         channel: Option<ChannelName>,
         stream: ChannelId,
         (unread, skipped): (bool, Option<u64>),
+        actions: &mut Vec<Action>,
     ) {
+        if let Some(channel) = &channel {
+            self.settle_level(server, channel, stream, true, actions);
+        }
         let Some(link) = self.links.get_mut(server) else { return };
         if let Some(channel) = &channel {
             link.joined.insert(channel.clone());
@@ -64,7 +70,36 @@ impl Bridge {
         known.skipped = known.skipped.into_iter().chain(skipped).min();
     }
 
-    /// A followed channel has another name: it is the same channel, and its level stays until this session ends.
+    /// Binds the level that is configured under a followed channel's name to the channel, or reports that it is another's.
+    pub(super) fn settle_level(
+        &mut self,
+        server: &Server,
+        channel: &ChannelName,
+        stream: ChannelId,
+        reports: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.levels.follow(server, channel, stream) {
+            Meaning::Settled => {}
+            Meaning::Binds => {
+                let bound = Bound::Channel(channel.clone(), stream);
+                actions.push(Action::Bind { server: server.clone(), bound });
+            }
+            Meaning::Foreign if reports => {
+                let scope = Scope::Channel(channel.clone());
+                let level = self.levels.level(server, &scope);
+                let text = format!(
+                    "{scope} on {server} is another channel than the one that your user set a level for: its level is \
+                     {level}. To set one for it, your user types: {}",
+                    perm_command(server, &scope, Level::Converse)
+                );
+                self.notify(server, text, actions);
+            }
+            Meaning::Foreign => {}
+        }
+    }
+
+    /// A followed channel has another name: it is the same channel, and its level stays.
     pub(super) fn channel_renamed(
         &mut self,
         server: &Server,
@@ -78,11 +113,14 @@ impl Bridge {
         if let Some(known) = link.streams.get_mut(&stream) {
             known.channel = Some(to.clone());
         }
+        self.levels.rename(server, from, &to, stream);
         if was_joined {
             link.joined.insert(to.clone());
             let level = self.levels.level(server, &Scope::Channel(to.clone()));
             let text = format!(
-                "#{from} on {server} is called #{to} now. It is the same channel; its level is {level} under the new name."
+                "#{} on {server} is called #{} now. It is the same channel; its level is {level} under the new name.",
+                quoted(from.as_str()),
+                quoted(to.as_str())
             );
             self.notify(server, text, actions);
         }

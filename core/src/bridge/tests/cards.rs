@@ -1,6 +1,9 @@
 //! Permission cards: whom they reach, and whose verdict counts.
 
 use super::*;
+use crate::link::{Place, Proof};
+use crate::record::{MachineId, UserId};
+use crate::stream::{Origin, StreamReply};
 
 fn relayed(approver: &str) -> (Scene, Vec<(SessionPath, Payload)>) {
     let approvers = vec![approver.parse().unwrap()];
@@ -195,16 +198,114 @@ fn where_nobody_can_be_asked_the_human_types_the_verdict() {
     assert_eq!(answer(&scene.call(submit).1), Err(Failure::HumanDecides { command }));
 }
 
+/// A scene on a server that tells numbers, with an approver.
+fn with_numbers(approver: &str) -> Scene {
+    let approvers = vec![approver.parse().unwrap()];
+    let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
+    scene.link(A, LinkEvent::Up { path: path("me/m/s"), user: Some(UserId(0)), admin: false });
+    scene
+}
+
+/// Answers each look-up of an approver: the name is this user's, or nobody's.
+fn found(scene: &mut Scene, actions: &[Action], user: Option<u64>) -> Vec<Action> {
+    let mut all = vec![];
+    for action in actions {
+        let Action::Request { server, id, command: Command::Stream(StreamCommand::Keys { user: name }) } =
+            action
+        else {
+            continue;
+        };
+        let reply = match user {
+            Some(user) => Reply::Stream(StreamReply::Keys { user: UserId(user), machines: vec![] }),
+            None => Reply::Refused(Refusal::NoUser(name.clone())),
+        };
+        all.extend(scene.link(server.as_str(), LinkEvent::Reply { id: *id, result: Ok(reply) }));
+    }
+    all
+}
+
+fn cards(actions: &[Action]) -> Vec<StreamRef> {
+    let card = |action: &Action| match action {
+        Action::Request {
+            command: Command::Stream(StreamCommand::Post { stream, lifetime, .. }), ..
+        } => {
+            assert_eq!(*lifetime, Some(CARD_LIFETIME));
+            Some(stream.clone())
+        }
+        _ => None,
+    };
+    actions.iter().filter_map(card).collect()
+}
+
+fn boss() -> UserName {
+    UserName::new("boss").unwrap()
+}
+
+/// A verdict that the server stores: it says whose it is, and the signature is worth so much.
+fn stored_verdict(scene: &mut Scene, sender: u64, proof: Proof) -> Vec<(String, bool)> {
+    let origin = Origin { sender: Some((UserId(sender), MachineId(1))), ..Origin::default() };
+    let place = Some(Place { stream: ChannelId(9), seq: 1, origin, proof });
+    let (from, payload) = (path("boss/m/s"), plain("yes abcde"));
+    let event = LinkEvent::Message { channel: None, from, at: None, payload, place };
+    verdicts(&scene.link(A, event))
+}
+
 #[test]
 fn a_card_waits_in_the_approvers_mailbox() {
-    let approvers = vec!["boss".parse().unwrap()];
-    let mut scene = Scene::new(&[A], Settings { approvers, ..Settings::default() }, false);
-    scene.link(A, LinkEvent::Followed { channel: None, stream: ChannelId(9), unread: false, skipped: None });
+    let mut scene = with_numbers("boss");
     let actions = scene.input(Input::Prompt(prompt()));
-    let Some((_, _, Command::Stream(StreamCommand::Post { stream, lifetime, .. }))) = request(&actions)
-    else {
-        panic!("{actions:?}")
-    };
-    assert_eq!(stream, StreamRef::Mailbox(MailboxRef::User(UserName::new("boss").unwrap())));
-    assert_eq!(lifetime, Some(CARD_LIFETIME));
+    assert_eq!(cards(&actions), [], "whose the name is comes first");
+    let actions = found(&mut scene, &actions, Some(7));
+    assert_eq!(cards(&actions), [StreamRef::Mailbox(MailboxRef::User(boss()))]);
+    let bind = Action::Bind { server: Server::new(A), bound: Bound::User(boss(), UserId(7)) };
+    assert!(actions.contains(&bind));
+}
+
+#[test]
+fn an_approver_is_whoever_had_the_name_at_its_first_use() {
+    let mut scene = with_numbers("boss");
+    let bindings = vec![Bound::User(boss(), UserId(7))];
+    let actions = scene.link(A, LinkEvent::Bound(bindings));
+    let actions = found(&mut scene, &actions, Some(8));
+    assert!(pushes(&actions)[0].content.contains("belongs to somebody else"), "{actions:?}");
+    assert_eq!(request(&actions), None, "nor may that one write");
+    let actions = scene.input(Input::Prompt(prompt()));
+    assert_eq!(found(&mut scene, &actions, Some(8)), [], "and it is said once");
+    assert_eq!(verdicts(&scene.hear(A, None, "boss/m/s", "yes abcde")), []);
+    assert_eq!(stored_verdict(&mut scene, 8, Proof::Verified), []);
+    assert_eq!(stored_verdict(&mut scene, 7, Proof::Verified), [], "the server contradicts itself");
+    // The human says that the new one is meant.
+    let bindings = vec![Bound::User(boss(), UserId(8))];
+    let actions = scene.link(A, LinkEvent::Bound(bindings));
+    assert!(matches!(request(&found(&mut scene, &actions, Some(8))), Some((_, _, Command::Stream(_)))));
+    assert_eq!(stored_verdict(&mut scene, 8, Proof::Verified).len(), 1);
+}
+
+#[test]
+fn a_verdict_counts_only_from_the_bound_user_and_never_forged() {
+    for (sender, proof, counts) in [
+        (7, Proof::Verified, true),
+        (7, Proof::Unsigned, true),
+        (7, Proof::Forged, false),
+        (7, Proof::Unchecked, false),
+        (8, Proof::Verified, false),
+    ] {
+        let mut scene = with_numbers("boss");
+        let actions = scene.input(Input::Prompt(prompt()));
+        found(&mut scene, &actions, Some(7));
+        assert_eq!(
+            stored_verdict(&mut scene, sender, proof).len(),
+            usize::from(counts),
+            "{sender} {proof:?}"
+        );
+    }
+}
+
+#[test]
+fn an_approver_whom_nobody_is_called_gets_nothing_and_is_told_of() {
+    let mut scene = with_numbers("boss");
+    let actions = scene.input(Input::Prompt(prompt()));
+    let actions = found(&mut scene, &actions, None);
+    assert!(pushes(&actions)[0].content.contains("nobody of that name"), "{actions:?}");
+    assert_eq!(verdicts(&scene.hear(A, None, "boss/m/s", "yes abcde")), []);
 }

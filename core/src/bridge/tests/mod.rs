@@ -4,6 +4,7 @@ mod cards;
 mod history;
 mod hooks;
 mod kept;
+mod meanings;
 mod mentions;
 mod random;
 mod unread;

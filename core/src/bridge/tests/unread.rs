@@ -317,7 +317,7 @@ fn a_read_that_waits_is_answered_whatever_becomes_of_the_channel() {
         matches!(answer(&shell.event(forged)), Ok(Outcome::Read { page, .. }) if page.entries.is_empty())
     );
     let actions = shell.scene.input(Input::Configured { settings: quiet_settings(false), again: false });
-    assert_eq!(actions, []);
+    assert!(matches!(actions[..], [Action::LoadBindings { .. }]), "{actions:?}");
 
     // A muted channel is not read.
     let mut shell = Shell::new(true);

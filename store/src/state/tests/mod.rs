@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use conclave_core::body;
+use conclave_core::bridge::Bound;
 use conclave_core::key::{PublicKey, SecretKey};
-use conclave_core::name::{ChannelName, Handle};
+use conclave_core::name::{ChannelName, Handle, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
 use conclave_core::protocol::Stamped;
@@ -300,4 +301,23 @@ fn nobody_else_can_read_it() {
     let error = State::open(dir.path()).unwrap_err();
     assert!(matches!(error, StateError::Exposed { mode: 0o640, .. }));
     assert!(error.advice().contains("chmod 600"));
+}
+
+#[test]
+fn a_name_means_what_it_meant_first_until_it_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path()).unwrap();
+    let (one, two) = (key(1), key(2));
+    let ops = |stream| Bound::Channel(ChannelName::new("ops").unwrap(), ChannelId(stream));
+    let user = |id| Bound::User(UserName::new("ops").unwrap(), UserId(id));
+    for bound in [ops(7), user(u64::MAX), ops(8), user(3)] {
+        state.bind(&one, &bound).unwrap();
+    }
+    drop(state);
+    let state = State::open(dir.path()).unwrap();
+    assert_eq!(state.bindings(&one).unwrap(), [ops(7), user(u64::MAX)]);
+    assert_eq!(state.bindings(&two).unwrap(), []);
+    state.unbind(&one, &ops(0)).unwrap();
+    state.bind(&one, &ops(8)).unwrap();
+    assert_eq!(state.bindings(&one).unwrap(), [ops(8), user(u64::MAX)]);
 }
