@@ -69,6 +69,11 @@ impl Stage {
             host.note("follows");
         }
         self.host = Some(host);
+        // The host hears of a connection a moment after it is logged.
+        self.until("all connected", |stage| {
+            let status = stage.aaron.run(["host", "status", "--json"]).json();
+            status.as_array().unwrap().iter().all(|it| it["state"] != "not connected")
+        });
     }
 
     /// As a crash would.

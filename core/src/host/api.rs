@@ -162,7 +162,7 @@ pub enum Input {
         jobs: Vec<Kept>,
         /// When its runs of the last hour began.
         runs: Vec<UnixMillis>,
-        /// Who was already told that its budget is used up.
+        /// Who already got a notice that the agent does not run.
         told: Vec<UserName>,
         /// Whether it is paused.
         paused: bool,
@@ -214,7 +214,7 @@ pub enum Action {
         /// Why.
         why: Hold,
     },
-    /// Keep that everybody who was told why the agent does not run may be told again.
+    /// Keep that everybody may get such a notice again.
     ForgetTold(AgentId),
     /// Keep that the answer is posted, then acknowledge the message.
     Acknowledge(Job),

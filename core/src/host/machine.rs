@@ -14,7 +14,7 @@ use crate::time::{Monotonic, Now, UnixMillis};
 
 /// The window of [`super::Budget::per_hour`], in milliseconds.
 const HOUR: i64 = 3_600_000;
-/// Senders of whom it is remembered that they were told; further ones are told nothing.
+/// Senders who were notified and are remembered; further ones get no notice.
 const MAX_TOLD: usize = 1000;
 
 /// All agents of one host.
@@ -89,9 +89,7 @@ impl Host {
             Input::Message(message) => message.job.agent,
             Input::Ended { job, .. } | Input::Posted(job) | Input::Acknowledged(job) => job.agent,
             Input::Tick => {
-                for (nth, state) in self.agents.iter_mut().enumerate() {
-                    state.tick(now, AgentId(nth), actions);
-                }
+                self.agents.iter_mut().for_each(|state| state.tick(now, actions));
                 return;
             }
         };
@@ -119,7 +117,7 @@ impl Host {
             Input::Lowered(_, lowered) => state.agent.lowered = lowered,
             Input::Tick => {}
         }
-        state.tick(now, agent, actions);
+        state.tick(now, actions);
     }
 
     /// When [`Input::Tick`] is due.
@@ -264,7 +262,7 @@ impl State {
             }
             self.runs.retain(|begun| now.wall.0.saturating_sub(begun.0) < HOUR);
             self.runs.push_back(now.wall);
-            // Whoever was held back is told again only once nothing waits any more.
+            // One notice for each sender until nothing waits any more.
             if self.waiting.is_empty() && !self.told.is_empty() {
                 self.told.clear();
                 actions.push(Action::ForgetTold(job.agent));
@@ -331,7 +329,7 @@ impl State {
         }
     }
 
-    fn tick(&mut self, now: Now, _: AgentId, actions: &mut Vec<Action>) {
+    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
         for (job, running) in &mut self.running {
             if !running.killed && running.deadline <= now.mono {
                 running.killed = true;

@@ -41,7 +41,7 @@ pub(super) struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Exited(ExitStatus),
-    /// It was told to end.
+    /// Its time was over.
     Killed,
     TooLarge,
 }
