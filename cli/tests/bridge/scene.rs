@@ -54,10 +54,6 @@ impl Scene {
         self.dir.path()
     }
 
-    pub(crate) fn port(&self) -> &str {
-        self.url.rsplit(':').next().unwrap()
-    }
-
     /// Freezes the server: its connections stand, and it answers nothing.
     #[cfg(unix)]
     pub(crate) fn freeze_server(&self) {
