@@ -68,10 +68,9 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
     let next = match refusal.code() {
         _ if refusal.may_succeed_later() => return busy(url, refusal),
         Code::InvalidArgument => {
-            return Failure::new(
-                format!("{url} does not take what this version says: {refusal}"),
-                "compare the versions: `conclave --version` here and on the server",
-            );
+            "choose another name; if nothing is wrong with it, compare the versions: `conclave --version` here and on the \
+             server"
+                .into()
         }
         Code::FailedPrecondition => format!(
             "this machine has a name there: conclave status --server {url} shows it; for another one, make another \
@@ -84,9 +83,11 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
         {
             format!("ask the server's operator; {yours}")
         }
-        Code::PermissionDenied | Code::QuotaExceeded => {
-            format!("ask the server's operator, or choose another name; {yours}")
+        // Who needs an invite needs it under every name.
+        Code::PermissionDenied if *refusal != Refusal::NameReserved => {
+            format!("ask an admin of the server; {yours}")
         }
+        Code::QuotaExceeded => format!("ask the server's operator; {yours}"),
         _ => format!("choose another name; {yours}"),
     };
     Failure::new(format!("{url} does not register '{user}': {refusal}"), next)

@@ -117,6 +117,7 @@ fn what_is_relayed_is_never_larger_than_a_frame_may_be<S: ServerShell>() {
     let world = World::<S>::with(|options| {
         options.bounds.frame = MAX_FRAME;
         options.bounds.queue = 64 << 20;
+        options.hub.limits.name_bytes = 128;
     });
     // Longer names than the sender of this one nobody has.
     let long = "x".repeat(128);
@@ -283,6 +284,7 @@ fn who_asks_and_never_reads_is_read_no_more_and_dropped<S: ServerShell>() {
     const MOST: usize = 128 << 20;
     let world = World::<S>::with(|options| {
         options.hub.limits.idle = Duration::from_secs(2);
+        options.hub.limits.name_bytes = 128;
         options.journal.ephemeral = true;
     });
     let mut ann = world.register("ann");

@@ -70,8 +70,8 @@ fn names_of_users_and_channels_are_apart() {
 
 #[test]
 fn the_name_of_an_admin_is_kept_before_the_admin_comes() {
-    let mut config = Config::default();
-    config.admins = BTreeMap::from([(UserName::new("root").unwrap(), None)]);
+    let admins = BTreeMap::from([(UserName::new("root").unwrap(), None)]);
+    let config = Config { admins, ..Config::default() };
     let mut world = World::over(config, Directory::default());
     assert_eq!(registers(&mut world, "Root", "mallory").unwrap_err(), unavailable("Root"));
     registers(&mut world, "root", "root").unwrap();
