@@ -181,8 +181,7 @@ fn post(
         connection.done(&Command::Stream(StreamCommand::WatchReceipts { stream: of.clone(), on: true }))?;
     }
     let mentions = look_up(connection, mentions, text)?;
-    let body =
-        body::of_content(text, &body::Context { mentions: mentions.clone(), ..body::Context::default() });
+    let body = body::of_content(text, &body::Context { mentions: mentions.clone(), ..woken() });
     let signature = Opaque(sign(context, connection, stream, id, &body)?);
     let signed = Signed { id: *id, signature, acknowledge: *wait == Some(Wait::Acknowledged) };
     let payload = Payload::Body(body);
@@ -201,6 +200,13 @@ fn post(
         Err(error @ SessionError::Ended { .. }) => Ok(Err(error)),
         Err(error) => Err(explain::request(&connection.url, &post, &error)),
     }
+}
+
+/// What a message of an agent that `conclave host` started says to the loop guard. See docs/host.md.
+fn woken() -> body::Context {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let (hops, budget) = (number("CONCLAVE_HOPS"), number("CONCLAVE_BUDGET"));
+    body::Context { hops, budget, ..body::Context::default() }
 }
 
 pub(super) fn subscribe(

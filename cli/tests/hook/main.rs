@@ -154,7 +154,11 @@ fn what_no_human_submits_is_said_to_be_so() {
     let home = Home::new();
     let asked = bridge(&home, json!({ "text": TEXT }));
     let mut command = home.command(["hook", "UserPromptSubmit", "--timeout", "1m"]);
-    common::run(command.env("CONCLAVE_AGENT", "ann/m/reviewer"), &recorded("claude-code", "UserPromptSubmit")).ok();
+    common::run(
+        command.env("CONCLAVE_AGENT", "ann/m/reviewer"),
+        &recorded("claude-code", "UserPromptSubmit"),
+    )
+    .ok();
     assert_eq!(asked.join().unwrap()[0]["human"], false);
 }
 

@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::bindings::Bound;
 use super::card::{Approver, CardId, PermissionRequest};
 use super::failure::Failure;
-use super::guard::Budget;
+use super::guard::{Budget, Row};
 use super::levels::Permissions;
 use super::server::Server;
 use super::tool_call::{CallId, Outcome, ToolCall};
@@ -43,12 +43,14 @@ pub struct Config {
     pub budget: Budget,
     /// How many bytes of unread messages are held.
     pub inbox: usize,
+    /// If a message woke the session: the row that the session's answer to it stands in.
+    pub woken: Row,
 }
 
 impl Config {
     /// These servers, a budget of 8 and 16 messages, an inbox of 4 MiB.
     pub fn new(servers: Vec<Server>) -> Self {
-        Self { servers, budget: Budget::default(), inbox: 4 << 20 }
+        Self { servers, budget: Budget::default(), inbox: 4 << 20, woken: Row::default() }
     }
 }
 

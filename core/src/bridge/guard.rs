@@ -73,11 +73,11 @@ pub(crate) enum Exhausted {
 
 /// What a message says about the row that it stands in. See [`Context`](crate::body::Context).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Row {
+pub struct Row {
     /// How many messages in a row agents have written, this one included; 0 for a message that no agent wrote.
-    pub(crate) hops: u32,
+    pub hops: u32,
     /// How many they may write; 0 for no limit.
-    pub(crate) budget: u32,
+    pub budget: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,8 @@ impl Exchange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Guard {
     budget: Budget,
+    /// What each row has at least: whoever was woken by a message goes on with its row, wherever it writes.
+    least: Row,
     exchanges: BTreeMap<Venue, Exchange>,
 }
 
@@ -137,7 +139,12 @@ const ROW_ENDS: Duration = Duration::from_secs(6 * 60 * 60);
 
 impl Guard {
     pub(crate) fn new(budget: Budget) -> Self {
-        Self { budget, exchanges: BTreeMap::new() }
+        Self { budget, least: Row::default(), exchanges: BTreeMap::new() }
+    }
+
+    /// Goes on with the row that the session's next message stands in, wherever it is sent.
+    pub(crate) fn woken_in(&mut self, row: Row) {
+        self.least = Row { hops: row.hops.saturating_sub(1), ..row };
     }
 
     /// Sets [`Budget::hops`], or sets it back.
@@ -170,9 +177,9 @@ impl Guard {
     /// What the session's next message there says about its row.
     pub(crate) fn next(&self, now: Monotonic, venue: &Venue) -> Row {
         let row = self.exchanges.get(venue).map_or(Row::default(), |exchange| exchange.row_at(now));
-        let told = Some(row.budget).filter(|budget| *budget != 0);
+        let told = [row.budget, self.least.budget].into_iter().filter(|budget| *budget != 0).min();
         let budget = told.unwrap_or(u32::MAX).min(self.budget.hops);
-        Row { hops: row.hops.saturating_add(1), budget }
+        Row { hops: row.hops.max(self.least.hops).saturating_add(1), budget }
     }
 
     /// The session sends there.
@@ -367,6 +374,22 @@ mod tests {
         assert!(guards.iter().all(|guard| guard.check(end, &venue()) == Err(Exhausted::Hops(HOPS))));
         guards[0].heard(end, &venue(), &user("a person"), Row::default());
         assert_eq!(guards[0].check(end, &venue()), Ok(()));
+    }
+
+    #[test]
+    fn whoever_is_woken_goes_on_with_the_row_wherever_it_writes() {
+        let mut guard = Guard::new(Budget::default());
+        guard.woken_in(Row { hops: 7, budget: 8 });
+        let whispers = Venue::Whispers(Server::new("wss://a"), user("bea"));
+        for venue in [venue(), whispers] {
+            assert_eq!(guard.next(Monotonic(0), &venue), Row { hops: 7, budget: 8 });
+            guard.sent(Monotonic(0), venue.clone());
+            guard.sent(Monotonic(0), venue.clone());
+            guard.renew();
+            assert_eq!(guard.check(Monotonic(0), &venue), Ok(()));
+        }
+        guard.woken_in(Row { hops: 9, budget: 8 });
+        assert_eq!(guard.check(Monotonic(0), &venue()), Err(Exhausted::Hops(8)));
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Bridge {
         let link = |server| (server, LinkState::new());
         let mut guard = Guard::new(config.budget);
         guard.limit_hops(settings.hops);
+        guard.woken_in(config.woken);
         Self {
             links: config.servers.into_iter().map(link).collect(),
             levels: Levels::new(settings.permissions),

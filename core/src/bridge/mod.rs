@@ -29,7 +29,7 @@ pub use bridged_link::{BridgedLink, Step};
 pub use card::{Approver, CARD_LIFETIME, CardId, Decision, InvalidCardId, PermissionRequest, verdict};
 pub use failure::{Failure, MAX_TEXT};
 pub use frame::{About, Framed, Place, beginning, body, escape, preamble};
-pub use guard::{Budget, HOPS};
+pub use guard::{Budget, HOPS, Row};
 pub use guide::{INSTRUCTIONS, guide, tool_reference};
 pub use inbox::{Dropped, Entry, Inbox, Message, Notice, Page, Source, Unread};
 pub use levels::{InvalidLevel, Level, Levels, Permissions, Scope, advice};

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use conclave_core::bridge::{Bridge, Server};
+use conclave_core::bridge::{Bridge, Row, Server};
 use conclave_core::link::{Config, Newest, ServerRegistry};
 use conclave_core::time::Monotonic;
 use conclave_core::wire::client::KeyUse;
@@ -65,7 +65,9 @@ pub(crate) fn run(
     }
     let out = stdio::start(input, output, events.clone())?;
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
-    let bridge = Bridge::new(conclave_core::bridge::Config::new(names), settings);
+    let mut fixed = conclave_core::bridge::Config::new(names);
+    fixed.woken = woken();
+    let bridge = Bridge::new(fixed, settings);
     executor.spawn(watch(file, (known, config), options.clone(), servers, events.clone())).detach();
     executor.spawn(runtime::serve(options.dir.clone(), events)).detach();
     let mcp = McpServer::new(bridge, relays);
@@ -131,6 +133,12 @@ fn start_links<'a>(
         links.insert(server.clone(), requests);
     }
     Ok((links, lease))
+}
+
+/// The row that messages stand in if `conclave host` started this session's agent. See docs/host.md.
+fn woken() -> Row {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+    Row { hops: number("CONCLAVE_HOPS"), budget: number("CONCLAVE_BUDGET") }
 }
 
 /// How links speak version 2: as the machine is known to the server, under a handle that is kept.

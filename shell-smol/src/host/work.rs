@@ -393,6 +393,8 @@ fn environment(
     say("CONCLAVE_ATTEMPT", given.attempt.to_string());
     say("CONCLAVE_LEVEL", given.level.to_string());
     say("CONCLAVE_CONVERSATION", conversation(job));
+    say("CONCLAVE_HOPS", given.chain.hops.to_string());
+    say("CONCLAVE_BUDGET", given.chain.most.unwrap_or_default().to_string());
     say("CONCLAVE_MESSAGE_ID", id.unwrap_or_default());
     env
 }
