@@ -335,10 +335,12 @@ fn who_was_kicked_joins_again_and_who_is_banned_is_told_so() {
     scene.does("alice", &["join", "ops", "--perm", "converse"]);
     bob.done("join_channel", json!({ "channel": "ops" }));
     scene.does("alice", &["kick", "--channel", "ops", "bob"]);
+    while !bob.notice().contains("no longer on #ops") {}
     bob.done("join_channel", json!({ "channel": "ops" }));
     scene.does("alice", &["send", "--channel", "ops", "now that it is back"]);
     bob.until_heard("now that it is back", &mut Vec::new());
     scene.does("alice", &["ban", "--channel", "ops", "bob"]);
+    while !bob.notice().contains("no longer on #ops") {}
     let refused = bob.call("join_channel", json!({ "channel": "ops" }));
     assert!(refused["isError"] == true && text(&refused).contains("ops"), "{refused}");
     assert!(!text(&bob.done("status", json!({}))).contains("#ops"), "it knows now");
