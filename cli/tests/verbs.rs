@@ -351,6 +351,18 @@ fn the_demo_plays_to_its_end_without_any_home() {
     assert_eq!(events.last().unwrap()["event"], "end");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_demo_of_agents_that_wake_ends_by_itself() {
+    let ran = common::run(common::program().args(["demo", "--wake", "--json"]), b"").ok();
+    let events: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = |event: &&Value| event["event"] == "post";
+    let from = events.iter().filter(said).map(|event| event["from"].as_str().unwrap().to_owned());
+    assert_eq!(from.collect::<Vec<_>>(), ["aaron", "planner", "builder", "reviewer"]);
+    assert_eq!(ran.out.matches("its message is acknowledged").count(), 3, "{}", ran.out);
+    assert_eq!(events.last().unwrap()["event"], "end");
+}
+
 #[test]
 fn the_doctor_finds_nothing_wrong_where_nothing_is() {
     let server = Server::start();
