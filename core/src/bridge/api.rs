@@ -8,7 +8,7 @@ use super::bindings::Bound;
 use super::card::{Approver, CardId, PermissionRequest};
 use super::failure::Failure;
 use super::guard::{Budget, Row};
-use super::levels::Permissions;
+use super::levels::{Level, Permissions};
 use super::server::Server;
 use super::tool_call::{CallId, Outcome, ToolCall};
 use crate::link::{Place, Proof, RequestError, RequestId};
@@ -45,12 +45,14 @@ pub struct Config {
     pub inbox: usize,
     /// If a message woke the session: the row that the session's answer to it stands in.
     pub woken: Row,
+    /// If something else than the human's configuration bounds the levels: by what.
+    pub most: Option<Level>,
 }
 
 impl Config {
     /// These servers, a budget of 8 and 16 messages, an inbox of 4 MiB.
     pub fn new(servers: Vec<Server>) -> Self {
-        Self { servers, budget: Budget::default(), inbox: 4 << 20, woken: Row::default() }
+        Self { servers, budget: Budget::default(), inbox: 4 << 20, woken: Row::default(), most: None }
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Levels {
     bound: Vec<(Server, Bound)>,
     /// The channels that are followed.
     followed: Vec<(Server, ChannelName, ChannelId)>,
+    /// No level is above this one, whatever is configured and agreed to.
+    most: Option<Level>,
 }
 
 /// How a followed channel stands to the level that is configured under its name.
@@ -63,6 +65,11 @@ impl Levels {
     /// Starts with the configured levels alone.
     pub fn new(configured: Permissions) -> Self {
         Self { configured, ..Self::default() }
+    }
+
+    /// Bounds all levels for good.
+    pub(super) fn bound_by(&mut self, most: Option<Level>) {
+        self.most = most;
     }
 
     /// Takes the names of a server that are bound.
@@ -170,7 +177,8 @@ impl Levels {
     /// The level in force.
     pub fn level(&self, server: &Server, scope: &Scope) -> Level {
         let own = self.session.get(&(server.clone(), scope.clone())).copied();
-        own.unwrap_or_else(|| self.level_in(&self.configured, server, scope))
+        let level = own.unwrap_or_else(|| self.level_in(&self.configured, server, scope));
+        self.most.map_or(level, |most| level.min(most))
     }
 
     /// Lowers a scope's level for this session. False, and nothing is changed, if that would raise it: raising
@@ -178,6 +186,11 @@ impl Levels {
     #[must_use]
     pub fn lower(&mut self, server: &Server, scope: &Scope, level: Level) -> bool {
         level <= self.level(server, scope) && self.set(server, scope, level)
+    }
+
+    /// Whether a level may be agreed to.
+    pub(super) fn allows(&self, level: Level) -> bool {
+        self.most.is_none_or(|most| level <= most)
     }
 
     /// Sets a scope's level for this session to one that the human has just agreed to. False past 1,024 scopes.

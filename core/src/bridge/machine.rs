@@ -89,9 +89,11 @@ impl Bridge {
         let mut guard = Guard::new(config.budget);
         guard.limit_hops(settings.hops);
         guard.woken_in(config.woken);
+        let mut levels = Levels::new(settings.permissions);
+        levels.bound_by(config.most);
         Self {
             links: config.servers.into_iter().map(link).collect(),
-            levels: Levels::new(settings.permissions),
+            levels,
             approvers: settings.approvers,
             unreachable_approvers: Vec::new(),
             ready: false,

@@ -67,6 +67,8 @@ pub(crate) fn run(
     let names = servers.iter().map(|(server, _)| server.clone()).collect();
     let mut fixed = conclave_core::bridge::Config::new(names);
     fixed.woken = woken();
+    // What is no level allows the least that a bridge is of use with.
+    fixed.most = std::env::var("CONCLAVE_LEVEL").ok().map(|text| text.parse().unwrap_or_default());
     let bridge = Bridge::new(fixed, settings);
     executor.spawn(watch(file, (known, config), options.clone(), servers, events.clone())).detach();
     executor.spawn(runtime::serve(options.dir.clone(), events)).detach();

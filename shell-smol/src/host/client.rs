@@ -49,12 +49,12 @@ impl Format {
         let (first, further): (&[&str], &[&str]) = match self {
             Self::Text => return None,
             Self::Claude => (
-                &["claude", "-p", "--output-format", "json", "{args}"],
-                &["claude", "-p", "--output-format", "json", "--resume", "{session}", "{args}"],
+                &["claude", "-p", "{tools}", "--output-format", "json", "{args}"],
+                &["claude", "-p", "{tools}", "--output-format", "json", "--resume", "{session}", "{args}"],
             ),
             Self::Codex => (
-                &["codex", "exec", "--json", "{args}", "-"],
-                &["codex", "exec", "--json", "{args}", "resume", "{session}", "-"],
+                &["codex", "exec", "{tools}", "--json", "{args}", "-"],
+                &["codex", "exec", "{tools}", "--json", "{args}", "resume", "{session}", "-"],
             ),
             // The prompt is appended to what stands on standard input.
             Self::Gemini => (

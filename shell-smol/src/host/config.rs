@@ -58,7 +58,12 @@ pub struct DeclaredAgent {
     pub max_output: usize,
     /// What to run it under, as arguments of `systemd-run`.
     pub systemd: Option<Vec<String>>,
+    /// Whether its client is given a bridge's tools, where [`TOOLS`] stands in the command.
+    pub tools: bool,
 }
+
+/// Stands in a command for the arguments that give a client the bridge's tools.
+pub(super) const TOOLS: &str = "{tools}";
 
 /// A door for another system.
 #[derive(Clone, Debug)]
@@ -118,6 +123,8 @@ struct AgentTable {
     anyone_may_mention: bool,
     #[serde(default = "yes")]
     mentions_only: bool,
+    #[serde(default)]
+    tools: bool,
     #[serde(default)]
     env: Vec<String>,
     #[serde(default)]
@@ -271,6 +278,12 @@ impl AgentTable {
         if command.first().is_none_or(String::is_empty) {
             return Err(format!("the `command` of {name} is empty"));
         }
+        let has_tools = |words: &[String]| words.iter().any(|word| word == TOOLS);
+        if self.tools && !(output.takes_tools() && has_tools(&command)) {
+            return Err(format!(
+                "`tools` of {name} takes the preset claude or codex, or their `output` and {TOOLS} in the `command`"
+            ));
+        }
         if !self.directory.is_absolute() {
             return Err(format!("the `directory` of {name} is not absolute: {}", self.directory.display()));
         }
@@ -322,6 +335,7 @@ impl AgentTable {
             output,
             channels: self.channels,
             policy,
+            tools: self.tools,
             env: self.env,
             max_output,
             systemd,

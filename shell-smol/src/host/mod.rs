@@ -6,6 +6,7 @@ mod config;
 mod control;
 mod follower;
 mod supervisor;
+mod tools;
 mod webhook;
 mod work;
 

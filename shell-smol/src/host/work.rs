@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use super::Signing;
 use super::child::{self, End};
-use super::config::DeclaredAgent;
+use super::config::{DeclaredAgent, TOOLS};
 use super::follower::{Answer, Word};
 use crate::bridge::prove;
 
@@ -308,7 +308,11 @@ pub(super) async fn run(
     let conversation = conversation(&job);
     let known = session.state.host_session(&reader, &conversation)?;
     let text = prompt.text();
-    let (command, in_argument) = command(agent, known.as_deref(), &text);
+    let tools = match (agent.tools, std::env::current_exe(), session.state.path().parent()) {
+        (true, Ok(program), Some(dir)) => agent.output.tools(&program, dir, &session.url, given),
+        _ => Vec::new(),
+    };
+    let (command, in_argument) = command(agent, known.as_deref(), &text, &tools);
     let run = child::Run {
         command,
         directory: agent.directory.clone(),
@@ -354,14 +358,20 @@ fn conversation(job: &HostJob) -> String {
 }
 
 /// What is run, and whether the prompt is in an argument.
-fn command(agent: &DeclaredAgent, session: Option<&str>, prompt: &str) -> (Vec<String>, bool) {
+fn command(
+    agent: &DeclaredAgent,
+    session: Option<&str>,
+    prompt: &str,
+    tools: &[String],
+) -> (Vec<String>, bool) {
     let known = agent.resume.as_ref().zip(session);
     let words = known.map_or(&agent.command, |(resume, _)| resume);
     let in_argument = words.iter().any(|word| word == "{message}");
-    let words = words.iter().map(|word| match (word.as_str(), session) {
-        ("{message}", _) => prompt.to_owned(),
-        ("{session}", Some(session)) => session.to_owned(),
-        _ => word.clone(),
+    let words = words.iter().flat_map(|word| match (word.as_str(), session) {
+        (TOOLS, _) => tools.to_vec(),
+        ("{message}", _) => vec![prompt.to_owned()],
+        ("{session}", Some(session)) => vec![session.to_owned()],
+        _ => vec![word.clone()],
     });
     let mut command = Vec::new();
     if let Some(limits) = &agent.systemd {

@@ -250,7 +250,7 @@ impl Bridge {
     /// Asks the human to raise a level, where they can be asked.
     fn ask_human(&mut self, question: Question, actions: &mut Vec<Action>) -> Result<(), Failure> {
         let Question { server, scope, level, .. } = &question;
-        if !self.asks {
+        if !self.asks || !self.levels.allows(*level) {
             return Err(Failure::NeedsHuman { command: perm_command(server, scope, *level) });
         }
         if self.questions.values().any(|asked| asked.server == *server && asked.scope == *scope) {

@@ -114,3 +114,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_session_that_is_bounded_never_goes_above_its_bound() {
+    let mut config = Config::new(vec![Server::new(A)]);
+    config.most = Some(Level::Converse);
+    let bridge = Bridge::new(config, settings(&[(A, ops(), Level::Act)]));
+    let mut scene = Scene { bridge, now: Now::default(), calls: 0 };
+    scene.link(A, LinkEvent::Up { path: path("me/m/s"), user: None, admin: false });
+    scene.input(Input::Ready { asks: true });
+    scene.join(A, "ops");
+    assert_eq!(scene.bridge.level(&Server::new(A), &ops()), Level::Converse);
+    let set = ToolCall::SetLevel { server: None, scope: ops(), level: Level::Act };
+    let (_, actions) = scene.call(set);
+    assert!(matches!(answer(&actions), Err(Failure::NeedsHuman { .. })), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Ask { .. })), "nobody is asked");
+}
