@@ -83,9 +83,9 @@ pub(crate) fn registering(url: &ServerUrl, user: &str, key: &PublicKey, error: &
         {
             format!("ask the server's operator; {yours}")
         }
-        // Who needs an invite needs it under every name.
+        // Registration is closed, or takes an invite: under every name.
         Code::PermissionDenied if *refusal != Refusal::NameReserved => {
-            format!("ask an admin of the server; {yours}")
+            format!("ask the server's operator or an admin of it; {yours}")
         }
         Code::QuotaExceeded => format!("ask the server's operator; {yours}"),
         _ => format!("choose another name; {yours}"),

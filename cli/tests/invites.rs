@@ -37,7 +37,7 @@ fn who_has_an_invite_registers_and_nobody_else() {
     register(&ann, &server, "ann", &[]).fails(
         1,
         "new users need an invite here",
-        "ask an admin of the server",
+        "ask the server's operator",
     );
     let made = root.run(["invite", "user"]).ok();
     let token = made.out.trim();
