@@ -240,7 +240,14 @@ impl Speaker {
     fn forget(&mut self) {
         self.stage = Stage::Closed;
         self.streams.clear();
-        let skips = |asked: &Asked| matches!(asked, Asked::Subscribe { start: Start::Latest, .. });
+        // Whoever has no position yet gets one at the latest message, and may not learn it.
+        let skips = |asked: &Asked| match asked {
+            Asked::Subscribe { start: Start::Latest, .. } => true,
+            Asked::Subscribe { start: Start::Cursor, stream } => {
+                stream.is_none_or(|stream| !self.reached.contains_key(&stream))
+            }
+            _ => false,
+        };
         self.unsure |= self.asked.values().any(skips);
         self.asked.clear();
     }
