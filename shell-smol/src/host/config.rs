@@ -58,7 +58,7 @@ pub struct DeclaredAgent {
     pub max_output: usize,
     /// What to run it under, as arguments of `systemd-run`.
     pub systemd: Option<Vec<String>>,
-    /// Whether its client is given a bridge's tools, where [`TOOLS`] stands in the command.
+    /// Whether its client is given a bridge's tools, where `{tools}` stands in the command.
     pub tools: bool,
 }
 
