@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use crate::agent::Agent;
 use crate::scene::Scene;
 
-/// The hook of bob's client, which runs where his bridge does.
+/// The hook of bob's client, which runs where his bridge does. Its environment is not the bridge's: Codex starts MCP servers
+/// without `XDG_RUNTIME_DIR` and hooks with it.
 fn hook(scene: &Scene, event: &str) -> Command {
     let input = scene.dir().join("event.json");
     fs::write(&input, json!({ "hook_event_name": event, "session_id": "s" }).to_string()).unwrap();
     let mut command = scene.command("bob");
     command.arg("--config-dir").arg(scene.dir().join("bob")).args(["hook", event, "--timeout", "1m"]);
-    command.stdin(File::open(input).unwrap());
+    command.env("XDG_RUNTIME_DIR", scene.dir()).stdin(File::open(input).unwrap());
     command
 }
 

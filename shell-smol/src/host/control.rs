@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use smol::{Async, LocalExecutor, Timer};
 
 use super::HostError;
 use super::supervisor::Event;
-use crate::runtime::socket::{Listener, directory, make_directory, read_line};
+use crate::runtime::socket::{Listener, directories, directory, make_directory, read_line};
 
 const MAX_LINE: usize = 4096;
 const MAX_ANSWER: u64 = 16 << 20;
@@ -59,12 +59,12 @@ impl Request {
     }
 }
 
-/// The socket of the host with a configuration directory: each has its own.
-fn path(dir: &Path) -> PathBuf {
+/// The socket's name for the host with a configuration directory: each has its own.
+fn name(dir: &Path) -> String {
     let known = dir.canonicalize();
     let hash = Sha256::digest(known.as_deref().unwrap_or(dir).as_os_str().as_encoded_bytes());
     let name: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    directory(dir).join(format!("host-{name}.sock"))
+    format!("host-{name}.sock")
 }
 
 /// Asks the host that runs with the configuration directory `dir`.
@@ -72,7 +72,10 @@ fn path(dir: &Path) -> PathBuf {
 /// # Errors
 /// The system's; `NotFound` or `ConnectionRefused` if none runs.
 pub fn ask(dir: &Path, request: &Request) -> io::Result<Value> {
-    let mut stream = UnixStream::connect(path(dir))?;
+    let name = name(dir);
+    let mut tried = directories(dir).into_iter().map(|dir| UnixStream::connect(dir.join(&name)));
+    let first = tried.next().unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+    let mut stream = tried.fold(first, |found, other| found.or(other))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_string(request)?;
@@ -89,12 +92,11 @@ pub(super) fn serve(
     executor: &Rc<LocalExecutor<'static>>,
     events: Sender<Event>,
 ) -> Result<(), HostError> {
-    let path = path(dir);
-    let read = |source| HostError::Read { path: path.clone(), source };
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    make_directory(parent).map_err(read)?;
+    let (parent, name) = (directory(dir), name(dir));
+    let read = |source| HostError::Read { path: parent.join(&name), source };
+    make_directory(&parent).map_err(read)?;
     // What an earlier host left is replaced: this one has the lock.
-    let listener = Listener::bind(parent, name.to_owned()).map_err(read)?;
+    let listener = Listener::bind(&parent, name.clone().into()).map_err(read)?;
     executor
         .spawn(async move {
             loop {

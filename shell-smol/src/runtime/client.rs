@@ -36,20 +36,22 @@ struct Answer {
 /// Finds the bridge of the session that this process belongs to: the one that was started by an ancestor of this process,
 /// the nearest first, or else the only one that runs in the directory `cwd`. `config` is the configuration's directory.
 pub fn find(config: &Path, cwd: &Path) -> Option<Client> {
-    find_in(&socket::directory(config), cwd, &ancestors())
+    find_in(&socket::directories(config), cwd, &ancestors())
 }
 
-pub(super) fn find_in(dir: &Path, cwd: &Path, ancestors: &[i32]) -> Option<Client> {
-    let sockets = sockets(dir);
-    let started = ancestors.iter().flat_map(|pid| sockets.iter().filter(move |it| it.parent == *pid));
+pub(super) fn find_in(dirs: &[PathBuf], cwd: &Path, ancestors: &[i32]) -> Option<Client> {
+    let sockets =
+        dirs.iter().flat_map(|dir| sockets(dir).into_iter().map(move |it| (dir.join(it.file()), it)));
+    let sockets: Vec<_> = sockets.filter(|(_, it)| !it.is_left_behind()).collect();
+    let started = ancestors.iter().flat_map(|pid| sockets.iter().filter(move |(_, it)| it.parent == *pid));
     let here = directory_name(cwd);
-    let mut in_directory = sockets.iter().filter(|it| it.directory == here);
+    let mut in_directory = sockets.iter().filter(|(_, it)| it.directory == here);
     let only = in_directory.next().filter(|_| in_directory.next().is_none());
     // Several bridges of one client: the one in this directory.
     let mut started: Vec<_> = started.collect();
-    started.sort_by_key(|it| it.directory != here);
-    started.into_iter().chain(only).find_map(|it| {
-        let stream = UnixStream::connect(dir.join(it.file())).ok()?;
+    started.sort_by_key(|(_, it)| it.directory != here);
+    started.into_iter().chain(only).find_map(|(path, _)| {
+        let stream = UnixStream::connect(path).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_write_timeout(Some(PATIENCE)).ok()?;
         Some(Client { stream: BufReader::new(stream) })
@@ -106,6 +108,12 @@ impl Socket {
         let Self { parent, pid, directory } = self;
         format!("bridge-{parent}-{pid}-{directory}.sock")
     }
+
+    /// Whether its bridge did not end by itself.
+    fn is_left_behind(&self) -> bool {
+        let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        rustix::process::Pid::from_raw(self.pid).is_none_or(gone)
+    }
 }
 
 /// What this process's socket is called, if it is a bridge.
@@ -134,12 +142,8 @@ fn sockets(dir: &Path) -> Vec<Socket> {
 
 /// Removes what bridges left that did not end by themselves.
 pub(super) fn remove_stale(dir: &Path) {
-    for socket in sockets(dir) {
-        let pid = rustix::process::Pid::from_raw(socket.pid);
-        let gone = |pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
-        if pid.is_none_or(gone) {
-            let _ = fs::remove_file(dir.join(socket.file()));
-        }
+    for socket in sockets(dir).iter().filter(|it| it.is_left_behind()) {
+        let _ = fs::remove_file(dir.join(socket.file()));
     }
 }
 

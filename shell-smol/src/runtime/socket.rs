@@ -10,10 +10,22 @@ use std::path::{Path, PathBuf};
 use smol::Async;
 use smol::io::{AsyncRead, AsyncReadExt as _};
 
-/// Where the sockets of this user stand: `$XDG_RUNTIME_DIR/conclave`, or `run` in the configuration's directory.
+/// The directory for a new socket: `$XDG_RUNTIME_DIR/conclave`, or `run` in the configuration's directory.
 pub fn directory(config: &Path) -> PathBuf {
     let given = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
-    given.map_or_else(|| config.join("run"), |dir| dir.join("conclave"))
+    given.map_or_else(|| fallback(config), |dir| dir.join("conclave"))
+}
+
+/// The directories in which another program's socket may stand. Some clients start their servers without
+/// `XDG_RUNTIME_DIR`, Codex for instance, and their hooks with it.
+pub fn directories(config: &Path) -> Vec<PathBuf> {
+    let mut all = vec![directory(config), fallback(config)];
+    all.dedup();
+    all
+}
+
+fn fallback(config: &Path) -> PathBuf {
+    config.join("run")
 }
 
 /// Makes the directory, for this user alone.

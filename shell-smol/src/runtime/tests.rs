@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::thread::{self, JoinHandle};
 
 use conclave_core::bridge::{CallId, Moment};
@@ -84,10 +85,10 @@ fn a_hook_asks_and_says_that_it_has_shown_the_answer() {
     let asking = thread::spawn({
         let dir = dir.clone();
         move || {
-            let mut client = find_in(&dir, &cwd, &[]).unwrap();
+            let mut client = find_in(from_ref(&dir), &cwd, &[]).unwrap();
             let text = client.unread(Moment::Prompt { human: true }, 9000).unwrap();
             client.shown().unwrap();
-            let mut client = find_in(&dir, &cwd, &[]).unwrap();
+            let mut client = find_in(from_ref(&dir), &cwd, &[]).unwrap();
             let nothing = client.unread(Moment::Stop, 100).unwrap();
             (text, nothing)
         }
@@ -157,21 +158,26 @@ fn a_hook_finds_the_bridge_of_its_own_client() {
     let bridge = Bridge::start(&dir);
     let own = rustix::process::getppid().unwrap().as_raw_pid();
     let (cwd, elsewhere) = (std::env::current_dir().unwrap(), home.path());
-    assert!(find_in(&dir, elsewhere, &[]).is_none(), "another directory, and another client");
-    assert!(find_in(&dir, elsewhere, &[1, own]).is_some(), "the same client");
-    assert!(find_in(&dir, &cwd, &[]).is_some(), "the same directory");
+    assert!(find_in(from_ref(&dir), elsewhere, &[]).is_none(), "another directory, and another client");
+    assert!(find_in(from_ref(&dir), elsewhere, &[1, own]).is_some(), "the same client");
+    assert!(find_in(from_ref(&dir), &cwd, &[]).is_some(), "the same directory");
     // A bridge that was killed is passed over, and a new one tidies up.
     let name = bridge.socket().file_name().unwrap().to_str().unwrap().to_owned();
     let killed = name.replace(&format!("-{}-", std::process::id()), "-2147483646-");
     drop(bridge);
     drop(std::os::unix::net::UnixListener::bind(dir.join(&killed)).unwrap());
-    assert!(find_in(&dir, &cwd, &[own]).is_none());
+    assert!(find_in(from_ref(&dir), &cwd, &[own]).is_none());
     let bridge = Bridge::start(&dir);
-    assert_eq!(bridge.socket(), dir.join(name));
-    // Two in one directory, and neither is of this client: there is no telling which.
+    assert_eq!(bridge.socket(), dir.join(&name));
     drop(std::os::unix::net::UnixListener::bind(dir.join(killed)).unwrap());
-    assert!(find_in(&dir, &cwd, &[]).is_none());
-    assert!(find_in(&dir, &cwd, &[own]).is_some());
+    assert!(find_in(from_ref(&dir), &cwd, &[]).is_some(), "the one that was killed does not count");
+    // Two in one directory, and neither is of this client: there is no telling which.
+    let (other, elsewhere) = (name.replacen("bridge-", "bridge-1", 1), home.path().join("elsewhere"));
+    make_directory(&elsewhere).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(elsewhere.join(other)).unwrap());
+    let both = [elsewhere, dir];
+    assert!(find_in(&both, &cwd, &[]).is_none());
+    assert!(find_in(&both, &cwd, &[own]).is_some());
 }
 
 #[test]
