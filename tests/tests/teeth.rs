@@ -22,6 +22,24 @@ type Bite = (&'static str, &'static str, &'static str, &'static str);
 
 const BITES: &[Bite] = &[
     (
+        "agents whose sessions run answer each other without end",
+        "bridge/guard.rs",
+        "if next.hops > next.budget {",
+        "if next.hops > next.budget && false {",
+    ),
+    (
+        "agents that are woken answer each other without end",
+        "host/machine.rs",
+        "if message.chain.hops >= most {",
+        "if message.chain.hops >= most && false {",
+    ),
+    (
+        "a host that starts anew has its budget of runs anew",
+        "host/machine.rs",
+        "= (runs.into(), told.into_iter().collect(), paused);",
+        "= (runs.into_iter().take(0).collect(), told.into_iter().collect(), paused);",
+    ),
+    (
         "a banned user sees a public channel",
         "hub/decide.rs",
         "(channel.visibility != Visibility::Private && !channel.banned.contains(&asker.user))",

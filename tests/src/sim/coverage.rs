@@ -155,6 +155,12 @@ counters! {
     forged: "forged signatures found by links",
     /// Subscriptions of version 2 that are whole at the end.
     whole: "subscriptions from a position that are whole at the end",
+    /// Answers that agents wrote by themselves.
+    answers: "answers of agents whose session ran",
+    /// Messages that the loop guard left without an answer.
+    held_back: "messages that the loop guard left unanswered",
+    /// Runs of agents that a message woke.
+    wakes: "agents woken by a message",
     /// Pieces of frames that were written in part.
     partial_writes: "partial writes",
 }

@@ -3,7 +3,7 @@
 use conclave_core::name::{ChannelName, SessionPath};
 use conclave_core::protocol::Token;
 
-use super::client::{Client, LinkClient, Resumer, Speaker};
+use super::client::{Agent, Client, LinkClient, Resumer, Speaker};
 use super::plan::{Fault, MILLI, SECOND};
 use super::wire::Down;
 use super::world::{Event, World};
@@ -50,6 +50,7 @@ impl World {
                     Client::Link(link) => link.restart(world),
                     Client::Speaker(speaker) => speaker.crash(world),
                     Client::Resumer(resumer) => resumer.crash(world),
+                    Client::Agent(agent) => agent.crash(world),
                     Client::Stranger(_) => {}
                 });
             }
@@ -115,6 +116,14 @@ impl World {
         })
     }
 
+    /// The agents, and the person who writes to them.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &Agent> + Clone {
+        self.clients.iter().flatten().filter_map(|client| match &**client {
+            Client::Agent(agent) => Some(agent),
+            _ => None,
+        })
+    }
+
     /// The links but the one that is at work.
     pub(super) fn links(&self) -> impl Iterator<Item = &LinkClient> + Clone {
         self.clients.iter().flatten().filter_map(|client| match &**client {
@@ -144,7 +153,7 @@ impl World {
             self.with_client(client, |client, world| match client {
                 Client::Stranger(stranger) => stranger.leave(world),
                 Client::Link(link) if link.identity.twin => link.stop(world),
-                Client::Link(_) | Client::Resumer(_) => {}
+                Client::Link(_) | Client::Resumer(_) | Client::Agent(_) => {}
                 Client::Speaker(speaker) => speaker.calm_down(world),
             });
         }

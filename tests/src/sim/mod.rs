@@ -33,7 +33,7 @@ use conclave_core::protocol::Visibility;
 use conclave_core::record::{ChannelId, MachineId, Record, Stamp, UserId};
 use conclave_core::time::UnixMillis;
 
-use client::{Client, Identity, Kind, LinkClient, Resumer, Speaker, Stranger, key};
+use client::{Agent, Client, DEN, DEN_ID, Identity, Kind, LinkClient, Resumer, Speaker, Stranger, key};
 use plan::{MILLI, SECOND};
 use world::{Event, World};
 
@@ -137,6 +137,14 @@ fn furnish(world: &mut World) {
         let members = members.iter().map(|user| Record::MemberAdded { channel, user: UserId(*user) });
         records.extend(members);
     }
+    if world.plan.agents > 0
+        && let Ok(name) = ChannelName::new(DEN)
+    {
+        let (channel, visibility, creator, last) = (DEN_ID, Visibility::Private, UserId(0), Stamp::default());
+        records.push(Record::ChannelCreated { channel, name, visibility, creator, at, last });
+        let members = 0..USERS as u64;
+        records.extend(members.map(|user| Record::MemberAdded { channel, user: UserId(user) }));
+    }
     world.furnished = records.len();
     world.store.keep(records);
 }
@@ -200,11 +208,22 @@ fn populate(world: &mut World, seed: u64, options: &Options) {
             world.clients.push(Some(Box::new(Client::Resumer(resumer))));
         }
     }
+    for nth in 0..world.plan.agents {
+        // Each of its own user: what a user's sessions write to each other counts as one's own.
+        let owner = (nth + seed as usize) % USERS;
+        let number = world.clients.len();
+        if let Some(agent) = Agent::new(world, number, nth, owner, seed) {
+            world.clients.push(Some(Box::new(Client::Agent(agent))));
+        }
+    }
     let Ok(general) = ChannelName::new("general") else { return };
     for number in 0..world.clients.len() {
         world.with_client(number, |client, world| {
             if let Client::Resumer(resumer) = client {
                 resumer.start(world);
+            }
+            if let Client::Agent(agent) = client {
+                agent.start(world);
             }
             if let Client::Link(link) = client {
                 link.start(world);

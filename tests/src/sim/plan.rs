@@ -122,6 +122,8 @@ pub(super) struct Plan {
     pub speakers: usize,
     /// Programs on links of version 2.
     pub resumers: usize,
+    /// Agents that answer each other, and a person; 0: none.
+    pub agents: usize,
     /// Mean time between two acts of a client.
     pub pace: u64,
     /// In so many of 100 posts the text is one of a few.
@@ -157,6 +159,7 @@ impl Plan {
             vandals: chance.index(4),
             speakers: 0,
             resumers: 0,
+            agents: 0,
             pace: chance.between((50, 800)) * MILLI,
             repeats: *chance.pick(&[0, 30, 70, 100]),
             administration: *chance.pick(&[6, 20, 100]),
@@ -175,8 +178,13 @@ impl Plan {
         plan.live = *chance.pick(&[300, 1500, 8 << 10, 64 << 10]);
         plan.speakers = if options.no_speakers { 0 } else { chance.between((1, 6)) as usize };
         plan.resumers = if options.no_speakers { 0 } else { Chance::new(seed, 6).index(4) };
+        plan.agents = if options.no_speakers { 0 } else { *Chance::new(seed, 7).pick(&[0, 0, 0, 3, 4, 5]) };
         plan.limits.catch_up_rows = *chance.pick(&[1, 3, 10, 4_096]);
         plan.limits.readers_per_user = *chance.pick(&[2, 1_000]);
+        if plan.agents > 0 {
+            // Each keeps a position, beside its user's other programs.
+            plan.limits.readers_per_user = 1_000;
+        }
         if options.no_strangers {
             (plan.registrars, plan.vandals) = (0, 0);
         }

@@ -6,7 +6,7 @@ use conclave_core::name::ChannelName;
 use conclave_core::payload::Payload;
 use conclave_core::record::{ChannelId, UserId};
 
-use super::client::PREFIX;
+use super::client::{DEN_ID, PREFIX, within_budgets};
 use super::notation::{Node, Said};
 use super::plan::SECOND;
 use super::world::{Event, World};
@@ -20,7 +20,12 @@ pub(super) fn settle(world: &mut World) {
         world.after(nth * ENOUGH / 5, Event::Inspect);
     }
     let end = world.at + ENOUGH;
+    world.run_until(end - ENOUGH / 4);
+    let written = world.store.rows(DEN_ID).len();
     world.run_until(end);
+    if world.plan.agents > 0 && world.store.rows(DEN_ID).len() != written {
+        world.fail("the agents answer each other without a person".to_owned());
+    }
     if world.failure.is_none()
         && let Err(what) = check(world)
     {
@@ -94,6 +99,9 @@ fn check(world: &mut World) -> Result<(), String> {
     }
     for resumer in world.resumers() {
         whole += resumer.at_rest(world)?;
+    }
+    if world.plan.agents > 0 {
+        within_budgets(world, world.store.rows(DEN_ID))?;
     }
     world.coverage.whole += whole;
     world.coverage.complete += complete;

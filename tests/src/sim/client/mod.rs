@@ -1,6 +1,7 @@
 //! Those who connect: links, and strangers that speak the protocol by hand.
 
 mod acts;
+mod agent;
 mod driver;
 mod link;
 mod resumer;
@@ -14,6 +15,7 @@ use conclave_core::key::SecretKey;
 use conclave_core::name::ChannelName;
 use conclave_core::record::ChannelId;
 
+pub(super) use agent::{Agent, DEN, DEN_ID, within_budgets};
 pub(super) use link::{Identity, LinkClient};
 pub(super) use resumer::{PREFIX, Resumer};
 pub(super) use speaker::{Claims, Draft, Speaker};
@@ -32,6 +34,8 @@ pub(super) enum Client {
     Speaker(Speaker),
     /// A program on the link of version 2.
     Resumer(Resumer),
+    /// An agent that answers, or the person who writes to them.
+    Agent(Agent),
     /// Somebody else.
     Stranger(Stranger),
 }
@@ -55,19 +59,21 @@ impl World {
             Client::Link(link) => link.timer(world),
             Client::Speaker(speaker) => speaker.tick(world),
             Client::Resumer(resumer) => resumer.timer(world),
+            Client::Agent(agent) => agent.timer(world),
             Client::Stranger(_) => {}
         });
     }
 
     /// A client does something of its own accord.
     pub(super) fn act(&mut self, client: usize) {
-        if self.calm {
+        if self.calm && !matches!(self.clients[client].as_deref(), Some(Client::Agent(_))) {
             return;
         }
         let pace = self.with_client(client, |client, world| match client {
             Client::Link(link) => link.act(world),
             Client::Speaker(speaker) => speaker.act(world),
             Client::Resumer(resumer) => resumer.act(world),
+            Client::Agent(agent) => agent.act(world),
             Client::Stranger(stranger) => stranger.act(world),
         });
         if let Some(pace) = pace {
@@ -83,6 +89,7 @@ impl Client {
             Self::Link(link) => link.dialed(world, attempt, wire),
             Self::Speaker(speaker) => speaker.dialed(world, attempt, wire),
             Self::Resumer(resumer) => resumer.dialed(world, attempt, wire),
+            Self::Agent(agent) => agent.dialed(world, attempt, wire),
             Self::Stranger(stranger) => stranger.dialed(world, wire),
         }
     }
@@ -93,6 +100,7 @@ impl Client {
             Self::Link(link) => link.dial_failed(world, attempt),
             Self::Speaker(speaker) => speaker.dial_failed(attempt),
             Self::Resumer(resumer) => resumer.dial_failed(world, attempt),
+            Self::Agent(agent) => agent.dial_failed(world, attempt),
             Self::Stranger(stranger) => stranger.dial_failed(),
         }
     }
@@ -103,6 +111,7 @@ impl Client {
             Self::Link(link) => link.closed(world, wire, why),
             Self::Speaker(speaker) => speaker.closed(wire),
             Self::Resumer(resumer) => resumer.closed(world, wire, why),
+            Self::Agent(agent) => agent.closed(world, wire, why),
             Self::Stranger(stranger) => stranger.closed(wire),
         }
     }
@@ -113,6 +122,7 @@ impl Client {
             Self::Link(link) => link.message(world, wire, bytes),
             Self::Speaker(speaker) => speaker.message(world, wire, bytes),
             Self::Resumer(resumer) => resumer.message(world, wire, bytes),
+            Self::Agent(agent) => agent.message(world, wire, bytes),
             Self::Stranger(stranger) => stranger.message(world, wire, bytes),
         }
     }
@@ -121,7 +131,7 @@ impl Client {
     pub(super) fn format(&self) -> Format {
         match self {
             Self::Speaker(speaker) if speaker.json => Format::V2Json,
-            Self::Speaker(_) | Self::Resumer(_) => Format::V2,
+            Self::Speaker(_) | Self::Resumer(_) | Self::Agent(_) => Format::V2,
             Self::Link(_) | Self::Stranger(_) => Format::V1,
         }
     }
