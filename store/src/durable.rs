@@ -89,7 +89,6 @@ fn open_new(path: &Path) -> io::Result<File> {
 }
 
 /// Options to open or create a file that its owner alone may read.
-#[cfg(any(feature = "journal", feature = "state"))]
 pub(crate) fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

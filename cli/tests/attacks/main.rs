@@ -3,6 +3,8 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+mod account;
+mod agent;
 #[path = "../bridge/agent.rs"]
 #[allow(dead_code, reason = "each suite uses a part of it")]
 mod mcp;

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+#[cfg(unix)]
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -163,12 +165,13 @@ impl ConfigFile {
     /// The lock is on a file of its own: the configuration itself is another file after every change.
     fn lock(&self) -> Result<File, ConfigError> {
         let path = self.path.with_file_name(format!("{FILE_NAME}.lock"));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(|source| self.io("written", source))?;
+        // Whoever can open it can hold the lock for ever.
+        let file = durable::private_file().open(path).map_err(|source| self.io("written", source))?;
+        #[cfg(unix)]
+        if file.metadata().is_ok_and(|it| it.mode() & 0o077 != 0) {
+            // An earlier version made it.
+            let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+        }
         let start = Instant::now();
         loop {
             match file.try_lock() {
