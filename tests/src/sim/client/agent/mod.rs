@@ -250,10 +250,7 @@ pub(crate) fn within_budgets(world: &World, rows: &[Row]) -> Result<(), String> 
             Mind::Asleep(asleep) => asleep.is_within(answers, all),
         };
         if !within {
-            return Err(format!(
-                "agent {} wrote {all} messages, {answers} of them answers: {agent:?}",
-                agent.number
-            ));
+            return Err(format!("agent {} wrote {all} messages, {answers} of them answers", agent.number));
         }
         let own = match &agent.mind {
             Mind::Person => continue,
