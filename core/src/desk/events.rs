@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use super::message::Message;
 use super::replies::Pending;
 use super::timeline::Timeline;
-use super::{Followed, Keep, MAX_FIRST, MAX_LISTED, Output, Place, Source, State, Status};
+use super::{Followed, Keep, MAX_FIRST, MAX_KEYS, MAX_LISTED, Output, Place, Source, State, Status};
 use crate::link::{self, Action, OwnMailbox, Place as At, Proof};
 use crate::name::{ChannelName, SessionPath};
 use crate::payload::Payload;
@@ -15,9 +15,8 @@ use crate::record::ChannelId;
 use crate::stream::Comings;
 use crate::time::{Now, UnixMillis};
 
-/// Former paths that are remembered, and keys of machines.
+/// Former paths that are remembered.
 const MAX_FORMER: usize = 8;
-const MAX_KEYS: usize = 16 * 1024;
 
 impl State {
     pub(super) fn event(&mut self, now: Now, action: Action, out: &mut alloc::vec::Vec<Output>) {
@@ -156,14 +155,18 @@ impl State {
 
     /// The list of channels came; whoever follows none gets a few.
     pub(super) fn choose_channels(&mut self, now: Now, out: &mut alloc::vec::Vec<Output>) {
-        if self.rooms.keys().any(|it| matches!(it, Source::Channel(_))) {
+        if !core::mem::take(&mut self.is_first) {
             return;
         }
         let is_few = self.listed.len() <= MAX_FIRST;
         let wanted =
             self.listed.iter().filter(|it| it.member || (is_few && it.visibility == Visibility::Public));
         let wanted: alloc::vec::Vec<_> = wanted.map(|it| it.name.clone()).take(MAX_FIRST).collect();
-        wanted.into_iter().for_each(|channel| self.follow(channel, now, out));
+        for channel in wanted {
+            if !self.rooms.contains_key(&Source::Channel(channel.clone())) {
+                self.follow(channel, now, out);
+            }
+        }
     }
 
     pub(super) fn refresh(&mut self, out: &mut alloc::vec::Vec<Output>) {
@@ -248,6 +251,17 @@ impl State {
         self.touched.insert(source);
     }
 
+    /// Sessions that are in a channel are on the server.
+    pub(super) fn are_online(&mut self, sessions: &[Arc<SessionPath>]) {
+        for path in sessions {
+            if self.online.len() < MAX_LISTED
+                && let Err(at) = self.online.binary_search(path)
+            {
+                self.online.insert(at, path.clone());
+            }
+        }
+    }
+
     fn comings(&mut self, stream: ChannelId, comings: &Comings, out: &mut alloc::vec::Vec<Output>) {
         let Some((Source::Channel(channel), room)) = self.room_of(stream) else { return };
         let channel = channel.clone();
@@ -269,13 +283,8 @@ impl State {
             list.sort();
         };
         come(&mut room.present);
+        self.are_online(&comings.joined);
         // Who leaves a channel may be on the server still.
-        if self.online.len() < MAX_LISTED {
-            let new = comings.joined.iter().filter(|it| !self.online.contains(it)).cloned();
-            let new: alloc::vec::Vec<_> = new.collect();
-            self.online.extend(new);
-            self.online.sort();
-        }
         if !comings.left.is_empty() {
             self.ask(Command::Who { channel: None }, None, Pending::Online, out);
         }

@@ -48,6 +48,8 @@ pub use self::timeline::Count;
 const SEND_WITHIN: Duration = Duration::from_secs(300);
 /// Sessions and channels that are kept of what a server lists.
 const MAX_LISTED: usize = 10_000;
+/// Keys of machines.
+const MAX_KEYS: usize = 16 * 1024;
 /// Channels that are followed unasked by a user who follows none.
 const MAX_FIRST: usize = 20;
 
@@ -83,6 +85,8 @@ struct State {
     server_key: Option<PublicKey>,
     admin: bool,
     begun: bool,
+    /// Nothing was followed before, and the list of channels did not come yet.
+    is_first: bool,
     rooms: BTreeMap<Source, Room>,
     /// What this session wrote to people; the server shows it to them only.
     sent: BTreeMap<UserName, Vec<Message>>,
@@ -104,6 +108,7 @@ impl Desk {
     /// A desk for a link that has not begun.
     pub fn new(kept: Kept) -> Self {
         Self(State {
+            is_first: kept.channels.is_empty(),
             kept,
             status: Status::Connecting,
             path: None,
@@ -127,6 +132,13 @@ impl Desk {
             pending: BTreeMap::new(),
             requests: 0,
         })
+    }
+
+    /// The key of a machine that wrote before: its messages in pages are checked with it.
+    pub fn pin(&mut self, user: UserId, machine: MachineId, key: PublicKey) {
+        if self.0.keys.len() < MAX_KEYS {
+            self.0.keys.insert((user, machine), key);
+        }
     }
 
     /// Processes an input and appends the resulting outputs.

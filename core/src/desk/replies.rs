@@ -59,22 +59,24 @@ impl State {
             (Pending::Present(channel), Ok(Reply::Presence { mut sessions, .. })) => {
                 sessions.truncate(MAX_LISTED);
                 sessions.sort();
+                self.are_online(&sessions);
                 if let Some(room) = self.rooms.get_mut(&Source::Channel(channel)) {
                     room.present = sessions;
                 }
             }
             (Pending::Page(source, stream, page), result) => self.page(now, source, stream, page, result),
             (Pending::Receipts(source, seq), result) => {
-                let receipts = receipts(result);
+                let receipts = self.receipts(result);
                 if let Some(timeline) = self.rooms.get_mut(&source).and_then(|it| it.timeline.as_mut()) {
                     timeline.receipts(seq, receipts);
                 }
             }
             (Pending::SentReceipts(user, seq), result) => {
+                let receipts = self.receipts(result);
                 let message =
                     self.sent.get_mut(&user).and_then(|sent| sent.iter_mut().find(|it| it.seq == seq));
                 if let Some(message) = message {
-                    message.receipts = receipts(result);
+                    message.receipts = receipts;
                 }
             }
             (Pending::Number(name), result) => {
@@ -182,14 +184,14 @@ impl State {
         };
         self.failed(id, why);
     }
-}
 
-fn receipts(result: Result<Reply, RequestError>) -> Receipts {
-    match result {
-        Ok(Reply::Stream(StreamReply::Receipts { mut readers, .. })) => {
-            readers.truncate(MAX_READERS);
-            Receipts::Known { readers, stale: false }
-        }
-        _ => Receipts::Known { readers: Vec::new(), stale: false },
+    /// Who has a message, but for this very session.
+    fn receipts(&self, result: Result<Reply, RequestError>) -> Receipts {
+        let Ok(Reply::Stream(StreamReply::Receipts { mut readers, .. })) = result else {
+            return Receipts::Known { readers: Vec::new(), stale: false };
+        };
+        readers.retain(|it| !self.is_own(&it.reader));
+        readers.truncate(MAX_READERS);
+        Receipts::Known { readers, stale: false }
     }
 }
