@@ -98,7 +98,12 @@ pub(crate) fn run(chat: Chat, context: &Context) -> Result<(), Failure> {
     ended
 }
 
-async fn open(chat: &Chat, context: &Context, url: ServerUrl, handle: Handle) -> Result<(Line, Server), Failure> {
+async fn open(
+    chat: &Chat,
+    context: &Context,
+    url: ServerUrl,
+    handle: Handle,
+) -> Result<(Line, Server), Failure> {
     let config = context.config()?;
     let key = context.key()?;
     let options = options(&chat.dial, &config, &url);

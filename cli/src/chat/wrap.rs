@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn lines_break_between_words_and_wide_characters_count_twice() {
-        assert_eq!(wrap("the build is green", 10), ["the build ", "is green"]);
+        assert_eq!(wrap("the build is green", 10), ["the build", "is green"]);
         assert_eq!(wrap("日本語の長い文", 6), ["日本語", "の長い", "文"]);
         assert_eq!(wrap("", 10), [""]);
         assert_eq!(fit("日本語", 5), "日本…");

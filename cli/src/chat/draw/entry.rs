@@ -27,7 +27,7 @@ pub(super) fn lines(
 ) -> Vec<Line<'static>> {
     match entry {
         Entry::Message(source, message) => self::message(app, before, (*source, message), columns),
-        Entry::Outgoing(outgoing) => self::outgoing(app, outgoing, columns),
+        Entry::Outgoing(outgoing) => self::outgoing(app, before, outgoing, columns),
     }
 }
 
@@ -59,7 +59,8 @@ fn message(
     let is_together = above.is_some_and(|(_, above)| {
         above.from.user == message.from.user
             && session(&above.from) == session(&message.from)
-            && message.at.0 - above.at.0 < TOGETHER && above.at <= message.at
+            && message.at.0 - above.at.0 < TOGETHER
+            && above.at <= message.at
     });
     let needs_name = !is_together || !lines.is_empty() || message.reply_to.is_some();
     if needs_name {
@@ -195,9 +196,23 @@ fn beside(lines: &mut Vec<Line<'static>>, word: Span<'static>, columns: usize) {
     }
 }
 
-fn outgoing(app: &App, outgoing: &Outgoing, columns: usize) -> Vec<Line<'static>> {
+fn outgoing(
+    app: &App,
+    before: Option<&Entry<'_>>,
+    outgoing: &Outgoing,
+    columns: usize,
+) -> Vec<Line<'static>> {
     let theme = app.theme;
-    let mut lines = said(app, &outgoing.text, columns, theme.faint());
+    let mut lines = Vec::new();
+    let is_below_own = before.is_some_and(|entry| match entry {
+        Entry::Message(_, message) => message.own,
+        Entry::Outgoing(_) => true,
+    });
+    if !is_below_own {
+        lines.extend(before.map(|_| Line::default()));
+        lines.push(Line::from(Span::styled("you", theme.strong())));
+    }
+    lines.extend(said(app, &outgoing.text, columns, theme.faint()));
     match &outgoing.progress {
         Progress::Failed(why) => {
             for part in lines_of(&format!("not sent: {why}"), columns.saturating_sub(2)) {

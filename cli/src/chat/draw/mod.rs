@@ -88,12 +88,22 @@ fn draw_head(app: &App, frame: &mut Frame<'_>, area: Rect) {
         }
         spans.push(Span::styled(label, theme.faint()));
     }
-    let line: Line<'_> = spans.into();
-    frame.render_widget(Paragraph::new(line), area);
-    let note = app.note.as_ref().map(|note| safe_line(note)).unwrap_or_else(|| "F1 help".into());
-    let wide = (width(&note) as u16 + 1).min(area.width);
-    let right = Rect { x: area.right() - wide, width: wide, ..area };
-    frame.render_widget(Paragraph::new(Span::styled(note, theme.faint())), right);
+    let note = app.note.clone().or_else(|| decided(app));
+    let note = note.map_or_else(|| "F1 help".into(), |note| safe_line(&note));
+    let note = fit(&note, usize::from(area.width) / 2).into_owned();
+    let wide = (width(&note) as u16 + 2).min(area.width);
+    let [left, right] = Layout::horizontal([Constraint::Min(0), Constraint::Length(wide)]).areas(area);
+    frame.render_widget(Paragraph::new(Line::from(spans)), left);
+    frame.render_widget(Paragraph::new(Span::styled(format!(" {note}"), theme.faint())), right);
+}
+
+/// What the answer to a card came to.
+fn decided(app: &App) -> Option<String> {
+    app.servers.iter().flat_map(|it| it.desk.cards().iter().rev()).find_map(|card| match card.state {
+        CardState::Decided(decision) => Some(format!("card {}: {}", card.id, decision.as_str())),
+        CardState::Answering { .. } => Some(format!("card {}: answering…", card.id)),
+        CardState::Waits | CardState::Failed => None,
+    })
 }
 
 fn draw_list(app: &mut App, frame: &mut Frame<'_>, area: Rect) {
