@@ -24,7 +24,11 @@ impl Terminal {
     fn start(home: &Home, (columns, rows): (u16, u16), args: &str, variables: &[(&str, &str)]) -> Self {
         let program = env!("CARGO_BIN_EXE_conclave");
         let mut command = Command::new("script");
-        command.args(["-qfec", &format!("stty rows {rows} cols {columns}; exec {program} chat {args}"), "/dev/null"]);
+        command.args([
+            "-qfec",
+            &format!("stty rows {rows} cols {columns}; exec {program} chat {args}"),
+            "/dev/null",
+        ]);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("SHELL", "/bin/sh");
         command.env("TERM", "xterm-256color").env("TZ", "UTC").env("CONCLAVE_CONFIG_DIR", &home.dir);
         command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());

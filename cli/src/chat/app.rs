@@ -102,6 +102,9 @@ pub(crate) struct App {
     pub(crate) note: Option<String>,
     /// What was drawn where, for the mouse and for scrolling by pages.
     pub(crate) screen: super::draw::Screen,
+    /// What was drawn has changed by being seen.
+    pub(crate) is_stale: bool,
+    has_divider: bool,
     looked: Look,
 }
 
@@ -124,6 +127,8 @@ impl App {
             has_ended: false,
             note: None,
             screen: super::draw::Screen::default(),
+            is_stale: false,
+            has_divider: false,
             looked: Look::default(),
         }
     }
@@ -180,7 +185,17 @@ impl App {
         (self.scroll_by, self.selected, self.reply_to) = (0, None, None);
         self.looked = Look::default();
         self.chosen = Some(chosen);
-        self.divider = self.view().map(|view| view.read).unwrap_or_default();
+        (self.divider, self.has_divider) = (Vec::new(), false);
+    }
+
+    /// Remembers up to where the conversation is read, before anything of it is on the screen.
+    pub(crate) fn divide(&mut self) {
+        if !self.has_divider
+            && let Some(view) = self.view()
+            && !view.read.is_empty()
+        {
+            (self.divider, self.has_divider) = (view.read, true);
+        }
     }
 
     pub(crate) fn view(&self) -> Option<View<'_>> {
@@ -201,6 +216,7 @@ impl App {
     pub(crate) fn drawn(&mut self, look: Look) {
         if self.is_focused && self.looked != look {
             self.looked = look.clone();
+            self.is_stale = true;
             self.want(Intent::Look(look));
         }
     }

@@ -20,8 +20,10 @@ use std::time::Duration;
 use conclave_core::bridge::Scope;
 use conclave_core::desk::{Desk, Input, Output, Place};
 use conclave_core::level::Level;
-use conclave_core::link::{Action, Config, Input as ToLink};
+use conclave_core::link::{Action, Config, Input as ToLink, RequestId};
 use conclave_core::name::{ChannelName, Handle};
+use conclave_core::protocol::Command;
+use conclave_core::stream::{StreamCommand, StreamRef};
 use conclave_shell_tokio::client::{LinkDriver, link};
 use conclave_store::config::{Change, Pin, ServerUrl};
 use jiff::tz::TimeZone;
@@ -44,7 +46,7 @@ const HANDLE: &str = "chat";
 /// At most so often the screen is drawn.
 const FRAME: Duration = Duration::from_millis(16);
 /// How long the end waits for the servers to learn what was seen.
-const FAREWELL: Duration = Duration::from_millis(300);
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A server: its link, and what is kept of it.
 struct Line {
@@ -91,7 +93,7 @@ pub(crate) fn run(chat: Chat, context: &Context) -> Result<(), Failure> {
         let mut screen = Screen::open()?;
         let ended = follow(&mut app, &mut lines, &mut screen, context, chat.channel.as_ref()).await;
         drop(screen);
-        farewell(&mut lines).await;
+        farewell(&app, &mut lines).await;
         ended
     });
     runtime.shutdown_background();
@@ -155,7 +157,7 @@ async fn follow(
         if dirty && drawn + FRAME <= Instant::now() {
             screen.terminal.draw(|frame| draw::draw(app, frame))?;
             drawn = Instant::now();
-            dirty = false;
+            dirty = std::mem::take(&mut app.is_stale);
             // What is on the screen now is seen.
             carry_out(app, lines)?;
         }
@@ -268,12 +270,25 @@ fn carry_out(app: &mut App, lines: &mut [Line]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives the links a moment to send what is due, then ends them.
-async fn farewell(lines: &mut [Line]) {
+/// Tells the servers how far it came, then ends the links. A server that does not answer in time learns it in the next run.
+async fn farewell(app: &App, lines: &mut [Line]) {
     let until = Instant::now() + FAREWELL;
-    while lines.iter().any(|line| line.driver.queued() > 0) {
+    let mut open = 0;
+    for (server, line) in app.servers.iter().zip(lines.iter_mut()) {
+        for (nth, (stream, delivered, seen)) in (0..).zip(server.desk.positions()) {
+            let report = StreamCommand::Report { stream: StreamRef::Number(stream), delivered, seen };
+            let id = RequestId(u64::MAX - nth);
+            line.driver.input(ToLink::Request { id, command: Command::Stream(report), deadline: None });
+            open += 1;
+        }
+    }
+    while open > 0 {
         tokio::select! {
-            _ = next_action(lines) => {}
+            (_, action) = next_action(lines) => {
+                if let Action::Replied { id, .. } = action && id.0 > u64::MAX / 2 {
+                    open -= 1;
+                }
+            }
             () = sleep_until(until) => break,
         }
     }

@@ -299,7 +299,10 @@ impl Desk {
         let mut entries = Vec::new();
         let (mut at_start, mut at_end, mut is_loading, mut read) = (true, true, false, Vec::new());
         for wanted in sources(place) {
-            let Some((source, room)) = state.rooms.get_key_value(&wanted) else { continue };
+            let Some((source, room)) = state.rooms.get_key_value(&wanted) else {
+                is_loading |= matches!(wanted, Source::Channel(_));
+                continue;
+            };
             is_loading |= room.asked.is_some();
             let Some(timeline) = &room.timeline else {
                 is_loading |= room.lost.is_none();
@@ -360,6 +363,13 @@ impl Desk {
     /// What is looked for.
     pub fn search(&self) -> Option<&Search> {
         self.0.search.as_ref()
+    }
+
+    /// How far each stream came: delivered, and seen. A link reports these by and by; whoever ends reports them at once.
+    pub fn positions(&self) -> Vec<(ChannelId, u64, u64)> {
+        let rooms = self.0.rooms.values().filter(|it| it.is_joined);
+        let timelines = rooms.filter_map(|it| it.timeline.as_ref());
+        timelines.filter_map(|it| Some((it.number?, it.delivered(), it.seen()))).collect()
     }
 
     /// How many messages and bytes are held, for tests of the bound.

@@ -36,6 +36,7 @@ pub(crate) struct Screen {
 
 /// Draws everything, and tells the desk what is on the screen.
 pub(crate) fn draw(app: &mut App, frame: &mut Frame<'_>) {
+    app.divide();
     let area = frame.area();
     let [head, body] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
     let list = if area.width < 80 { 16 } else { 26 };
