@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use conclave_core::body::View;
 use conclave_core::handshake::{Claim, HandshakeError};
 use conclave_core::key::{PublicKey, SecretKey};
+use conclave_core::link::Newest;
 use conclave_core::name::{Handle, SessionPath, sanitize};
 use conclave_core::protocol::{Command, Reply};
 use conclave_core::stream::{Notice, StreamReply};
@@ -319,6 +320,12 @@ fn terms(pin: Option<Pin>, key: KeyUse) -> Result<Terms, Failure> {
     getrandom::fill(&mut nonce)
         .map_err(|error| Failure::new(format!("the system has no random numbers: {error}"), ""))?;
     Ok(Terms { nonce, pinned: pin.map(|pin| pin.server_key), key, keep: false })
+}
+
+/// How a session that goes on speaks version 2.
+pub(crate) fn newest(pin: Option<Pin>, keep: bool) -> Newest {
+    let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
+    Newest { pinned: pin.map(|pin| pin.server_key), key, keep }
 }
 
 /// How to dial a server, as typed or remembered.

@@ -3,6 +3,7 @@
 
 pub mod args;
 pub mod bench;
+mod chat;
 mod confirm;
 mod connect;
 mod context;

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod audit;
 pub mod body;
 pub mod bridge;
+pub mod desk;
 pub mod directory;
 pub mod engine;
 pub mod fanout;

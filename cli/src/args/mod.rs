@@ -1,6 +1,7 @@
 //! What can be typed: the verbs and their flags, with help and examples.
 
 mod channel;
+mod chat;
 mod hook;
 mod host;
 mod identity;
@@ -26,6 +27,7 @@ use conclave_core::time::span;
 use crate::Failure;
 
 pub use channel::{Acl, Channel, Invite, Join, TokenArg, VisibilityArg};
+pub use chat::Chat;
 pub use hook::{Hook, HookAction, HookChange, HookClient};
 pub use host::{Host, HostAction, OfAgent};
 pub use identity::{Machine, MachineAdd, Register, Server, Trust};
@@ -49,7 +51,7 @@ Start here:
   conclave register --server wss://HOST --username NAME
   conclave join ops                a channel of that server
   conclave send ops 'the build is green'
-  conclave tail ops --since 2h
+  conclave chat                    talk, on the whole terminal
   claude mcp add conclave -- conclave bridge
                                    let an agent take part
 
@@ -248,6 +250,7 @@ Examples:
     Status(Net),
     Doctor(Doctor),
     Join(Join),
+    Chat(Chat),
     Send(Send),
     Receipts(Receipts),
     Tail(Tail),

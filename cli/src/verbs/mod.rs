@@ -44,6 +44,7 @@ pub fn run(verb: Verb, context: &Context) -> Result<(), Failure> {
         Verb::Server(action) => local::server(action, context),
         Verb::Status(net) => status::run(&net, context),
         Verb::Join(it) => channel::join(it, context),
+        Verb::Chat(it) => crate::chat::run(it, context),
         Verb::Tail(it) => tail::run(it, context),
         Verb::Send(it) => post::send(it, context),
         Verb::Receipts(it) => receipts::receipts(it, context),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use conclave_core::key::PublicKey;
 use conclave_core::link::{
-    Action, Config, DownReason, Input, JoinFrom, Loss, Newest, OwnMailbox, Refused, RequestId,
+    Action, Config, DownReason, Input, JoinFrom, Loss, OwnMailbox, Refused, RequestId,
 };
 use conclave_core::mention;
 use conclave_core::name::{ChannelName, Handle};
@@ -14,7 +14,6 @@ use conclave_core::record::UserId;
 use conclave_core::stream::{StreamCommand, StreamRef};
 use conclave_core::text::shell_word;
 use conclave_core::time::UnixMillis;
-use conclave_core::wire::client::KeyUse;
 use conclave_shell_tokio::client::{DialError, DialOptions};
 use conclave_shell_tokio::client::{LinkDriver, SessionError, Stage, link};
 use conclave_store::config::{Change, Pin, ServerUrl};
@@ -24,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 use super::kept::Kept;
 use super::shown::{Message, show};
 use crate::args::{Net, Recipient, Tail};
-use crate::connect::{options, own_handle, pin_now, runtime};
+use crate::connect::{newest, options, own_handle, pin_now, runtime};
 use crate::output::{FAINT, line};
 use crate::{Context, Failure, explain};
 
@@ -426,10 +425,4 @@ pub(super) fn no_mailboxes(url: &ServerUrl) -> Failure {
         format!("{url} keeps no mailboxes: it speaks version 1 of the protocol"),
         "ask its operator to update it",
     )
-}
-
-/// How a session that goes on speaks version 2.
-fn newest(pin: Option<Pin>, keep: bool) -> Newest {
-    let key = if pin.is_some_and(|pin| pin.derived) { KeyUse::PerServer } else { KeyUse::Shared };
-    Newest { pinned: pin.map(|pin| pin.server_key), key, keep }
 }

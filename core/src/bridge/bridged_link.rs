@@ -79,7 +79,10 @@ impl BridgedLink {
             // The link's driver carries these out.
             Action::Dial(_) | Action::Send(_) | Action::Hangup => return,
             // The bridge has no use for it.
-            Action::CaughtUp { .. } | Action::Passed { .. } | Action::SenderKey { .. } => return,
+            Action::CaughtUp { .. }
+            | Action::Passed { .. }
+            | Action::PresenceChanged { .. }
+            | Action::SenderKey { .. } => return,
             Action::Opened { position: None, .. } | Action::MailboxCaughtUp { .. } => return,
             Action::Opened { position: Some((stream, _)), .. } => {
                 LinkEvent::Followed { channel: None, stream, unread: false, skipped: None }

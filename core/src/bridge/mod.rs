@@ -26,6 +26,7 @@ mod tools;
 pub use api::{Action, Config, Input, LinkEvent, Moment, Push, QuestionId, Settings};
 pub use bindings::Bound;
 pub use bridged_link::{BridgedLink, Step};
+pub(crate) use card::card_id;
 pub use card::{Approver, CARD_LIFETIME, CardId, Decision, InvalidCardId, PermissionRequest, verdict};
 pub use failure::{Failure, MAX_TEXT};
 pub use frame::{About, Framed, Place, beginning, body, escape, preamble};

@@ -12,7 +12,7 @@ use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Refusal, Reply, Token};
 use crate::record::{ChannelId, MachineId, UserId};
-use crate::stream::{EndReason, Origin, Position};
+use crate::stream::{Comings, EndReason, Origin, Position};
 use crate::text::visible;
 use crate::time::{Monotonic, UnixMillis};
 use crate::wire::client::KeyUse;
@@ -365,6 +365,13 @@ pub enum Action {
         stream: ChannelId,
         /// Where they stand now.
         readers: Arc<Vec<Position>>,
+    },
+    /// Tell: sessions joined or left a channel whose presence is watched.
+    PresenceChanged {
+        /// The channel's stream.
+        stream: ChannelId,
+        /// Who.
+        comings: Arc<Comings>,
     },
     /// Tell: messages come for a channel that is not followed; it may have been renamed. Version 1 only.
     Stray {

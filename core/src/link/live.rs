@@ -101,7 +101,11 @@ impl Link {
                 Ok(())
             }
             // Nobody behind a link asks for these.
-            Notice::PresenceChanged { .. } | Notice::MachineAdded(_) | Notice::Draining => Ok(()),
+            Notice::MachineAdded(_) | Notice::Draining => Ok(()),
+            Notice::PresenceChanged { stream, comings } => {
+                here.actions.push(Action::PresenceChanged { stream, comings });
+                Ok(())
+            }
             Notice::ReceiptsMoved { stream, readers } => {
                 here.actions.push(Action::ReceiptsMoved { stream, readers });
                 Ok(())

@@ -265,7 +265,8 @@ impl LinkClient {
             | Action::MailboxCaughtUp { .. }
             | Action::ChannelRenamed { .. }
             | Action::SenderKey { .. }
-            | Action::ReceiptsMoved { .. } => world.fail("version 1 has no streams".to_owned()),
+            | Action::ReceiptsMoved { .. }
+            | Action::PresenceChanged { .. } => world.fail("version 1 has no streams".to_owned()),
         }
     }
 
