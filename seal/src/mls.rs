@@ -281,7 +281,7 @@ impl Group {
             .ok()
             .and_then(|received| self.read(&members, received));
         if opened.is_none() {
-            self.inner = restored(&self.client, &self.id().to_vec(), &before)?;
+            self.inner = restored(&self.client, self.id(), &before)?;
             self.clean = Some(before);
         }
         Ok(opened)

@@ -1,5 +1,6 @@
 //! Sealed channels on disk, shared by processes that are killed at any moment.
 #![cfg(all(feature = "seal", unix))]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};

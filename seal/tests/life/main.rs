@@ -1,4 +1,5 @@
 //! A sealed group's life, from the side of its machines.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod hostile;
 mod world;
@@ -63,7 +64,7 @@ fn in_group(world: &World, machine: u64) -> bool {
     let mut group = BTreeSet::from([1]);
     for stored in &world.server.stream {
         if let What::Commit { adds, removes, .. } = &stored.what {
-            let back = removes.iter().any(|gone| *gone == stored.machine);
+            let back = removes.contains(&stored.machine);
             group.retain(|machine| back || !removes.contains(machine));
             group.extend(adds);
         }
