@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Why bytes are not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -116,6 +116,11 @@ impl SecretKey {
     /// The seed as URL-safe base64 without padding: the content of a key file.
     pub fn expose(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0.as_bytes())
+    }
+
+    /// The seed, for a library that signs by itself.
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
     }
 
     /// The machine's key at one server, derived from this one: no server sees a key that another knows, so a proof made for

@@ -6,7 +6,9 @@ pub mod durable;
 #[cfg(feature = "journal")]
 pub mod journal;
 pub mod keystore;
+#[cfg(feature = "seal")]
+pub mod seal;
 #[cfg(feature = "state")]
 pub mod state;
-#[cfg(any(feature = "journal", feature = "state"))]
+#[cfg(any(feature = "journal", feature = "seal", feature = "state"))]
 mod transaction;
