@@ -80,6 +80,8 @@ impl BridgedLink {
             Action::Dial(_) | Action::Send(_) | Action::Hangup => return,
             // The bridge has no use for it.
             Action::CaughtUp { .. } | Action::Passed { .. } | Action::SenderKey { .. } => return,
+            // It does not seal yet.
+            Action::Sealed(_) => return,
             Action::Opened { position: None, .. } | Action::MailboxCaughtUp { .. } => return,
             Action::Opened { position: Some((stream, _)), .. } => {
                 LinkEvent::Followed { channel: None, stream, unread: false, skipped: None }

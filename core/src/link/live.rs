@@ -102,6 +102,10 @@ impl Link {
             }
             // Nobody behind a link asks for these.
             Notice::PresenceChanged { .. } | Notice::MachineAdded(_) | Notice::Draining => Ok(()),
+            Notice::Sealed(notice) => {
+                here.actions.push(Action::Sealed(notice));
+                Ok(())
+            }
             Notice::ReceiptsMoved { stream, readers } => {
                 here.actions.push(Action::ReceiptsMoved { stream, readers });
                 Ok(())

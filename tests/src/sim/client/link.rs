@@ -265,6 +265,7 @@ impl LinkClient {
             | Action::MailboxCaughtUp { .. }
             | Action::ChannelRenamed { .. }
             | Action::SenderKey { .. }
+            | Action::Sealed(_)
             | Action::ReceiptsMoved { .. } => world.fail("version 1 has no streams".to_owned()),
         }
     }
