@@ -19,6 +19,8 @@ pub type Blob = Opaque<Bytes>;
 
 /// Machines whose packages are taken by one request.
 pub const TAKEN_AT_ONCE: usize = 256;
+/// Bytes of the packages that one request takes: those of other machines are left for the next one.
+pub const TAKEN_BYTES: usize = 4 << 20;
 /// Machines that a refusal or a list of additions names.
 pub const MACHINES_NAMED: usize = 1_000;
 /// A machine hears of its stock when fewer packages than this are left.

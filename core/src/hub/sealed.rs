@@ -22,7 +22,7 @@ use crate::protocol::{Command, Limit, Refusal, Reply, Visibility};
 use crate::record::{ChannelId, LastCommit, MachineId, Record, Stamp, UserId};
 use crate::sealed::{
     Blob, GroupState, GroupWelcome, KeyPackage, LOW_STOCK, MACHINES_NAMED, NewGroup, RosterEntry,
-    SealedCommand, SealedNotice, SealedReply, TAKEN_AT_ONCE, WaitingWelcome,
+    SealedCommand, SealedNotice, SealedReply, TAKEN_AT_ONCE, TAKEN_BYTES, WaitingWelcome,
 };
 use crate::stream::{Notice, Origin, Signed, StreamCommand, StreamRef, StreamReply};
 use crate::time::Now;
@@ -283,9 +283,13 @@ impl Hub {
         }
         let mut records = Vec::new();
         let mut packages = Vec::new();
+        let mut bytes = 0;
         for machine in wanted {
             let owner = self.directory.owner_of(machine).filter(|user| found.members.contains(user));
             let Some(user) = owner else { continue };
+            if bytes > TAKEN_BYTES {
+                break;
+            }
             let stock = self.directory.stock(machine);
             let once = stock.and_then(|stock| stock.packages.front().cloned());
             if once.is_some() {
@@ -294,6 +298,7 @@ impl Hub {
             let last = || stock.and_then(|stock| stock.last_resort.clone());
             let (is_once, package) = (once.is_some(), once.or_else(last));
             let last_resort = !is_once && package.is_some();
+            bytes += package.as_ref().map_or(0, |package| package.len());
             packages.push(KeyPackage { user, machine, package, last_resort });
         }
         Ok((records, StreamReply::Sealed(SealedReply::KeyPackages(packages))))

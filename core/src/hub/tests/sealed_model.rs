@@ -94,8 +94,8 @@ impl Run {
         world.submit_command(conns[0], create(Visibility::Private));
         world.settle();
         let mut run = Self { world, conns, asked: Vec::new(), put: 0, given: BTreeSet::new() };
-        for who in 0..3 {
-            run.say(0, &alloc::format!("add c {}", USERS[who]));
+        for (who, user) in USERS.iter().enumerate() {
+            run.say(0, &alloc::format!("add c {user}"));
             run.world.settle();
             run.ask(who, 0, StreamCommand::Subscribe { stream: c(), from: Start::Latest, invite: None });
         }

@@ -103,7 +103,7 @@ pub(super) fn command(request: pb::Request) -> Result<Command, Refusal> {
         What::ListMachines(_) => Command::ListMachines,
         other => match sealed::command(other) {
             Ok(command) => Command::Stream(StreamCommand::Sealed(command?)),
-            Err(other) => Command::Admin(admin(other)?),
+            Err(other) => Command::Admin(admin(*other)?),
         },
     })
 }

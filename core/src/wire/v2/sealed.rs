@@ -1,5 +1,6 @@
 //! What version 2 says about sealed channels, and the domain's words, one into the other.
 
+use alloc::boxed::Box;
 use alloc::string::ToString as _;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -26,7 +27,7 @@ use crate::time::UnixMillis;
 const MAX_WELCOMES: usize = body::MAX_CHANGED;
 
 /// A client's request in the hub's words; the request back if it is about something else.
-pub(super) fn command(what: request::What) -> Result<Result<SealedCommand, Refusal>, request::What> {
+pub(super) fn command(what: request::What) -> Result<Result<SealedCommand, Refusal>, Box<request::What>> {
     use request::What;
     Ok(match what {
         What::PostCommit(it) => commit(it),
@@ -50,7 +51,7 @@ pub(super) fn command(what: request::What) -> Result<Result<SealedCommand, Refus
         What::GetRoster(it) => UserName::new(&it.user)
             .map(|user| SealedCommand::Roster { user, after: it.after as usize })
             .map_err(Refusal::from),
-        other => return Err(other),
+        other => return Err(Box::new(other)),
     })
 }
 
