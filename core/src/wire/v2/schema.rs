@@ -1546,7 +1546,7 @@ pub struct KeyPackageStock {
 }
 /// Takes one key package of each machine that is named, 256 machines at most. The caller's user is a member of the channel,
 /// and so are the machines' users. Machines that are in the group already are left out, unless an admin of the channel
-/// names them.
+/// names them; so are those whose packages would make the reply much longer than 4 MiB.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct TakeKeyPackages {
@@ -1858,7 +1858,7 @@ pub struct Contact {
     #[prost(enumeration = "Standing", tag = "3")]
     pub standing: i32,
 }
-/// The reasons for refusals. The list is closed: a client treats an unknown code as `ERROR_CODE_INTERNAL`.
+/// The reasons for refusals. A client treats an unknown code as `ERROR_CODE_INTERNAL`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ErrorCode {
