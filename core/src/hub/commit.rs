@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::{Action, BatchId, ConnId, Hub, RequestId, reply};
 use crate::handshake::Terms;
-use crate::name::{Handle, MachineName, SessionPath};
+use crate::name::{ChannelName, Handle, MachineName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply, Visibility};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
@@ -324,6 +324,17 @@ impl Hub {
                 self.mailbox_label(stream)
             }
         };
+        self.hand_out(conn, (name, stream), (stamp, from, payload, origin), actions);
+    }
+
+    /// Delivers a message to those who follow its stream live.
+    fn hand_out(
+        &self,
+        conn: ConnId,
+        (name, stream): (Option<ChannelName>, ChannelId),
+        (stamp, from, payload, origin): (Stamp, Arc<SessionPath>, Arc<Payload>, Origin),
+        actions: &mut Vec<Action>,
+    ) {
         if let (Some(channel), Some(subscribers)) = (name, self.subscribers.get(&stream))
             && !subscribers.live.is_empty()
         {
@@ -431,12 +442,7 @@ impl Hub {
         let committed = SealedReply::Committed { stream, stamp, epoch };
         reply(actions, conn, request, Reply::Stream(StreamReply::Sealed(committed)));
         let name = self.directory.channel(stream).map(|channel| channel.name.clone());
-        if let (Some(channel), Some(subscribers)) = (name, self.subscribers.get(&stream))
-            && !subscribers.live.is_empty()
-        {
-            let to = subscribers.live.clone();
-            actions.push(Action::Deliver { channel, stream, stamp, from, payload, origin, to, except: conn });
-        }
+        self.hand_out(conn, (name, stream), (stamp, from, payload, origin), actions);
     }
 
     /// What a durable record, which `asker` asked for, ends among the living.

@@ -8,14 +8,15 @@ use conclave_core::key::PublicKey;
 use conclave_core::name::MachineName;
 use conclave_core::payload::Envelope;
 use conclave_core::protocol::{Stamped, Token};
-use conclave_core::record::{LastCommit, MachineId};
-use conclave_core::sealed::{Blob, NewGroup, RosterEntry};
+use conclave_core::record::MachineId;
 use conclave_core::stream::Standing;
 use conclave_core::wire::v1;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+
+mod sealed;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -49,16 +50,7 @@ enum Op {
     /// A user's name with so many keys, or a channel's.
     HoldName(u8, Option<u8>),
     ReleaseName(u8, bool),
-    /// A channel becomes sealed.
-    Seal(Index),
-    Advance(Index, u8),
-    JoinGroup(Index, Index),
-    LeaveGroup(Index, Index),
-    KeepWelcome(Index, Index, u8),
-    DropWelcome(Index, Index),
-    PutPackage(Index, u8, bool),
-    TakePackage(Index),
-    ExtendRoster(Index, u8),
+    Sealed(sealed::Op),
     Count(u8),
     EndBatch,
     Reopen,
@@ -113,15 +105,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (i(), any::<bool>()).prop_map(|(user, on)| Op::SetReceipts(user, on)),
         2 => (0..4_u8, prop::option::of(0..3_u8)).prop_map(|(name, keys)| Op::HoldName(name, keys)),
         2 => (0..4_u8, any::<bool>()).prop_map(|(name, user)| Op::ReleaseName(name, user)),
-        3 => i().prop_map(Op::Seal),
-        2 => (i(), any::<u8>()).prop_map(|(channel, byte)| Op::Advance(channel, byte)),
-        5 => (i(), i()).prop_map(|(channel, machine)| Op::JoinGroup(channel, machine)),
-        1 => (i(), i()).prop_map(|(channel, machine)| Op::LeaveGroup(channel, machine)),
-        3 => (i(), i(), any::<u8>()).prop_map(|(channel, one, byte)| Op::KeepWelcome(channel, one, byte)),
-        1 => (i(), i()).prop_map(|(channel, machine)| Op::DropWelcome(channel, machine)),
-        4 => (i(), any::<u8>(), any::<bool>()).prop_map(|(one, byte, last)| Op::PutPackage(one, byte, last)),
-        2 => i().prop_map(Op::TakePackage),
-        2 => (i(), any::<u8>()).prop_map(|(user, byte)| Op::ExtendRoster(user, byte)),
+        23 => sealed::op().prop_map(Op::Sealed),
         1 => (0..3_u8).prop_map(Op::Count),
         8 => Just(Op::EndBatch),
         1 => Just(Op::Reopen),
@@ -146,10 +130,6 @@ struct Model {
 
 fn pick<K: Copy, V: Copy>(map: &BTreeMap<K, V>, at: &Index) -> Option<(K, V)> {
     (!map.is_empty()).then(|| at.index(map.len())).and_then(|at| map.iter().nth(at)).map(|(k, v)| (*k, *v))
-}
-
-fn bytes(byte: u8) -> Blob {
-    Opaque(vec![byte; usize::from(byte)].into())
 }
 
 fn token(number: u64) -> Token {
@@ -394,55 +374,7 @@ impl Model {
                 vec![Record::NameHeld { name: freed(*name, keys.is_some()), held }]
             }
             Op::ReleaseName(name, user) => vec![Record::NameReleased { name: freed(*name, *user) }],
-            Op::Seal(index) => {
-                let (channel, _) = pick(&self.channels, index)?;
-                let channel = ChannelId(channel);
-                if self.directory.group(channel).is_some() {
-                    return None;
-                }
-                let group = NewGroup::new(3, vec![channel.0 as u8; 4].into()).unwrap();
-                vec![Record::GroupCreated { channel, group, epoch: 0, info: bytes(0), last: None }]
-            }
-            Op::Advance(index, byte) => {
-                let (channel, epoch) = (self.group(index)?, u64::from(*byte));
-                let stamp = Stamp { seq: epoch, ts: at };
-                let last = LastCommit { user: UserId(epoch), id: MessageId([*byte; 16]), stamp };
-                vec![Record::GroupAdvanced { channel, epoch, info: bytes(*byte), last }]
-            }
-            Op::JoinGroup(index, machine) => {
-                let (channel, (machine, (user, _))) = (self.group(index)?, pick(&self.machines, machine)?);
-                vec![Record::GroupJoined { channel, user: UserId(user), machine: MachineId(machine) }]
-            }
-            Op::LeaveGroup(index, machine) => {
-                let (channel, (machine, _)) = (self.group(index)?, pick(&self.machines, machine)?);
-                vec![Record::GroupLeft { channel, machine: MachineId(machine) }]
-            }
-            Op::KeepWelcome(index, machine, byte) => {
-                let channel = self.group(index)?;
-                let group = self.directory.group(channel)?;
-                let inside = group.machines.iter().filter(|(machine, _)| !group.removals.contains(machine));
-                let inside: BTreeMap<_, _> = inside.map(|(machine, user)| (*machine, *user)).collect();
-                let (machine, user) = pick(&inside, machine)?;
-                let (epoch, welcome) = (u64::from(*byte), bytes(*byte));
-                vec![Record::WelcomeKept { channel, user, machine, epoch, welcome }]
-            }
-            Op::DropWelcome(index, machine) => {
-                let (channel, (machine, _)) = (self.group(index)?, pick(&self.machines, machine)?);
-                vec![Record::WelcomeDropped { channel, machine: MachineId(machine) }]
-            }
-            Op::PutPackage(index, byte, last_resort) => {
-                let (machine, (user, _)) = pick(&self.machines, index)?;
-                let (user, machine, package) = (UserId(user), MachineId(machine), bytes(*byte));
-                vec![Record::KeyPackagePut { user, machine, package, last_resort: *last_resort }]
-            }
-            Op::TakePackage(index) => {
-                let (machine, (user, _)) = pick(&self.machines, index)?;
-                vec![Record::KeyPackageTaken { user: UserId(user), machine: MachineId(machine) }]
-            }
-            Op::ExtendRoster(index, byte) => {
-                let entry = RosterEntry { entry: bytes(*byte), signature: Opaque([*byte; 64]) };
-                vec![Record::RosterExtended { user: UserId(*user(index)?), entry }]
-            }
+            Op::Sealed(op) => vec![op.record(&self.directory, at)?],
             Op::Count(more) => vec![Record::Counted {
                 users: self.directory.next_user().0 + u64::from(*more),
                 machines: 0,
@@ -451,11 +383,6 @@ impl Model {
             }],
             Op::EndBatch | Op::Reopen | Op::Purge(_) => return None,
         })
-    }
-
-    fn group(&self, at: &Index) -> Option<ChannelId> {
-        let all: Vec<ChannelId> = self.directory.groups().map(|(channel, _)| channel).collect();
-        (!all.is_empty()).then(|| *at.get(&all))
     }
 
     fn user_invite(&self, at: &Index) -> Option<TokenHash> {
