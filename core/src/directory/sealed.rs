@@ -144,7 +144,11 @@ impl Sealed {
 
     pub(super) fn taken(&mut self, machine: MachineId) {
         let Some(stock) = self.stocks.get_mut(&machine) else { return };
-        if let (owner, Some(package)) = (stock.owner, stock.packages.pop_front()) {
+        let (owner, package) = (stock.owner, stock.packages.pop_front());
+        if stock.packages.is_empty() && stock.last_resort.is_none() {
+            self.stocks.remove(&machine);
+        }
+        if let Some(package) = package {
             self.give(owner, &package);
         }
     }
