@@ -30,6 +30,8 @@ pub(crate) fn opening(
             Code::PermissionDenied
             | Code::AlreadyExists
             | Code::FailedPrecondition
+            | Code::WrongEpoch
+            | Code::RemovalsDue
             | Code::Unauthenticated => refusal.to_string(),
         },
         SessionError::Handshake(HandshakeError::Ended { end, text }) if end.may_reconnect() => {

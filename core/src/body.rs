@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::record::UserId;
+use crate::record::{MachineId, UserId};
 
 /// What a body says, borrowed from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,15 @@ pub enum View<'a> {
         ciphertext: &'a [u8],
         /// Which key opens them.
         key_id: Option<&'a str>,
+        /// In a sealed channel, the epoch of its group; elsewhere 0.
+        epoch: u64,
+    },
+    /// A change of a sealed channel's group; [`commit`] reads all of it.
+    Commit {
+        /// The epoch in which it was made.
+        epoch: u64,
+        /// The MLS commit.
+        commit: &'a [u8],
     },
 }
 
@@ -37,10 +46,15 @@ pub fn view(body: &[u8]) -> Result<View<'_>, NotABody> {
         match field? {
             (1, Value::Bytes(content)) => found = Some((1, content)),
             (2, Value::Bytes(sealed)) => found = Some((2, sealed)),
+            (3, Value::Bytes(commit)) => found = Some((3, commit)),
             _ => {}
         }
     }
     let (member, content) = found.ok_or(NotABody)?;
+    if member == 3 {
+        let commit = read_commit(content)?;
+        return Ok(View::Commit { epoch: commit.epoch, commit: commit.commit });
+    }
     if member == 1 {
         let mut text = "";
         for field in fields(content) {
@@ -50,15 +64,76 @@ pub fn view(body: &[u8]) -> Result<View<'_>, NotABody> {
         }
         return Ok(View::Text(text));
     }
-    let (mut ciphertext, mut key_id) = (&[][..], None);
+    let (mut ciphertext, mut key_id, mut epoch) = (&[][..], None, 0);
     for field in fields(content) {
         match field? {
             (1, Value::Bytes(bytes)) => ciphertext = bytes,
             (2, Value::Bytes(bytes)) => key_id = Some(core::str::from_utf8(bytes).map_err(|_| NotABody)?),
+            (3, Value::Number(number)) => epoch = number,
             _ => {}
         }
     }
-    Ok(View::Sealed { ciphertext, key_id: key_id.filter(|id| !id.is_empty()) })
+    Ok(View::Sealed { ciphertext, key_id: key_id.filter(|id| !id.is_empty()), epoch })
+}
+
+/// A change of a sealed channel's group, borrowed from its body.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Commit<'a> {
+    /// The epoch in which it was made.
+    pub epoch: u64,
+    /// The MLS commit.
+    pub commit: &'a [u8],
+    /// The machines that it adds.
+    pub adds: Vec<MachineId>,
+    /// The machines that it removes.
+    pub removes: Vec<MachineId>,
+    /// Whether the sender's machine joins the group by it.
+    pub external: bool,
+}
+
+/// Machines that one commit may add, and that it may remove.
+pub const MAX_CHANGED: usize = 4096;
+
+/// Reads a body that is a commit.
+///
+/// # Errors
+/// [`NotABody`] for any other body, and for one that names more than [`MAX_CHANGED`] machines.
+pub fn commit(body: &[u8]) -> Result<Commit<'_>, NotABody> {
+    let mut found = None;
+    for field in fields(body) {
+        match field? {
+            (1 | 2, Value::Bytes(_)) => found = None,
+            (3, Value::Bytes(commit)) => found = Some(commit),
+            _ => {}
+        }
+    }
+    read_commit(found.ok_or(NotABody)?)
+}
+
+fn read_commit(content: &[u8]) -> Result<Commit<'_>, NotABody> {
+    let mut read = Commit { epoch: 0, commit: &[], adds: Vec::new(), removes: Vec::new(), external: false };
+    let name = |list: &mut Vec<MachineId>, number: u64| {
+        let machine = number.checked_sub(1).filter(|_| list.len() < MAX_CHANGED).ok_or(NotABody)?;
+        list.push(MachineId(machine));
+        Ok::<_, NotABody>(())
+    };
+    for field in fields(content) {
+        match field? {
+            (1, Value::Number(epoch)) => read.epoch = epoch,
+            (2, Value::Bytes(bytes)) => read.commit = bytes,
+            (3, Value::Number(machine)) => name(&mut read.adds, machine)?,
+            (4, Value::Number(machine)) => name(&mut read.removes, machine)?,
+            (field @ (3 | 4), Value::Bytes(mut packed)) => {
+                let list = if field == 3 { &mut read.adds } else { &mut read.removes };
+                while !packed.is_empty() {
+                    name(list, varint(&mut packed)?)?;
+                }
+            }
+            (5, Value::Number(external)) => read.external = external != 0,
+            _ => {}
+        }
+    }
+    Ok(read)
 }
 
 /// What a readable message says beside its text.
@@ -82,7 +157,7 @@ pub fn context(body: &[u8]) -> Context {
     let mut context = Context::default();
     let content = fields(body).filter_map(Result::ok).fold(None, |found, field| match field {
         (1, Value::Bytes(content)) => Some(content),
-        (2, Value::Bytes(_)) => None,
+        (2 | 3, Value::Bytes(_)) => None,
         _ => found,
     });
     for field in fields(content.unwrap_or_default()).map_while(Result::ok) {
@@ -131,6 +206,32 @@ pub fn of_text(text: &str) -> Bytes {
     put_bytes(&mut content, 2, text.as_bytes());
     let mut body = Vec::with_capacity(content.len() + 8);
     put_message(&mut body, 1, &content);
+    body.into()
+}
+
+/// The body of a message that was sealed in an epoch.
+pub fn of_sealed(ciphertext: &[u8], epoch: u64) -> Bytes {
+    let mut sealed = Vec::with_capacity(ciphertext.len() + 24);
+    put_bytes(&mut sealed, 1, ciphertext);
+    put_number(&mut sealed, 3, epoch);
+    let mut body = Vec::with_capacity(sealed.len() + 8);
+    put_message(&mut body, 2, &sealed);
+    body.into()
+}
+
+/// The body of a commit.
+pub fn of_commit(commit: &Commit<'_>) -> Bytes {
+    let mut inner = Vec::with_capacity(commit.commit.len() + 32);
+    put_number(&mut inner, 1, commit.epoch);
+    put_bytes(&mut inner, 2, commit.commit);
+    for (field, machines) in [(3, &commit.adds), (4, &commit.removes)] {
+        let mut packed = Vec::new();
+        machines.iter().for_each(|machine| put_varint(&mut packed, machine.0.saturating_add(1)));
+        put_bytes(&mut inner, field, &packed);
+    }
+    put_number(&mut inner, 5, commit.external.into());
+    let mut body = Vec::with_capacity(inner.len() + 8);
+    put_message(&mut body, 3, &inner);
     body.into()
 }
 
@@ -237,7 +338,7 @@ pub(crate) fn put_message(out: &mut Vec<u8>, field: u32, message: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::v2::schema::{Body, Content, Sealed, body};
+    use crate::wire::v2::schema::{self, Body, Content, Sealed, body};
     use alloc::string::String;
     use proptest::prelude::*;
     use prost::Message as _;
@@ -285,17 +386,49 @@ mod tests {
         fn ciphertexts_are_read_as_prost_reads_them(
             ciphertext in proptest::collection::vec(any::<u8>(), 0..300),
             key_id in "[a-z]{0,9}",
+            epoch in any::<u64>(),
         ) {
-            let sealed = Sealed { ciphertext: ciphertext.clone().into(), key_id: key_id.clone() };
+            let in_epoch = Sealed { ciphertext: ciphertext.clone().into(), epoch, ..Sealed::default() };
+            let bytes = Body { kind: Some(body::Kind::Sealed(in_epoch)) }.encode_to_vec();
+            let expected = View::Sealed { ciphertext: &ciphertext, key_id: None, epoch };
+            prop_assert!(view(&bytes) == Ok(expected));
+            prop_assert_eq!(&of_sealed(&ciphertext, epoch)[..], &bytes[..]);
+            let sealed = Sealed { ciphertext: ciphertext.clone().into(), key_id: key_id.clone(), epoch: 0 };
             let bytes = Body { kind: Some(body::Kind::Sealed(sealed)) }.encode_to_vec();
             let key = Some(key_id.as_str()).filter(|key| !key.is_empty());
-            let expected = View::Sealed { ciphertext: &ciphertext, key_id: key };
+            let expected = View::Sealed { ciphertext: &ciphertext, key_id: key, epoch: 0 };
             prop_assert!(view(&bytes) == Ok(expected));
             prop_assert_eq!(&of_ciphertext(&ciphertext, key)[..], &bytes[..]);
         }
 
         #[test]
+        fn commits_are_read_as_prost_reads_them(
+            (epoch, external) in any::<(u64, bool)>(),
+            inner in proptest::collection::vec(any::<u8>(), 0..300),
+            adds in proptest::collection::vec(0..u64::MAX, 0..5),
+            removes in proptest::collection::vec(0..u64::MAX, 0..5),
+        ) {
+            let numbers = |ids: &[u64]| ids.iter().map(|id| id + 1).collect();
+            let message = schema::Commit {
+                epoch,
+                commit: inner.clone().into(),
+                adds: numbers(&adds),
+                removes: numbers(&removes),
+                external,
+            };
+            let bytes = Body { kind: Some(body::Kind::Commit(message)) }.encode_to_vec();
+            let ids = |ids: Vec<u64>| ids.into_iter().map(MachineId).collect();
+            let expected = Commit { epoch, commit: &inner, adds: ids(adds), removes: ids(removes), external };
+            prop_assert!(commit(&bytes) == Ok(expected.clone()));
+            let shown = View::Commit { epoch, commit: &inner };
+            prop_assert!(view(&bytes) == Ok(shown));
+            prop_assert_eq!(&of_commit(&expected)[..], &bytes[..]);
+            prop_assert!(context(&bytes) == Context::default());
+        }
+
+        #[test]
         fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = commit(&bytes);
             if view(&bytes).is_ok() {
                 prop_assert!(!bytes.is_empty());
             }

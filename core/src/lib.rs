@@ -28,6 +28,7 @@ pub mod payload;
 pub mod protocol;
 pub mod pump;
 pub mod record;
+pub mod sealed;
 pub mod stream;
 pub mod text;
 pub mod time;

@@ -37,7 +37,8 @@ impl Payload {
         match self {
             Self::Plain(text) => Ok(View::Text(text)),
             Self::Encrypted(envelope) => {
-                Ok(View::Sealed { ciphertext: &envelope.ciphertext, key_id: envelope.key_id.as_deref() })
+                let key_id = envelope.key_id.as_deref();
+                Ok(View::Sealed { ciphertext: &envelope.ciphertext, key_id, epoch: 0 })
             }
             Self::Body(body) => body::view(body),
         }

@@ -11,7 +11,8 @@ use crate::name::{ChannelName, Handle, MachineName, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Token, Visibility};
-use crate::stream::{Origin, Standing};
+use crate::sealed::{Blob, NewGroup, RosterEntry};
+use crate::stream::{MessageId, Origin, Standing};
 use crate::time::UnixMillis;
 
 macro_rules! ids {
@@ -59,6 +60,17 @@ pub struct Cursor {
     pub seen: u64,
     /// When the server learnt of that.
     pub seen_at: UnixMillis,
+}
+
+/// The commit that began the epoch of a sealed channel's group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LastCommit {
+    /// Who posted it.
+    pub user: UserId,
+    /// Its sender's number for it.
+    pub id: MessageId,
+    /// Its place in the channel.
+    pub stamp: Stamp,
 }
 
 /// A reader's confirmation of one message.
@@ -316,6 +328,91 @@ pub enum Record {
     NameReleased {
         /// Which.
         name: FreedName,
+    },
+    /// A channel is sealed. Its creator's machine joins the group by a record of its own.
+    GroupCreated {
+        /// The channel.
+        channel: ChannelId,
+        /// The group's suite and id.
+        group: NewGroup,
+        /// Its epoch; 0 for a new group.
+        epoch: u64,
+        /// Its GroupInfo; empty for a new group.
+        info: Blob,
+        /// The commit that began the epoch; none for a new group.
+        last: Option<LastCommit>,
+    },
+    /// A group is in its next epoch. The commit is a message of its own, before this record.
+    GroupAdvanced {
+        /// The channel.
+        channel: ChannelId,
+        /// The epoch from now on.
+        epoch: u64,
+        /// The GroupInfo of that epoch.
+        info: Blob,
+        /// The commit.
+        last: LastCommit,
+    },
+    /// A machine is in a group.
+    GroupJoined {
+        /// The channel.
+        channel: ChannelId,
+        /// Whose it is.
+        user: UserId,
+        /// Which.
+        machine: MachineId,
+    },
+    /// A machine is no longer in a group.
+    GroupLeft {
+        /// The channel.
+        channel: ChannelId,
+        /// Which.
+        machine: MachineId,
+    },
+    /// A welcome waits for a machine, in place of one that waited there before.
+    WelcomeKept {
+        /// The channel.
+        channel: ChannelId,
+        /// Whose machine it is for.
+        user: UserId,
+        /// The machine.
+        machine: MachineId,
+        /// The epoch that it leads to.
+        epoch: u64,
+        /// The welcome.
+        welcome: Blob,
+    },
+    /// A welcome was processed.
+    WelcomeDropped {
+        /// The channel.
+        channel: ChannelId,
+        /// For which machine it was.
+        machine: MachineId,
+    },
+    /// A machine has one more key package, or another one of last resort.
+    KeyPackagePut {
+        /// Whose it is.
+        user: UserId,
+        /// The machine.
+        machine: MachineId,
+        /// The package.
+        package: Blob,
+        /// Whether it is that of last resort.
+        last_resort: bool,
+    },
+    /// A machine's oldest key package was given out.
+    KeyPackageTaken {
+        /// Whose it was.
+        user: UserId,
+        /// The machine.
+        machine: MachineId,
+    },
+    /// A user's roster has one more entry.
+    RosterExtended {
+        /// Whose it is.
+        user: UserId,
+        /// The entry.
+        entry: RosterEntry,
     },
     /// Somebody did something. The directory does not hold it.
     Audited(Arc<Deed>),

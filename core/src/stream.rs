@@ -13,6 +13,7 @@ use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Stamped, Token};
 use crate::record::{ChannelId, MachineId, Stamp, UserId};
+use crate::sealed::{SealedCommand, SealedNotice, SealedReply};
 use crate::time::UnixMillis;
 
 /// The sender's number for a message: the same id from the same user in the same stream is the same message.
@@ -238,6 +239,8 @@ pub enum StreamCommand {
         /// Whether they do.
         on: bool,
     },
+    /// Take part in a sealed channel.
+    Sealed(SealedCommand),
 }
 
 impl StreamCommand {
@@ -277,6 +280,7 @@ impl StreamCommand {
             Self::ListContacts => "contacts",
             Self::Locate { .. } => "locate",
             Self::SetReceipts { .. } => "set receipts",
+            Self::Sealed(command) => command.kind(),
         }
     }
 }
@@ -338,6 +342,8 @@ pub enum StreamReply {
     },
     /// One's contacts, in the order of their names.
     Contacts(Vec<Contact>),
+    /// About sealed channels.
+    Sealed(SealedReply),
 }
 
 /// How a reader stands to one message.
@@ -464,6 +470,8 @@ pub enum Notice {
     MachineAdded(MachineKey),
     /// The server is about to stop.
     Draining,
+    /// About a sealed channel.
+    Sealed(SealedNotice),
 }
 
 /// Who joined and left a channel since it was told last.

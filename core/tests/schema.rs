@@ -10,7 +10,8 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 /// Fields that hold a message which is relayed exactly as its sender encoded it, unknown fields included. Both sides of
 /// the wire see a message; our own code sees its bytes.
-const OPAQUE: [(&str, &str); 3] = [("Post", "body"), ("Delivery", "body"), ("Whisper", "body")];
+const OPAQUE: [(&str, &str); 4] =
+    [("Post", "body"), ("PostCommit", "body"), ("Delivery", "body"), ("Whisper", "body")];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -157,8 +157,9 @@ fn delivered(payload: &Payload) {
                 "{:?}",
                 match view {
                     conclave_core::body::View::Text(text) => (text.as_bytes().to_vec(), None),
-                    conclave_core::body::View::Sealed { ciphertext, key_id } =>
+                    conclave_core::body::View::Sealed { ciphertext, key_id, .. } =>
                         (ciphertext.to_vec(), Some(key_id.map(String::from))),
+                    conclave_core::body::View::Commit { commit, .. } => (commit.to_vec(), None),
                 }
             )
         })

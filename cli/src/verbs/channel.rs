@@ -104,19 +104,27 @@ pub(super) fn channel(action: Channel, context: &Context) -> Result<(), Failure>
 }
 
 fn list(net: &crate::args::Net, context: &Context) -> Result<(), Failure> {
-    let mut connection = Connection::open(context, net)?;
+    let mut connection = Connection::open_newest(context, net)?;
     let Reply::Channels(channels) = connection.request(&Command::ListChannels)? else {
         return Err(unexpected(&connection.url));
     };
     let items: Vec<_> = channels
         .iter()
-        .map(|it| json!({ "name": it.name.as_str(), "visibility": it.visibility.as_str(), "member": it.member }))
+        .map(|it| {
+            json!({
+                "name": it.name.as_str(),
+                "visibility": it.visibility.as_str(),
+                "member": it.member,
+                "sealed": it.sealed,
+            })
+        })
         .collect();
     let none = "no channel that you may see; make one: conclave channel create NAME";
     context.output.list(&items, ["CHANNEL", "VISIBILITY", "MEMBER"], none, |it| {
         let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
         let member = if it["member"] == true { "yes" } else { "no" };
-        [text("name"), text("visibility"), member.into()]
+        let sealed = if it["sealed"] == true { ", sealed" } else { "" };
+        [text("name"), text("visibility") + sealed, member.into()]
     })
 }
 

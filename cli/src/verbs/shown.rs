@@ -43,10 +43,10 @@ pub(super) fn show(
     if output.is_json() {
         let (text, encrypted) = match payload.view() {
             Ok(View::Text(text)) => (Some(text), None),
-            Ok(View::Sealed { ciphertext, key_id }) => {
+            Ok(View::Sealed { ciphertext, key_id, .. }) => {
                 (None, Some(json!({ "ciphertext": STANDARD.encode(ciphertext), "key_id": key_id })))
             }
-            Err(_) => (None, None),
+            Ok(View::Commit { .. }) | Err(_) => (None, None),
         };
         let signed = place.and_then(|place| place.origin.signed.as_ref());
         return output.json(&json!({
@@ -103,10 +103,11 @@ fn local(stamp: &Zoned) -> String {
 fn said(payload: &Payload) -> String {
     match payload.view() {
         Ok(View::Text(text)) => shown(text.trim_end_matches('\n')).replace('\n', "\n    "),
-        Ok(View::Sealed { ciphertext, key_id }) => {
+        Ok(View::Sealed { ciphertext, key_id, .. }) => {
             let key = key_id.unwrap_or("unnamed");
             format!("(encrypted for the key {}, {} bytes)", line(key), ciphertext.len())
         }
+        Ok(View::Commit { .. }) => "(a change of who is in this sealed channel)".into(),
         Err(_) => "(unreadable: the server sent a broken message)".into(),
     }
 }

@@ -83,6 +83,8 @@ impl BridgedLink {
             | Action::Passed { .. }
             | Action::PresenceChanged { .. }
             | Action::SenderKey { .. } => return,
+            // It does not seal yet.
+            Action::Sealed(_) => return,
             Action::Opened { position: None, .. } | Action::MailboxCaughtUp { .. } => return,
             Action::Opened { position: Some((stream, _)), .. } => {
                 LinkEvent::Followed { channel: None, stream, unread: false, skipped: None }

@@ -46,6 +46,7 @@ pub fn body(payload: &Payload) -> Cow<'_, str> {
         Ok(View::Sealed { ciphertext, .. }) => {
             Cow::Owned(format!("(encrypted, {} bytes: this bridge has no key for it)", ciphertext.len()))
         }
+        Ok(View::Commit { .. }) => Cow::Borrowed("(a change of who is in this sealed channel)"),
         Err(_) => Cow::Borrowed("(unreadable: the server sent a broken message)"),
     }
 }

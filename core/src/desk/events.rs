@@ -131,6 +131,8 @@ impl State {
             Action::Renamed { .. } | Action::Collision { .. } | Action::Stray { .. } => {}
             Action::Replied { id, result } => self.replied(now, id, result, out),
             Action::CaughtUp { .. } | Action::MailboxCaughtUp { .. } => {}
+            // It does not seal yet.
+            Action::Sealed(_) => {}
             Action::Dial(_) | Action::Send(_) | Action::Hangup => {}
         }
     }

@@ -30,6 +30,8 @@ pub enum Content {
         /// Its size in bytes.
         size: usize,
     },
+    /// A change of who is in a sealed channel's group.
+    Group,
     /// It is no message that this program understands.
     Broken,
 }
@@ -40,6 +42,7 @@ impl fmt::Debug for Content {
         match self {
             Self::Text { text, .. } => write!(f, "Text({} bytes)", text.len()),
             Self::Sealed { size } => write!(f, "Sealed({size} bytes)"),
+            Self::Group => f.write_str("Group"),
             Self::Broken => f.write_str("Broken"),
         }
     }
@@ -90,6 +93,7 @@ impl Message {
                 Content::Text { text: text[..end].into(), cut: text.len() - end }
             }
             Ok(View::Sealed { ciphertext, .. }) => Content::Sealed { size: ciphertext.len() },
+            Ok(View::Commit { .. }) => Content::Group,
             Err(_) => Content::Broken,
         };
         Self {

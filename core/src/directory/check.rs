@@ -28,6 +28,11 @@ impl Directory {
             machines += user.machines.len();
             for machine in &user.machines {
                 hold!(self.owners.get(&machine.key) == Some(id), "{:?} is not found by key", machine.id);
+                hold!(
+                    self.machine_owners.get(&machine.id) == Some(id),
+                    "{:?} does not lead to its user",
+                    machine.id
+                );
                 hold!(machine.id.0 < self.next_machine, "machine {:?} would be given again", machine.id);
             }
             for channel in &user.channels {
@@ -42,6 +47,7 @@ impl Directory {
             );
         }
         hold!(machines == self.owners.len(), "keys and machines differ in number");
+        hold!(machines == self.machine_owners.len(), "machines and their users differ in number");
         hold!(
             self.channels.len() == self.channels_by_name.len(),
             "channel names and channels differ in number"
@@ -73,6 +79,7 @@ impl Directory {
         self.check_readers()?;
         self.check_mailboxes()?;
         self.check_user_invites()?;
+        self.check_sealed()?;
         self.check_contacts()
     }
 }

@@ -20,6 +20,7 @@ mod freed;
 mod looks;
 mod mailboxes;
 mod readers;
+mod sealed;
 mod user_invites;
 
 pub(crate) use check::hold;
@@ -27,6 +28,7 @@ pub use freed::{FreedName, Heir, Held};
 pub(crate) use looks::{Look, looks};
 pub use mailboxes::{Mailbox, Waiting};
 pub use readers::Reader;
+pub use sealed::{Group, Stock};
 pub use user_invites::{TokenHash, UserInvite};
 
 use contacts::Contacts;
@@ -34,6 +36,7 @@ use freed::Freed;
 use looks::Looks;
 use mailboxes::Mailboxes;
 use readers::Readers;
+use sealed::Sealed;
 use user_invites::UserInvites;
 
 /// Users, machines and channels, and the ways to find them.
@@ -43,6 +46,7 @@ pub struct Directory {
     users_by_name: BTreeMap<UserName, UserId>,
     user_looks: Looks<UserId>,
     owners: BTreeMap<PublicKey, UserId>,
+    machine_owners: BTreeMap<MachineId, UserId>,
     channels: BTreeMap<ChannelId, Channel>,
     channels_by_name: BTreeMap<ChannelName, ChannelId>,
     channel_looks: Looks<ChannelId>,
@@ -52,6 +56,7 @@ pub struct Directory {
     mailboxes: Mailboxes,
     contacts: Contacts,
     user_invites: UserInvites,
+    sealed: Sealed,
     next_user: u64,
     next_machine: u64,
     next_channel: u64,
@@ -139,6 +144,7 @@ impl Directory {
                 self.next_machine = self.next_machine.max(machine.0 + 1);
                 if let Some(owner) = self.users.get_mut(user) {
                     self.owners.insert(*key, *user);
+                    self.machine_owners.insert(*machine, *user);
                     let added = Machine { id: *machine, name: name.clone(), key: *key, added: *at };
                     owner.machines = owner.machines.iter().cloned().chain([added]).collect();
                 }
@@ -148,9 +154,13 @@ impl Directory {
                     let (gone, kept): (Vec<_>, Vec<_>) =
                         owner.machines.iter().cloned().partition(|one| one.id == *machine);
                     owner.machines = kept.into();
+                    let channels = owner.channels.clone();
                     for machine in gone {
                         self.owners.remove(&machine.key);
                     }
+                    self.machine_owners.remove(machine);
+                    self.sealed.forget_machine(*machine);
+                    channels.into_iter().for_each(|channel| self.settle_group(channel, *user));
                 }
                 let readers = self.readers.forget(*user, Some(*machine));
                 self.forget_mailboxes(None, &readers);
@@ -192,10 +202,12 @@ impl Directory {
                 }
             }
             Record::MemberAdded { channel, user } => {
-                self.relate(*channel, *user, |it| it.members.insert(*user))
+                self.relate(*channel, *user, |it| it.members.insert(*user));
+                self.settle_group(*channel, *user);
             }
             Record::MemberRemoved { channel, user } => {
                 self.relate(*channel, *user, |it| it.members.remove(user));
+                self.settle_group(*channel, *user);
             }
             Record::Banned { channel, user } => self.relate(*channel, *user, |it| it.banned.insert(*user)),
             Record::Unbanned { channel, user } => self.relate(*channel, *user, |it| it.banned.remove(user)),
@@ -268,6 +280,32 @@ impl Directory {
                     self.readers.set_receipts(*user, *on);
                 }
             }
+            Record::GroupCreated { channel, group, epoch, info, last } => {
+                if let Some(creator) = self.channels.get(channel).map(|channel| channel.creator) {
+                    self.sealed.create(*channel, creator, group.clone(), (*epoch, info.clone(), *last));
+                }
+            }
+            Record::GroupAdvanced { channel, epoch, info, last } => {
+                self.sealed.advance(*channel, *epoch, info.clone(), *last);
+            }
+            Record::GroupJoined { channel, user, machine } => self.join_group(*channel, *user, *machine),
+            Record::GroupLeft { channel, machine } => self.sealed.leave(*channel, *machine),
+            Record::WelcomeKept { channel, machine, epoch, welcome, .. } => {
+                self.sealed.keep_welcome(*channel, *machine, *epoch, welcome.clone());
+            }
+            Record::WelcomeDropped { channel, machine } => self.sealed.drop_welcome(*channel, *machine),
+            Record::KeyPackagePut { user, machine, package, last_resort } => {
+                if self.users.get(user).is_some_and(|user| user.machines.iter().any(|one| one.id == *machine))
+                {
+                    self.sealed.put(*user, *machine, package.clone(), *last_resort);
+                }
+            }
+            Record::KeyPackageTaken { machine, .. } => self.sealed.taken(*machine),
+            Record::RosterExtended { user, entry } => {
+                if self.users.contains_key(user) {
+                    self.sealed.extend_roster(*user, entry.clone());
+                }
+            }
             Record::NameHeld { name, held } => self.freed.hold(name, held),
             Record::NameReleased { name } => self.freed.release(name),
             Record::Audited(_) => {}
@@ -314,6 +352,7 @@ impl Directory {
     fn remove_channel(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.remove(&id) else { return };
         self.readers.forget_channel(id);
+        self.sealed.forget_channel(id);
         self.channels_by_name.remove(&channel.name);
         self.channel_looks.remove(channel.name.as_str(), &id);
         for token in channel.invites.keys() {
@@ -338,14 +377,18 @@ impl Directory {
         self.user_invites.forget(id);
         self.users_by_name.remove(&user.name);
         self.user_looks.remove(user.name.as_str(), &id);
+        self.sealed.forget_user(id);
         for machine in &user.machines {
             self.owners.remove(&machine.key);
+            self.machine_owners.remove(&machine.id);
+            self.sealed.forget_machine(machine.id);
         }
         for channel in &user.channels {
             if let Some(channel) = self.channels.get_mut(channel) {
                 channel.members.remove(&id);
                 channel.banned.remove(&id);
             }
+            self.settle_group(*channel, id);
         }
     }
 
@@ -380,6 +423,11 @@ impl Directory {
         let id = *self.owners.get(key)?;
         let user = self.users.get(&id)?;
         Some((id, user, user.machines.iter().find(|machine| machine.key == *key)?))
+    }
+
+    /// Whose machine this is.
+    pub fn owner_of(&self, machine: MachineId) -> Option<UserId> {
+        self.machine_owners.get(&machine).copied()
     }
 
     /// The channel of this name.

@@ -11,8 +11,9 @@ use super::decide::{Asker, done};
 use super::{Action, Hub};
 use crate::directory::Channel;
 use crate::name::{ChannelName, UserName};
-use crate::protocol::{Admin, InviteInfo, KickTarget, Limit, Refusal, Reply, Token};
+use crate::protocol::{Admin, InviteInfo, KickTarget, Limit, Refusal, Reply, Token, Visibility};
 use crate::record::{ChannelId, Record, Stamp, UserId};
+use crate::sealed::NewGroup;
 use crate::stream::EndReason;
 use crate::time::{Now, UnixMillis};
 
@@ -28,21 +29,10 @@ impl Hub {
     ) -> Result<Option<Reply>, Refusal> {
         let (records, answer) = match admin {
             Admin::CreateChannel { name, visibility } => {
-                let released = self.channel_name_free(now.wall, asker, &name, None)?;
-                let most = self.config.limits.channels_per_user;
-                let created = self.directory.user(asker.user).map_or(0, |user| user.created as usize);
-                if created >= most {
-                    return Err(Refusal::Full { limit: Limit::UserChannels, most });
-                }
-                let (channel, creator, at) = (self.next_channel(), asker.user, now.wall);
-                let last = Stamp::default();
-                let answer = done(&name);
-                let mut records = alloc::vec![
-                    Record::ChannelCreated { channel, name, visibility, creator, at, last },
-                    Record::MemberAdded { channel, user: creator },
-                ];
-                records.extend(released);
-                (records, answer)
+                self.create_channel(now, asker, name, visibility, None)?
+            }
+            Admin::CreateSealedChannel { name, visibility, group } => {
+                self.create_channel(now, asker, name, visibility, Some(group))?
             }
             Admin::DeleteChannel { name } => {
                 let (channel, _) = self.administered(asker, &name)?;
@@ -85,7 +75,10 @@ impl Hub {
                 (records, done(user))
             }
             Admin::AclRemove { channel: name, user } => {
-                let (channel, found) = self.administered(asker, &name)?;
+                let (channel, found) = match self.leaves_group(asker, &name, &user) {
+                    Some(left) => left,
+                    None => self.administered(asker, &name)?,
+                };
                 let id = self.user_id(&user)?;
                 if id == found.creator {
                     return Err(Refusal::CreatorStays);
@@ -244,6 +237,46 @@ impl Hub {
         let follow_up = FollowUp::Reply { conn: asker.conn, request: asker.request, reply: answer };
         self.propose(Change { records, follow_up });
         Ok(None)
+    }
+
+    fn create_channel(
+        &self,
+        now: Now,
+        asker: &Asker,
+        name: ChannelName,
+        visibility: Visibility,
+        group: Option<NewGroup>,
+    ) -> Result<(Vec<Record>, Reply), Refusal> {
+        let released = self.channel_name_free(now.wall, asker, &name, None)?;
+        let most = self.config.limits.channels_per_user;
+        let created = self.directory.user(asker.user).map_or(0, |user| user.created as usize);
+        if created >= most {
+            return Err(Refusal::Full { limit: Limit::UserChannels, most });
+        }
+        let (channel, creator, at) = (self.next_channel(), asker.user, now.wall);
+        let last = Stamp::default();
+        let answer = done(&name);
+        let mut records = alloc::vec![
+            Record::ChannelCreated { channel, name, visibility, creator, at, last },
+            Record::MemberAdded { channel, user: creator },
+        ];
+        if let Some(group) = group {
+            records.extend(self.new_group(asker, channel, group)?);
+        }
+        records.extend(released);
+        Ok((records, answer))
+    }
+
+    /// The sealed channel that the asker leaves for good: whoever is in a group may leave it.
+    fn leaves_group(
+        &self,
+        asker: &Asker,
+        name: &ChannelName,
+        user: &UserName,
+    ) -> Option<(ChannelId, &Channel)> {
+        let (id, channel) = self.visible(asker, name).ok()?;
+        let own = *user == asker.path.user && channel.members.contains(&asker.user);
+        (own && self.directory.group(id).is_some()).then_some((id, channel))
     }
 
     fn kick(

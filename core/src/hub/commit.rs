@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 
 use super::{Action, BatchId, ConnId, Hub, RequestId, reply};
 use crate::handshake::Terms;
-use crate::name::{Handle, MachineName, SessionPath};
+use crate::name::{ChannelName, Handle, MachineName, SessionPath};
 use crate::payload::Payload;
 use crate::protocol::{CloseReason, Command, Refusal, Reply, Visibility};
 use crate::record::{ChannelId, MachineId, Record, Stamp, UserId};
+use crate::sealed::{SealedNotice, SealedReply};
 use crate::stream::{EndReason, MachineKey, MessageId, Origin, Standing, Start, StreamReply};
 use crate::time::{Now, UnixMillis};
 
@@ -86,6 +87,8 @@ pub(super) enum FollowUp {
     Join { conn: ConnId, request: RequestId, channel: ChannelId },
     /// Subscribe the new member from a position on, and answer.
     Subscribe { conn: ConnId, request: RequestId, channel: ChannelId, from: Start },
+    /// Answer the commit, and hand it to the channel.
+    Committed { conn: ConnId, request: RequestId, channel: ChannelId, epoch: u64 },
     /// Decide a request that needed the change.
     Decide { conn: ConnId, request: RequestId, command: Command },
     /// Nobody waits any more.
@@ -103,6 +106,8 @@ pub(super) struct InFlight {
     /// Positions of readers, and what is noted.
     cursors: Vec<Record>,
     changes: Vec<Change>,
+    /// Where the records of the changes begin.
+    changes_at: usize,
 }
 
 impl Hub {
@@ -138,10 +143,7 @@ impl Hub {
                     last.get(&post.channel).copied().unwrap_or_else(|| self.directory.last(post.channel))
                 }
             };
-            let stamp = Stamp {
-                seq: before.seq + 1,
-                ts: UnixMillis(now.wall.min(UnixMillis::MAX).0.max(before.ts.0.saturating_add(1))),
-            };
+            let stamp = behind(before, now.wall);
             newest = Some((post.channel, stamp));
             records.push(Record::Posted {
                 channel: post.channel,
@@ -163,17 +165,27 @@ impl Hub {
         let cursors = self.receipts.take_due();
         records.extend(cursors.iter().cloned());
         self.gathering.before = self.gathering.before.saturating_sub(posts.len());
-        let changes = match self.gathering.before {
+        last.extend(newest);
+        let mut changes = match self.gathering.before {
             0 => core::mem::take(&mut self.gathering.changes),
             _ => Vec::new(),
         };
         if !changes.is_empty() {
             self.line.seal();
         }
+        for change in &mut changes {
+            if let FollowUp::Committed { channel, .. } = change.follow_up {
+                let before = last.get(&channel).copied().unwrap_or_else(|| self.directory.last(channel));
+                let stamp = behind(before, now.wall);
+                last.insert(channel, stamp);
+                place(&mut change.records, stamp);
+            }
+        }
+        let changes_at = records.len();
         records.extend(changes.iter().flat_map(|change| change.records.iter().cloned()));
         self.next_batch += 1;
         let id = BatchId(self.next_batch);
-        self.in_flight = Some(InFlight { id, posts, facts, cursors, changes });
+        self.in_flight = Some(InFlight { id, posts, facts, cursors, changes, changes_at });
         actions.push(Action::Persist { batch: id, records });
     }
 
@@ -229,12 +241,13 @@ impl Hub {
     /// The store has some of a batch's posts already: answers those, and gathers the rest again, in order.
     pub(super) fn already_stored(
         &mut self,
+        now: Now,
         batch: BatchId,
         known: &[(usize, Stamp)],
         actions: &mut Vec<Action>,
     ) {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == batch) else { return };
-        let InFlight { posts, facts, cursors, changes, .. } = in_flight;
+        let InFlight { posts, facts, cursors, mut changes, changes_at, .. } = in_flight;
         let mut known = known.iter().peekable();
         let mut again = Vec::with_capacity(posts.len());
         for (at, (post, _)) in posts.into_iter().enumerate() {
@@ -246,6 +259,18 @@ impl Hub {
                 }
                 None => again.push(post),
             }
+        }
+        // A commit under the id of an earlier message: a commit that was taken is answered from the directory.
+        let mut from = changes_at;
+        for change in &mut changes {
+            let to = from + change.records.len();
+            if known.next_if(|(position, _)| (from..to).contains(position)).is_some() {
+                change.records.clear();
+                let refused = core::mem::replace(&mut change.follow_up, FollowUp::Nothing);
+                let refusal = Refusal::CommitUnfit("its message id is that of a message");
+                refuse_change(refused, refusal, actions);
+            }
+            from = to;
         }
         let count = again.len();
         for post in again.into_iter().rev() {
@@ -259,7 +284,11 @@ impl Hub {
             self.receipts.note_again(cursors);
         }
         self.gathering.before += count;
-        if !changes.is_empty() {
+        let changed = !changes.is_empty();
+        changes.retain(|change| !change.records.is_empty());
+        if changes.is_empty() {
+            self.decide_waiting(now, changed, actions);
+        } else {
             // No others could be accepted while these were in flight.
             self.gathering.changes = changes;
             self.line.unseal();
@@ -295,6 +324,17 @@ impl Hub {
                 self.mailbox_label(stream)
             }
         };
+        self.hand_out(conn, (name, stream), (stamp, from, payload, origin), actions);
+    }
+
+    /// Delivers a message to those who follow its stream live.
+    fn hand_out(
+        &self,
+        conn: ConnId,
+        (name, stream): (Option<ChannelName>, ChannelId),
+        (stamp, from, payload, origin): (Stamp, Arc<SessionPath>, Arc<Payload>, Origin),
+        actions: &mut Vec<Action>,
+    ) {
         if let (Some(channel), Some(subscribers)) = (name, self.subscribers.get(&stream))
             && !subscribers.live.is_empty()
         {
@@ -343,6 +383,7 @@ impl Hub {
             _ => None,
         };
         let mut effects = Vec::new();
+        let concerned = self.groups_concerned(&change.records);
         for record in &change.records {
             self.effect(now, record, asker, &mut effects);
             self.directory.apply(record);
@@ -369,12 +410,39 @@ impl Hub {
                     reply(actions, conn, request, refusal);
                 }
             }
+            FollowUp::Committed { conn, request, channel, epoch } => {
+                actions.append(&mut effects);
+                self.publish_commit((conn, request), channel, epoch, change.records, actions);
+            }
             FollowUp::Decide { conn, request, command } => self.decide_next(conn, request, command),
             FollowUp::Nothing => actions.append(&mut effects),
             FollowUp::Establish { conn, user, machine, session, terms } => {
                 self.establish(now, conn, user, machine, (session, terms), actions);
             }
         }
+        for channel in concerned {
+            self.announce_due(channel, actions);
+        }
+    }
+
+    /// Answers a durable commit, and hands it to the channel.
+    fn publish_commit(
+        &self,
+        (conn, request): (ConnId, RequestId),
+        stream: ChannelId,
+        epoch: u64,
+        records: Vec<Record>,
+        actions: &mut Vec<Action>,
+    ) {
+        let posted = records.into_iter().find_map(|record| match record {
+            Record::Posted { stamp, from, payload, origin, .. } => Some((stamp, from, payload, origin)),
+            _ => None,
+        });
+        let Some((stamp, from, payload, origin)) = posted else { return };
+        let committed = SealedReply::Committed { stream, stamp, epoch };
+        reply(actions, conn, request, Reply::Stream(StreamReply::Sealed(committed)));
+        let name = self.directory.channel(stream).map(|channel| channel.name.clone());
+        self.hand_out(conn, (name, stream), (stamp, from, payload, origin), actions);
     }
 
     /// What a durable record, which `asker` asked for, ends among the living.
@@ -421,6 +489,28 @@ impl Hub {
                 self.announce_machine(*user, &added, asker, actions);
             }
             Record::ChannelRenamed { channel, name } => self.announce_name(*channel, name, actions),
+            Record::WelcomeKept { channel, user, machine, .. } => {
+                let notice = SealedNotice::WelcomeWaits { stream: *channel };
+                self.tell_machine(*user, *machine, notice, actions);
+            }
+            Record::KeyPackageTaken { user, machine } => self.tell_of_stock(*user, *machine, actions),
+            _ => {}
+        }
+    }
+}
+
+/// The place behind another.
+fn behind(before: Stamp, wall: UnixMillis) -> Stamp {
+    let ts = UnixMillis(wall.min(UnixMillis::MAX).0.max(before.ts.0.saturating_add(1)));
+    Stamp { seq: before.seq + 1, ts }
+}
+
+/// Gives a commit its place.
+fn place(records: &mut [Record], at: Stamp) {
+    for record in records {
+        match record {
+            Record::Posted { stamp, .. } => *stamp = at,
+            Record::GroupAdvanced { last, .. } => last.stamp = at,
             _ => {}
         }
     }
@@ -431,6 +521,7 @@ fn refuse_change(follow_up: FollowUp, refusal: Refusal, actions: &mut Vec<Action
         FollowUp::Reply { conn, request, .. }
         | FollowUp::Join { conn, request, .. }
         | FollowUp::Subscribe { conn, request, .. }
+        | FollowUp::Committed { conn, request, .. }
         | FollowUp::Decide { conn, request, .. } => {
             reply(actions, conn, request, refusal);
         }

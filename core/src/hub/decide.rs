@@ -71,7 +71,7 @@ impl Hub {
         if let Err(wait) = self.take_tokens(now, conn, &command) {
             return reply(actions, conn, request, Refusal::TooFast { wait });
         }
-        if may_need_record(&command) {
+        if may_need_record(&command) || self.may_make_member(conn, &command) {
             self.decide_in_turn(now, conn, request, command, token, actions);
         } else {
             self.decide(now, conn, request, command, token, actions);
@@ -87,6 +87,9 @@ impl Hub {
             Command::Post { payload, .. } => Cost::Post(stored(payload)),
             Command::Whisper { payload, .. } => Cost::Whisper(size(payload)),
             Command::Stream(StreamCommand::Post { payload, .. }) => Cost::Post(stored(payload)),
+            Command::Stream(StreamCommand::Sealed(command)) if command.stores() => {
+                Cost::Post(u32::try_from(command.size()).unwrap_or(u32::MAX).saturating_mul(times))
+            }
             command if is_question(command) => Cost::Question,
             _ => Cost::Control,
         };
@@ -183,6 +186,9 @@ impl Hub {
         let enters = channel.visibility != Visibility::Private
             || asker.belongs_to(channel)
             || self.is_subscribed(asker.conn, id);
+        if self.directory.group(id).is_some() {
+            return Err(Refusal::SealedNeedsVersion2(name.clone()));
+        }
         if enters {
             self.subscribe(asker.conn, id)?;
             return Ok(Some(Reply::Joined(name.clone())));
@@ -312,10 +318,11 @@ impl Hub {
         };
         let channels = self.directory.channels().filter(|(_, channel)| listed(channel));
         channels
-            .map(|(_, channel)| ChannelInfo {
+            .map(|(id, channel)| ChannelInfo {
                 name: channel.name.clone(),
                 visibility: channel.visibility,
                 member: channel.members.contains(&asker.user),
+                sealed: self.directory.group(id).is_some(),
             })
             .collect()
     }
@@ -402,9 +409,12 @@ impl Hub {
             .ok_or_else(|| Refusal::NoChannel(name.clone()))
     }
 
-    /// The channel of this name, if the asker's session is in it.
+    /// The channel of this name, if the asker's session, which speaks version 1, is in it.
     fn subscribed(&self, asker: &Asker, name: &ChannelName) -> Result<ChannelId, Refusal> {
         let (id, _) = self.visible(asker, name)?;
+        if self.directory.group(id).is_some() {
+            return Err(Refusal::SealedNeedsVersion2(name.clone()));
+        }
         if self.is_subscribed(asker.conn, id) { Ok(id) } else { Err(Refusal::NotSubscribed(name.clone())) }
     }
 }
@@ -419,7 +429,10 @@ fn is_question(command: &Command) -> bool {
         Command::Who { .. } | Command::ListChannels | Command::ListUsers | Command::ReadSince { .. } => true,
         Command::Stream(command) => matches!(
             command,
-            StreamCommand::Read { .. } | StreamCommand::Subscribe { .. } | StreamCommand::Receipts { .. }
+            StreamCommand::Read { .. }
+                | StreamCommand::Subscribe { .. }
+                | StreamCommand::Receipts { .. }
+                | StreamCommand::Sealed(_)
         ),
         Command::Admin(admin) => {
             matches!(

@@ -210,6 +210,23 @@ pub struct Limits {
     pub invites: usize,
     /// Invites to the server.
     pub user_invites: usize,
+    /// Key packages of a machine that are given out once.
+    pub key_packages_per_machine: usize,
+    /// Bytes of a key package.
+    pub key_package_bytes: usize,
+    /// Bytes of a commit to a sealed channel.
+    pub commit_bytes: usize,
+    /// Bytes of the GroupInfo of a sealed channel.
+    pub group_info_bytes: usize,
+    /// Bytes of a welcome to a sealed channel.
+    pub welcome_bytes: usize,
+    /// Entries of a user's roster.
+    pub roster_entries: usize,
+    /// Bytes of an entry of a roster.
+    pub roster_entry_bytes: usize,
+    /// Bytes of memory for what is kept for sealed channels: group infos, welcomes, key packages, rosters. Nobody has more
+    /// than is left.
+    pub sealed_bytes: usize,
     /// Bytes of messages that a user may store; they come back evenly over [`Limits::stored_for`].
     pub stored_per_user: u64,
     /// The same for a channel, whoever posts.
@@ -268,6 +285,14 @@ impl Default for Limits {
             mailbox_bytes: 8 << 20,
             invites: 100_000,
             user_invites: 1_000,
+            key_packages_per_machine: 100,
+            key_package_bytes: 16 << 10,
+            commit_bytes: 512 << 10,
+            group_info_bytes: 512 << 10,
+            welcome_bytes: 512 << 10,
+            roster_entries: 1_000,
+            roster_entry_bytes: 4 << 10,
+            sealed_bytes: 512 << 20,
             stored_per_user: 16 << 30,
             stored_per_channel: 64 << 30,
             stored_for: Duration::from_secs(7 * 86_400),

@@ -202,6 +202,7 @@ impl Hub {
             change.records = self.noted(now.wall, by, change.records);
         }
         self.line.note(conn, user, &change);
+        self.line.touched.extend(self.barred_by_removals(&change.records));
         self.gathering.changes.push(change);
         // What is accepted before a change is stored before it.
         self.gathering.before = self.gathering.posts.len();
@@ -529,6 +530,7 @@ pub(super) fn may_need_record(command: &Command) -> bool {
         Command::Stream(StreamCommand::WatchReceipts { stream, .. } | StreamCommand::Locate { stream }) => {
             matches!(stream, StreamRef::Mailbox(_))
         }
+        Command::Stream(StreamCommand::Sealed(command)) => command.stores(),
         Command::Admin(admin) => !matches!(
             admin,
             Admin::AclList { .. }

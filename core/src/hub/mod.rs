@@ -48,6 +48,7 @@ mod pager;
 mod quota;
 mod reads;
 mod receipts;
+mod sealed;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -469,7 +470,7 @@ impl Hub {
             Input::Overflowed { conn } => self.close(now, conn, CloseReason::SlowConsumer, actions),
             Input::Persisted { batch } => self.persisted(now, batch, Ok(()), actions),
             Input::PersistFailed { batch, why } => self.persisted(now, batch, Err(why), actions),
-            Input::AlreadyStored { batch, posts } => self.already_stored(batch, &posts, actions),
+            Input::AlreadyStored { batch, posts } => self.already_stored(now, batch, &posts, actions),
             Input::AuditRead { read, page } => self.trail_read(now, &read, page, actions),
             Input::HistoryRead { read, page } => self.history_read(now, read, page, actions),
             Input::Lagged { conn, channel, seq } => self.lagged(now, conn, channel, seq, actions),

@@ -9,10 +9,11 @@ use super::decide::Asker;
 use super::mail::Mail;
 use super::pager::Subscription;
 use super::{Action, ConnId, Hub, RequestId};
+use crate::directory::User;
 use crate::name::UserName;
 use crate::payload::Payload;
-use crate::protocol::{Refusal, Reply, Token, Visibility};
-use crate::record::{ChannelId, UserId};
+use crate::protocol::{Limit, Refusal, Reply, Token, Visibility};
+use crate::record::{ChannelId, Record, UserId};
 use crate::stream::{
     EndReason, MachineKey, Notice, Origin, Signed, Standing, Start, StreamCommand, StreamRef, StreamReply,
 };
@@ -134,6 +135,7 @@ impl Hub {
             StreamCommand::Keys { user } => self.keys_of(asker, &user).map(|keys| Some(Reply::Stream(keys))),
             StreamCommand::SetContact { user, change } => self.set_contact(asker, &user, change),
             StreamCommand::SetReceipts { on } => Ok(self.set_receipts(asker, on)),
+            StreamCommand::Sealed(command) => self.decide_sealed(now, asker, command),
             StreamCommand::ListContacts => Ok(Some(Reply::Stream(self.contacts(asker)))),
         }
     }
@@ -151,7 +153,15 @@ impl Hub {
         }
     }
 
-    fn resolve_subscribed(&self, asker: &Asker, stream: &StreamRef) -> Result<ChannelId, Refusal> {
+    /// The channel that a request names, if the asker may know of it.
+    pub(super) fn resolve_channel(&self, asker: &Asker, stream: &StreamRef) -> Result<ChannelId, Refusal> {
+        match self.resolve(asker, stream)? {
+            Place::Channel(channel) => Ok(channel),
+            Place::Mailbox(_) => Err(Refusal::NoGroup),
+        }
+    }
+
+    pub(super) fn resolve_subscribed(&self, asker: &Asker, stream: &StreamRef) -> Result<ChannelId, Refusal> {
         self.resolve(asker, stream).and_then(|place| self.subscribed_at(asker, place))
     }
 
@@ -198,6 +208,17 @@ impl Hub {
         let enters = channel.visibility != Visibility::Private
             || asker.belongs_to(channel)
             || self.is_subscribed(asker.conn, id);
+        if enters && self.becomes_member(asker.user, id) {
+            let most = self.config.limits.members_per_channel;
+            if channel.members.len() >= most {
+                return Err(Refusal::Full { limit: Limit::ChannelMembers, most });
+            }
+            let records = alloc::vec![Record::MemberAdded { channel: id, user: asker.user }];
+            let follow_up =
+                FollowUp::Subscribe { conn: asker.conn, request: asker.request, channel: id, from };
+            self.propose(Change { records, follow_up });
+            return Ok(None);
+        }
         if enters {
             self.enter_at(now, (asker.conn, asker.request), id, from, actions)?;
             return Ok(None);
@@ -262,6 +283,7 @@ impl Hub {
             waiting.push((asker.conn, asker.request));
             return Ok(None);
         }
+        self.fits_group(asker, stream, &payload)?;
         // A mailbox has a bound of its own.
         let channel = matches!(to, Destination::Channel).then_some(stream);
         self.take_space(now, asker.user, channel, payload.size())?;
@@ -287,10 +309,7 @@ impl Hub {
     }
 
     fn keys_of(&self, asker: &Asker, name: &UserName) -> Result<StreamReply, Refusal> {
-        let found = self.directory.user_named(name.as_str());
-        let (user, found) = found
-            .filter(|(id, _)| *id == asker.user || asker.admin || self.knows(asker.user, *id))
-            .ok_or_else(|| Refusal::NoUser(name.clone()))?;
+        let (user, found) = self.keys_for(asker, name)?;
         let mut machines: Vec<MachineKey> = found
             .machines
             .iter()
@@ -298,6 +317,14 @@ impl Hub {
             .collect();
         machines.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(StreamReply::Keys { user, machines })
+    }
+
+    /// The user of this name, if the asker may have that user's keys.
+    pub(super) fn keys_for(&self, asker: &Asker, name: &UserName) -> Result<(UserId, &User), Refusal> {
+        let found = self.directory.user_named(name.as_str());
+        found
+            .filter(|(id, _)| *id == asker.user || asker.admin || self.knows(asker.user, *id))
+            .ok_or_else(|| Refusal::NoUser(name.clone()))
     }
 
     /// Whether a user may have another's keys: they share a channel, the other lets it write, or has written to it.

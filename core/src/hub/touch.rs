@@ -90,6 +90,20 @@ pub(super) fn touches(record: &Record, mut touch: impl FnMut(Touch)) {
         Record::UserInviteUsed { invite } | Record::UserInviteRevoked { invite } => {
             touch(Touch::UserInvite(*invite));
         }
+        Record::GroupAdvanced { channel, .. } => {
+            touch(Touch::Channel(*channel));
+            touch(Touch::Posts(*channel));
+        }
+        Record::GroupLeft { channel, .. } => touch(Touch::Channel(*channel)),
+        Record::GroupJoined { channel, user, .. } | Record::WelcomeKept { channel, user, .. } => {
+            touch(Touch::Channel(*channel));
+            touch(Touch::User(*user));
+        }
+        Record::KeyPackagePut { user, .. }
+        | Record::KeyPackageTaken { user, .. }
+        | Record::RosterExtended { user, .. } => touch(Touch::User(*user)),
+        // A welcome is dropped by its machine's user, whom a commit that keeps another one touches.
+        Record::WelcomeDropped { .. } | Record::GroupCreated { .. } => {}
         // Names are held back by the change that gives them up, and released by the one that takes them.
         Record::NameHeld { .. }
         | Record::NameReleased { .. }

@@ -12,6 +12,7 @@ use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Refusal, Reply, Token};
 use crate::record::{ChannelId, MachineId, UserId};
+use crate::sealed::SealedNotice;
 use crate::stream::{Comings, EndReason, Origin, Position};
 use crate::text::visible;
 use crate::time::{Monotonic, UnixMillis};
@@ -177,7 +178,8 @@ pub enum Input<'a> {
         /// Comes back with the answer.
         id: RequestId,
         /// What to ask; not `Join`, `Leave` or `Ping`. `Post`, `Whisper` and `ReadSince` are put into the version that is
-        /// spoken. A post to a stream by its name is given an id and a signature; those that stand in it are not used.
+        /// spoken. A post or a
+        /// commit to a stream by its name is signed, and given an id unless it has one: what is sealed anew keeps its id.
         command: Command,
         /// Until then it waits for a connection and for the answer. Without one it fails at once when there is no
         /// connection, and waits for the answer as long as the connection lives.
@@ -240,7 +242,8 @@ pub enum Action {
     Send(Opaque<Vec<u8>>),
     /// Close the connection, or give up making one. Of that one no input is handed on any more.
     Hangup,
-    /// Hand on a message of a channel or of a mailbox: each once, in its order there.
+    /// Hand on a message of a channel or of a mailbox: each once, in its order there. Own messages are passed over
+    /// ([`Action::Passed`]), but for commits, which are applied when they come back.
     Deliver {
         /// The channel; `None` for a mailbox.
         channel: Option<ChannelName>,
@@ -373,6 +376,8 @@ pub enum Action {
         /// Who.
         comings: Arc<Comings>,
     },
+    /// Tell: something about a sealed channel.
+    Sealed(SealedNotice),
     /// Tell: messages come for a channel that is not followed; it may have been renamed. Version 1 only.
     Stray {
         /// Which.

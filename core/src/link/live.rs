@@ -106,6 +106,10 @@ impl Link {
                 here.actions.push(Action::PresenceChanged { stream, comings });
                 Ok(())
             }
+            Notice::Sealed(notice) => {
+                here.actions.push(Action::Sealed(notice));
+                Ok(())
+            }
             Notice::ReceiptsMoved { stream, readers } => {
                 here.actions.push(Action::ReceiptsMoved { stream, readers });
                 Ok(())

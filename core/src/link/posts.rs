@@ -2,6 +2,7 @@
 //! is read by time.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::opaque::Opaque;
 use crate::payload::Payload;
 use crate::protocol::{Command, Refusal, Reply};
 use crate::record::ChannelId;
+use crate::sealed::SealedCommand;
 use crate::stream::{MailboxRef, MessageId, Signed, StreamCommand, StreamRef};
 use crate::time::{Monotonic, Now};
 use crate::wire::client::KeyUse;
@@ -25,18 +27,22 @@ pub(super) struct Draft {
     payload: Payload,
     acknowledge: bool,
     lifetime: Option<Duration>,
+    /// The id that the application gave.
+    id: MessageId,
 }
+
+/// The application leaves a message's id to the link.
+const UNGIVEN: MessageId = MessageId([0; 16]);
 
 impl Draft {
     fn new(payload: Payload) -> Self {
-        Self { payload, acknowledge: false, lifetime: None }
+        Self { payload, acknowledge: false, lifetime: None, id: UNGIVEN }
     }
 
     /// The command that it came as.
     pub(super) fn command(self, stream: StreamRef) -> Command {
-        let Self { payload, acknowledge, lifetime } = self;
-        let (id, signature) = (MessageId([0; 16]), Opaque([0; 64]));
-        let signed = Signed { id, signature, acknowledge }.into();
+        let Self { payload, acknowledge, lifetime, id } = self;
+        let signed = Signed { id, signature: Opaque([0; 64]), acknowledge }.into();
         Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime })
     }
 }
@@ -62,13 +68,33 @@ impl Link {
             Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime })
                 if !matches!(stream, StreamRef::Number(_)) =>
             {
-                let draft = Draft { payload, acknowledge: signed.acknowledge, lifetime };
+                let draft = Draft { payload, acknowledge: signed.acknowledge, lifetime, id: signed.id };
                 match stream {
                     StreamRef::Channel(channel) => self.post_to(now, asked, channel, draft, actions),
                     StreamRef::Mailbox(mailbox) => self.locate(now, asked, mailbox, draft, actions),
                     StreamRef::Number(_) => {}
                 }
             }
+            Command::Stream(StreamCommand::Sealed(SealedCommand::Commit {
+                stream: StreamRef::Channel(channel),
+                body,
+                signed,
+                group_info,
+                welcomes,
+            })) => match self.place_of(&channel) {
+                Some((number, _)) => {
+                    let Some(signed) = self.sign(now, number, &body, &signed) else { return };
+                    let stream = StreamRef::Number(number);
+                    let commit = SealedCommand::Commit { stream, body, signed, group_info, welcomes };
+                    let command = Command::Stream(StreamCommand::Sealed(commit));
+                    self.send(now, Purpose::Application { id, deadline }, &command, actions);
+                }
+                None => {
+                    let stream = StreamRef::Channel(channel.clone());
+                    let commit = SealedCommand::Commit { stream, body, signed, group_info, welcomes };
+                    self.not_yet(asked, channel, Command::Stream(StreamCommand::Sealed(commit)), actions);
+                }
+            },
             Command::ReadSince { channel, since } => match self.place_of(&channel) {
                 Some(place) => {
                     let reading = Reading::new(asked, channel, place, since, self.bookmark);
@@ -149,20 +175,34 @@ impl Link {
         draft: Draft,
         actions: &mut Vec<Action>,
     ) {
-        let State::Up(live) = &self.state else { return };
-        let (Some(server), Some(newest)) = (live.server_key, self.newest) else { return };
+        let Draft { payload, acknowledge, lifetime, id: kept } = draft;
+        let payload = Payload::Body(payload.to_body());
+        let wanted = Signed { id: kept, signature: Opaque([0; 64]), acknowledge };
+        let Some(signed) = self.sign(now, number, &payload, &wanted) else { return };
+        let command = Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime });
+        self.send(now, Purpose::Application { id, deadline }, &command, actions);
+    }
+
+    /// What goes with a message: its id, a fresh one unless the application gave one, and the signature over both.
+    fn sign(
+        &mut self,
+        now: Now,
+        stream: ChannelId,
+        payload: &Payload,
+        wanted: &Signed,
+    ) -> Option<Arc<Signed>> {
+        let State::Up(live) = &self.state else { return None };
+        let (server, newest) = (live.server_key?, self.newest?);
         let key = match newest.key {
             KeyUse::PerServer => &self.key.at_server(&server),
             KeyUse::Shared => &self.key,
         };
-        let Draft { payload, acknowledge, lifetime } = draft;
-        let body = payload.to_body();
-        let message = self.fresh.message_id(now.wall);
-        let signature = Opaque(key.sign(&signature::to_sign(&server, number, &message, &body)));
-        let signed = Signed { id: message, signature, acknowledge }.into();
-        let payload = Payload::Body(body);
-        let command = Command::Stream(StreamCommand::Post { stream, payload, signed, lifetime });
-        self.send(now, Purpose::Application { id, deadline }, &command, actions);
+        let id = match wanted.id {
+            UNGIVEN => self.fresh.message_id(now.wall),
+            given => given,
+        };
+        let signature = Opaque(key.sign(&signature::to_sign(&server, stream, &id, &payload.to_body())));
+        Some(Arc::new(Signed { id, signature, acknowledge: wanted.acknowledge }))
     }
 
     pub(super) fn read_on(&mut self, now: Now, reading: Reading, actions: &mut Vec<Action>) {

@@ -14,6 +14,8 @@ pub(super) fn lasting(error: &HandshakeError) -> Option<Refused> {
             Code::PermissionDenied
             | Code::AlreadyExists
             | Code::FailedPrecondition
+            | Code::WrongEpoch
+            | Code::RemovalsDue
             | Code::Unauthenticated => Some(Refused::Key(error.clone())),
         },
         // What ends a session says nothing about its key, unless the key itself was removed.

@@ -7,6 +7,7 @@ use super::posts::Draft;
 use super::streams::Asked;
 use crate::name::ChannelName;
 use crate::protocol::Command;
+use crate::sealed::SealedCommand;
 use crate::stream::{StreamCommand, StreamRef};
 use crate::time::Monotonic;
 use crate::wire::MAX_FRAME;
@@ -147,7 +148,10 @@ impl Requests {
         self.last_number += 1;
         let number = RequestNumber(self.last_number);
         // What the link signed; the same id is the same message.
-        let repeatable = matches!(command, Command::Stream(StreamCommand::Post { .. }));
+        let repeatable = matches!(
+            command,
+            Command::Stream(StreamCommand::Post { .. } | StreamCommand::Sealed(SealedCommand::Commit { .. }))
+        );
         let again = match &purpose {
             Purpose::Application { deadline: Some(_), .. } if repeatable => Some(command.clone()),
             _ => None,
@@ -279,6 +283,7 @@ fn size(command: &Command) -> usize {
         Command::Post { payload, .. }
         | Command::Whisper { payload, .. }
         | Command::Stream(StreamCommand::Post { payload, .. }) => payload.size(),
+        Command::Stream(StreamCommand::Sealed(command)) => command.size(),
         _ => 0,
     };
     body.saturating_add(MAX_HEAD)

@@ -17,6 +17,7 @@ use crate::key::PublicKey;
 use crate::name::{ChannelName, InvalidName, MachineName, Name, SessionPath, UserName};
 use crate::opaque::Opaque;
 use crate::payload::Payload;
+use crate::sealed::NewGroup;
 use crate::stream::{Origin, StreamCommand, StreamReply};
 use crate::time::UnixMillis;
 
@@ -178,6 +179,15 @@ pub enum Admin {
         /// Its visibility.
         visibility: Visibility,
     },
+    /// Create a sealed channel, with the user as its admin and the session's machine in its group.
+    CreateSealedChannel {
+        /// Its name.
+        name: ChannelName,
+        /// Its visibility.
+        visibility: Visibility,
+        /// Its group.
+        group: NewGroup,
+    },
     /// Delete a channel with all that belongs to it.
     DeleteChannel {
         /// Its name.
@@ -312,7 +322,7 @@ impl Admin {
     /// A short, fixed word or two for logs, as the command line's verbs are called: nothing of its content.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::CreateChannel { .. } => "channel create",
+            Self::CreateChannel { .. } | Self::CreateSealedChannel { .. } => "channel create",
             Self::DeleteChannel { .. } => "channel delete",
             Self::RenameChannel { .. } => "channel rename",
             Self::SetVisibility { .. } => "channel set-visibility",
@@ -422,6 +432,8 @@ pub struct ChannelInfo {
     pub visibility: Visibility,
     /// Whether the asking user is a member.
     pub member: bool,
+    /// Whether it is sealed.
+    pub sealed: bool,
 }
 
 /// A machine as it is listed.

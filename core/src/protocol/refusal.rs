@@ -5,12 +5,14 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
 
 use super::KickTarget;
 use crate::key::InvalidKey;
 use crate::name::{ChannelName, InvalidName, MachineName, Name, SessionPath, UnfitName, UserName};
+use crate::record::MachineId;
 
 /// The class of a refusal: a closed list, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +37,10 @@ pub enum Code {
     Unavailable,
     /// The server failed. Nothing was changed.
     Internal,
+    /// What was sealed or committed in another epoch than the current one: catch up, then make it again.
+    WrongEpoch,
+    /// Machines must be removed from the group first.
+    RemovalsDue,
 }
 
 /// What [`Refusal::Full`] counts.
@@ -64,11 +70,27 @@ pub enum Limit {
     MailboxMessages,
     /// Bytes of messages that wait in a mailbox.
     MailboxBytes,
+    /// Key packages of a machine.
+    KeyPackages,
+    /// Bytes of a key package.
+    KeyPackageBytes,
+    /// Bytes of a commit.
+    CommitBytes,
+    /// Bytes of a GroupInfo.
+    GroupInfoBytes,
+    /// Bytes of a welcome.
+    WelcomeBytes,
+    /// Entries of a roster.
+    RosterEntries,
+    /// Bytes of a roster's entry.
+    RosterEntryBytes,
+    /// Bytes that are kept for sealed channels.
+    SealedBytes,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::UserSessions,
         Self::UserMachines,
         Self::UserChannels,
@@ -81,6 +103,14 @@ impl Limit {
         Self::UserContacts,
         Self::MailboxMessages,
         Self::MailboxBytes,
+        Self::KeyPackages,
+        Self::KeyPackageBytes,
+        Self::CommitBytes,
+        Self::GroupInfoBytes,
+        Self::WelcomeBytes,
+        Self::RosterEntries,
+        Self::RosterEntryBytes,
+        Self::SealedBytes,
     ];
 
     /// What is counted, as it reads after a number.
@@ -98,6 +128,14 @@ impl Limit {
             Self::UserContacts => "contacts of a user",
             Self::MailboxMessages => "messages waiting in a mailbox",
             Self::MailboxBytes => "bytes waiting in a mailbox",
+            Self::KeyPackages => "key packages of a machine",
+            Self::KeyPackageBytes => "bytes of a key package",
+            Self::CommitBytes => "bytes of a commit",
+            Self::GroupInfoBytes => "bytes of a group info",
+            Self::WelcomeBytes => "bytes of a welcome",
+            Self::RosterEntries => "entries of a roster",
+            Self::RosterEntryBytes => "bytes of a roster entry",
+            Self::SealedBytes => "bytes kept for sealed channels",
         }
     }
 }
@@ -250,6 +288,14 @@ pub enum Refusal {
         /// How many there may be.
         most: usize,
     },
+    /// What is to be kept for a sealed channel is too large, or too many.
+    #[error("the server keeps at most {most} {limit}")]
+    TooMuch {
+        /// What is counted.
+        limit: Limit,
+        /// How many there may be.
+        most: usize,
+    },
     /// The server has as many users as it may.
     #[error("no more users can register here: ask this server's operator")]
     UsersFull,
@@ -275,6 +321,38 @@ pub enum Refusal {
     /// The session keeps no positions.
     #[error("this session keeps no positions: connect with `keep` set")]
     NotKept,
+    /// A session of version 1 asks for a sealed channel.
+    #[error("'{0}' is sealed, which takes version 2 of the protocol: update this program")]
+    SealedNeedsVersion2(ChannelName),
+    /// What is posted to a sealed channel is readable.
+    #[error("this channel is sealed: seal what is posted to it, and post commits as such")]
+    NotSealed,
+    /// The channel has no group.
+    #[error("this channel is not sealed")]
+    NoGroup,
+    /// The session's machine is not in the group of the sealed channel.
+    #[error(
+        "this machine is not in the channel's group: wait until a member adds it, or join by an external commit"
+    )]
+    NotInGroup,
+    /// A commit changes the group in a way that it may not.
+    #[error("the server takes no such commit: {0}")]
+    CommitUnfit(&'static str),
+    /// A post or a commit was made in another epoch than the current one.
+    #[error("the channel's group is in epoch {current}: catch up, then make it again")]
+    WrongEpoch {
+        /// The current epoch.
+        current: u64,
+    },
+    /// Machines must be removed from the group first.
+    #[error("{} must be removed from the channel's group first: commit that", machines(.0))]
+    RemovalsDue(
+        /// The first [`MACHINES_NAMED`](crate::sealed::MACHINES_NAMED) of them.
+        Arc<[MachineId]>,
+    ),
+    /// An entry for a roster does not name the newest one as its previous.
+    #[error("the roster has another newest entry: read it, then try again")]
+    RosterMoved,
     /// The creator of a channel cannot be removed from its members.
     #[error("the creator of a channel stays its member")]
     CreatorStays,
@@ -360,13 +438,23 @@ impl Refusal {
             | Self::NameReserved => Code::PermissionDenied,
             Self::NameTaken(_) | Self::NameUnavailable(_) | Self::KeyTaken => Code::AlreadyExists,
             Self::TooFast { .. } => Code::RateLimited,
-            Self::Full { .. } | Self::MailboxFull { .. } | Self::UsersFull | Self::TooManyRegistrations => {
-                Code::QuotaExceeded
-            }
+            Self::Full { .. }
+            | Self::MailboxFull { .. }
+            | Self::TooMuch { .. }
+            | Self::UsersFull
+            | Self::TooManyRegistrations => Code::QuotaExceeded,
+            Self::WrongEpoch { .. } => Code::WrongEpoch,
+            Self::RemovalsDue(_) => Code::RemovalsDue,
             Self::NotSubscribed(_)
             | Self::MailboxNotSubscribed
             | Self::SubscriptionEnded
             | Self::NotKept
+            | Self::SealedNeedsVersion2(_)
+            | Self::NotSealed
+            | Self::NoGroup
+            | Self::NotInGroup
+            | Self::CommitUnfit(_)
+            | Self::RosterMoved
             | Self::InviteUseless
             | Self::NeedsOtherVersion { .. }
             | Self::CreatorStays
@@ -406,8 +494,17 @@ impl Refusal {
             | Code::QuotaExceeded
             | Code::FailedPrecondition
             | Code::Unauthenticated
-            | Code::Unavailable => "unauthorized",
+            | Code::Unavailable
+            | Code::WrongEpoch
+            | Code::RemovalsDue => "unauthorized",
         }
+    }
+}
+
+fn machines(machines: &[MachineId]) -> String {
+    match machines.len() {
+        1 => "1 machine".into(),
+        many => alloc::format!("{many} machines"),
     }
 }
 

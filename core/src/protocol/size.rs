@@ -11,6 +11,16 @@ pub(crate) fn page(messages: &[Stamped]) -> usize {
     messages.iter().map(|message| message.payload.size() + PATH).sum::<usize>() + PATH
 }
 
+impl StreamReply {
+    /// About how many bytes it will be on the wire.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Sealed(reply) => reply.size(),
+            _ => 16,
+        }
+    }
+}
+
 impl Reply {
     /// About how many bytes it will be on the wire.
     pub fn size(&self) -> usize {
@@ -19,6 +29,7 @@ impl Reply {
                 page(messages)
             }
             Self::Stream(StreamReply::Receipts { readers, .. }) => readers.len() * PATH + PATH,
+            Self::Stream(StreamReply::Sealed(reply)) => reply.size(),
             Self::Stream(StreamReply::Contacts(contacts)) => contacts.len() * 48 + PATH,
             Self::Presence { sessions, .. } => sessions.len() * PATH + PATH,
             Self::Users(users) => users.len() * 32 + PATH,

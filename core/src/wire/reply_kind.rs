@@ -1,6 +1,7 @@
 //! Which kind of reply answers which command: a server that sends another kind has lost count, or is hostile.
 
 use crate::protocol::{Admin, Command, Reply};
+use crate::stream::{StreamCommand, StreamReply};
 
 /// The kind of a reply that is no refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub(super) enum ReplyKind {
     History,
     Pong,
     Stream,
+    Sealed,
 }
 
 impl ReplyKind {
@@ -32,6 +34,7 @@ impl ReplyKind {
             Command::ListUsers => Self::Users,
             Command::ReadSince { .. } => Self::History,
             Command::Ping => Self::Pong,
+            Command::Stream(StreamCommand::Sealed(_)) => Self::Sealed,
             Command::Stream(_) => Self::Stream,
             Command::Admin(admin) => match admin {
                 Admin::AclList { .. } | Admin::BanList { .. } => Self::Users,
@@ -60,6 +63,8 @@ impl ReplyKind {
             Reply::Invite(_) => self == Self::Invite,
             Reply::History { .. } => self == Self::History,
             Reply::Pong => self == Self::Pong,
+            Reply::Stream(StreamReply::Sealed(_)) => self == Self::Sealed,
+            Reply::Stream(StreamReply::Done) => matches!(self, Self::Stream | Self::Sealed),
             Reply::Stream(_) => self == Self::Stream,
         }
     }

@@ -138,7 +138,8 @@ impl Model {
                     return done(&token.expose());
                 }
             }
-            Admin::UserInvite { .. }
+            Admin::CreateSealedChannel { .. }
+            | Admin::UserInvite { .. }
             | Admin::UserInviteList
             | Admin::Audit { .. }
             | Admin::NameRelease { .. } => {

@@ -228,7 +228,8 @@ impl Model {
                 ended.extend(self.sessions.iter().filter(of).map(|one| (one.conn, "key_revoked")));
                 name.to_string()
             }
-            Admin::UserInvite { .. }
+            Admin::CreateSealedChannel { .. }
+            | Admin::UserInvite { .. }
             | Admin::UserInviteList
             | Admin::Audit { .. }
             | Admin::NameRelease { .. } => {

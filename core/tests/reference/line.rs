@@ -122,7 +122,8 @@ impl Model {
                 }
                 Admin::MachineAdd { key, .. } => all.push(format!("key {key}")),
                 Admin::MachineRemove { .. } => all.push(format!("posts of {}", asker.user)),
-                Admin::UserInvite { .. }
+                Admin::CreateSealedChannel { .. }
+                | Admin::UserInvite { .. }
                 | Admin::UserInviteList
                 | Admin::Audit { .. }
                 | Admin::NameRelease { .. } => {

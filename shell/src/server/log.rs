@@ -131,6 +131,7 @@ fn about(admin: &Admin) -> Option<(Option<String>, Option<String>)> {
     let name = |name: &dyn ToString| Some(name.to_string());
     Some(match admin {
         Admin::CreateChannel { name: channel, visibility }
+        | Admin::CreateSealedChannel { name: channel, visibility, .. }
         | Admin::SetVisibility { name: channel, visibility } => (name(channel), name(visibility)),
         Admin::DeleteChannel { name: channel } | Admin::InviteCreate { channel, .. } => (name(channel), None),
         Admin::RenameChannel { name: channel, new_name } => (name(channel), name(new_name)),

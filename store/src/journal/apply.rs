@@ -5,7 +5,7 @@ use conclave_core::record::{ChannelId, Record};
 use rusqlite::{Connection, Params, Result, params};
 
 use super::message::Inserter;
-use super::{audit, held_names, int, mailboxes, readers};
+use super::{audit, held_names, int, mailboxes, readers, sealed};
 
 /// What a record did.
 pub(super) enum Applied {
@@ -44,6 +44,7 @@ impl<'c> Applier<'c> {
                 self.count("next_user", user.0.saturating_add(1))?;
             }
             Record::UserRemoved { user } => {
+                sealed::apply(self.connection, record)?;
                 deleted.extend(mailboxes::remove(self.connection, *user, None)?);
                 mailboxes::forget_contacts(self.connection, *user)?;
                 readers::remove(self.connection, *user, None)?;
@@ -66,6 +67,7 @@ impl<'c> Applier<'c> {
                 self.count("next_machine", machine.0.saturating_add(1))?;
             }
             Record::MachineRemoved { user, machine } => {
+                sealed::apply(self.connection, record)?;
                 deleted.extend(mailboxes::remove(self.connection, *user, Some(int(machine.0)))?);
                 readers::remove(self.connection, *user, Some(*machine))?;
                 self.run(
@@ -90,6 +92,7 @@ impl<'c> Applier<'c> {
                 self.count("next_channel", channel.0.saturating_add(1))?;
             }
             Record::ChannelDeleted { channel } => {
+                sealed::apply(self.connection, record)?;
                 for sql in [
                     "DELETE FROM channels WHERE id = ?1",
                     "DELETE FROM members WHERE channel = ?1",
@@ -119,8 +122,13 @@ impl<'c> Applier<'c> {
                 "INSERT OR IGNORE INTO members (channel, user) VALUES (?1, ?2)",
                 [int(channel.0), int(user.0)],
             )?,
-            Record::MemberRemoved { channel, user } => self
-                .run("DELETE FROM members WHERE channel = ?1 AND user = ?2", [int(channel.0), int(user.0)])?,
+            Record::MemberRemoved { channel, user } => {
+                sealed::apply(self.connection, record)?;
+                self.run(
+                    "DELETE FROM members WHERE channel = ?1 AND user = ?2",
+                    [int(channel.0), int(user.0)],
+                )?;
+            }
             Record::Banned { channel, user } => self.run(
                 "INSERT OR IGNORE INTO bans (channel, user) VALUES (?1, ?2)",
                 [int(channel.0), int(user.0)],
@@ -181,6 +189,15 @@ impl<'c> Applier<'c> {
             Record::ReceiptsSet { user, on } => readers::set_receipts(self.connection, *user, *on)?,
             Record::NameHeld { name, held } => held_names::hold(self.connection, name, held)?,
             Record::NameReleased { name } => held_names::release(self.connection, name)?,
+            Record::GroupCreated { .. }
+            | Record::GroupAdvanced { .. }
+            | Record::GroupJoined { .. }
+            | Record::GroupLeft { .. }
+            | Record::WelcomeKept { .. }
+            | Record::WelcomeDropped { .. }
+            | Record::KeyPackagePut { .. }
+            | Record::KeyPackageTaken { .. }
+            | Record::RosterExtended { .. } => sealed::apply(self.connection, record)?,
             Record::Audited(deed) => audit::insert(self.connection, deed)?,
             Record::Counted { users, machines, channels, readers } => {
                 self.count("next_user", *users)?;

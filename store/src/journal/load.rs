@@ -7,7 +7,8 @@ use conclave_core::key::PublicKey;
 use conclave_core::name::{ChannelName, Handle, InvalidName, MachineName, UserName};
 use conclave_core::opaque::Opaque;
 use conclave_core::protocol::{Token, Visibility};
-use conclave_core::record::{Ack, ChannelId, Cursor, MachineId, ReaderId, Record, Stamp, UserId};
+use conclave_core::record::{Ack, ChannelId, Cursor, LastCommit, MachineId, ReaderId, Record, Stamp, UserId};
+use conclave_core::sealed::{Blob, NewGroup, RosterEntry};
 use conclave_core::stream::{MessageId, Standing};
 use conclave_core::time::UnixMillis;
 use rusqlite::{Connection, Row};
@@ -157,6 +158,57 @@ pub(super) fn load(
     each("SELECT user FROM receipts_off ORDER BY user", |row| {
         Ok(Record::ReceiptsSet { user: UserId(id(row, 0)?), on: false })
     })?;
+    each(
+        "SELECT channel, suite, group_id, epoch, info, commit_user, commit_id, commit_seq, commit_ts FROM groups
+         ORDER BY channel",
+        |row| {
+            let made = row.get::<_, Vec<u8>>(2)?.into();
+            let group = NewGroup::new(row.get(1)?, made).map_err(|why| Bad::Row(why.to_string()))?;
+            let last = match row.get::<_, Option<[u8; 16]>>(6)? {
+                None => None,
+                Some(message) => Some(LastCommit {
+                    user: UserId(id(row, 5)?),
+                    id: MessageId(message),
+                    stamp: Stamp { seq: id(row, 7)?, ts: time(row, 8)? },
+                }),
+            };
+            Ok(Record::GroupCreated {
+                channel: ChannelId(id(row, 0)?),
+                group,
+                epoch: id(row, 3)?,
+                info: blob(row, 4)?,
+                last,
+            })
+        },
+    )?;
+    each("SELECT channel, user, machine FROM group_machines ORDER BY channel, machine", |row| {
+        Ok(Record::GroupJoined {
+            channel: ChannelId(id(row, 0)?),
+            user: UserId(id(row, 1)?),
+            machine: MachineId(id(row, 2)?),
+        })
+    })?;
+    each("SELECT channel, user, machine, epoch, welcome FROM welcomes ORDER BY channel, machine", |row| {
+        Ok(Record::WelcomeKept {
+            channel: ChannelId(id(row, 0)?),
+            user: UserId(id(row, 1)?),
+            machine: MachineId(id(row, 2)?),
+            epoch: id(row, 3)?,
+            welcome: blob(row, 4)?,
+        })
+    })?;
+    each("SELECT user, machine, package, last_resort FROM key_packages ORDER BY id", |row| {
+        Ok(Record::KeyPackagePut {
+            user: UserId(id(row, 0)?),
+            machine: MachineId(id(row, 1)?),
+            package: blob(row, 2)?,
+            last_resort: row.get(3)?,
+        })
+    })?;
+    each("SELECT user, entry, signature FROM roster_entries ORDER BY id", |row| {
+        let entry = RosterEntry { entry: blob(row, 1)?, signature: Opaque(row.get(2)?) };
+        Ok(Record::RosterExtended { user: UserId(id(row, 0)?), entry })
+    })?;
     each("SELECT kind, name, keys, user, until FROM held_names ORDER BY kind, name", |row| {
         let (name, heir) = match row.get(0)? {
             0 => (FreedName::User(name(row, 1, UserName::new)?), Heir::Keys(keys(row, 2)?)),
@@ -213,6 +265,10 @@ fn replay(
 fn id(row: &Row<'_>, column: usize) -> Result<u64, Bad> {
     let number: i64 = row.get(column)?;
     u64::try_from(number).map_err(|_| Bad::Row(format!("a number is {number}")))
+}
+
+fn blob(row: &Row<'_>, column: usize) -> Result<Blob, Bad> {
+    Ok(Opaque(row.get::<_, Vec<u8>>(column)?.into()))
 }
 
 fn keys(row: &Row<'_>, column: usize) -> Result<Box<[PublicKey]>, Bad> {

@@ -29,6 +29,7 @@ mod queue;
 mod reader;
 mod readers;
 mod schema;
+mod sealed;
 mod writer;
 
 pub use crate::backend::{AuditRequest, CommitStats, Event, Request, StoreError};

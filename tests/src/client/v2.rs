@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use conclave_core::body;
 use conclave_core::handshake::Claim;
 use conclave_core::key::{PublicKey, SecretKey};
@@ -137,7 +138,8 @@ impl Session {
     /// Creates a public channel.
     pub fn create(&mut self, channel: &str) {
         let visibility = pb::Visibility::Public as i32;
-        self.done(request::What::CreateChannel(pb::CreateChannel { name: channel.into(), visibility }));
+        let create = pb::CreateChannel { name: channel.into(), visibility, sealed: None };
+        self.done(request::What::CreateChannel(create));
     }
 
     /// Subscribes to a channel.
@@ -174,16 +176,23 @@ impl Session {
 
     /// The request that posts a text, signed for the stream of this number.
     pub fn to_post(&self, name: Option<pb::StreamName>, stream: u64, id: u8, text: &str) -> request::What {
-        let (id, body) = (MessageId([id; 16]), body::of_text(text));
-        let signed = signature::to_sign(&self.server_key, ChannelId(stream - 1), &id, &body);
+        let body = body::of_text(text);
+        let (message_id, signature) = self.sign(stream, id, &body);
         request::What::Post(pb::Post {
             stream: name,
-            message_id: id.0.to_vec().into(),
+            message_id,
             body,
-            signature: self.key.sign(&signed).to_vec().into(),
+            signature,
             acknowledge: false,
             lifetime_ms: 0,
         })
+    }
+
+    /// A message's id and its signature, for the stream of this number.
+    pub fn sign(&self, stream: u64, id: u8, body: &[u8]) -> (Bytes, Bytes) {
+        let id = MessageId([id; 16]);
+        let signed = signature::to_sign(&self.server_key, ChannelId(stream - 1), &id, body);
+        (id.0.to_vec().into(), self.key.sign(&signed).to_vec().into())
     }
 
     /// Asks for a stream's number.

@@ -15,6 +15,7 @@ mod messages;
 mod operation;
 mod positions;
 mod rates;
+mod sealed;
 mod shell;
 mod smol;
 mod streams;
@@ -54,6 +55,7 @@ pub fn server_tests<S: ServerShell>() -> Vec<Test> {
         operation::tests::<S>(),
         streams::tests::<S>(),
         mailboxes::tests::<S>(),
+        sealed::tests::<S>(),
         events::tests::<S>(),
     ]
     .concat()

@@ -1,16 +1,24 @@
 //! Links of version 2 over real sockets: positions, ends that are told, signatures, receipts.
 
+use conclave_core::body::{self, View};
 use conclave_core::link::{Action, JoinFrom, Loss, Place, Proof};
+use conclave_core::opaque::Opaque;
 use conclave_core::payload::Payload;
-use conclave_core::protocol::{Command, Reply};
+use conclave_core::protocol::{self, Admin, Command, Reply};
 use conclave_core::record::ChannelId;
-use conclave_core::stream::{EndReason, ReceiptState, StreamCommand, StreamRef, StreamReply};
+use conclave_core::sealed::{NewGroup, SealedCommand, SealedNotice, SealedReply};
+use conclave_core::stream::{
+    EndReason, MessageId, ReceiptState, Signed, StreamCommand, StreamRef, StreamReply,
+};
 use conclave_core::time::UnixMillis;
 use conclave_core::wire::v1::{AdminOp, Visibility};
+use conclave_core::wire::v2::encoding::Encoding;
+use conclave_core::wire::v2::schema::{self as pb, subscribe};
 
 use super::links::{caught_up, text_of, texts, until};
 use super::shell::{ClientShell, RunningLink, ServerShell};
 use super::{Test, World, list};
+use crate::client::v2::Session;
 use crate::client::{Door, key};
 
 pub(super) fn tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
@@ -22,7 +30,53 @@ pub(super) fn tests<S: ServerShell, C: ClientShell>() -> Vec<Test> {
         a_link_is_told_that_it_was_kicked,
         a_renamed_channel_is_followed_on,
         history_is_read_by_time,
+        a_link_posts_commits_and_hears_what_is_due,
     ]
+}
+
+/// The commit comes back to its sender, signed by the link, and so does what is due.
+fn a_link_posts_commits_and_hears_what_is_due<S: ServerShell, C: ClientShell>() {
+    let world = World::<S>::start();
+    let ann = world.register("ann");
+    let link = C::open(world.address(), key("ann"), "link");
+    let group = NewGroup::new(3, "group".into()).unwrap();
+    let (name, visibility) = ("c".parse().unwrap(), protocol::Visibility::Public);
+    link.ask(1, Command::Admin(Admin::CreateSealedChannel { name, visibility, group }));
+    assert!(matches!(reply(&link), Reply::Done(_)));
+    link.join("c", JoinFrom::Live);
+    caught_up(&link);
+    let commit = body::Commit { epoch: 0, commit: b"commit", adds: vec![], removes: vec![], external: false };
+    let id = MessageId([7; 16]);
+    link.ask(
+        2,
+        Command::Stream(StreamCommand::Sealed(SealedCommand::Commit {
+            stream: StreamRef::Channel("c".parse().unwrap()),
+            body: Payload::Body(body::of_commit(&commit)),
+            signed: Signed { id, signature: Opaque([0; 64]), acknowledge: false }.into(),
+            group_info: Opaque("info".into()),
+            welcomes: vec![],
+        })),
+    );
+    let (mut replied, mut delivered) = (None, None);
+    while replied.is_none() || delivered.is_none() {
+        match until(&link, Some) {
+            Action::Replied { result, .. } => replied = Some(result.unwrap()),
+            Action::Deliver { payload, place, .. } => delivered = Some((payload, place.unwrap())),
+            _ => {}
+        }
+    }
+    let Some(Reply::Stream(StreamReply::Sealed(SealedReply::Committed { epoch: 1, .. }))) = replied else {
+        panic!("{replied:?}")
+    };
+    let (payload, place) = delivered.unwrap();
+    assert!(payload.view() == Ok(View::Commit { epoch: 0, commit: b"commit" }));
+    let signed = place.origin.signed.unwrap();
+    assert_eq!((place.seq, place.proof, signed.id), (1, Proof::Verified, id));
+    drop(ann);
+    let mut bob = Session::register(world.address(), Encoding::Protobuf, "bob");
+    bob.subscribe("c", subscribe::From::Latest(pb::Latest {}));
+    let stream = place.stream;
+    until(&link, |told| (told == Action::Sealed(SealedNotice::Due { stream })).then_some(()));
 }
 
 fn place(link: &RunningLink) -> (String, Place) {

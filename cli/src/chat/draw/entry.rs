@@ -87,6 +87,10 @@ fn message(
         Content::Sealed { size } => {
             lines.push(Line::from(Span::styled(format!("  (encrypted, {size} bytes)"), theme.faint())));
         }
+        Content::Group => {
+            let change = "  (a change of who is in this sealed channel)";
+            lines.push(Line::from(Span::styled(fit(change, columns), theme.faint())));
+        }
         Content::Broken => lines.push(Line::from(Span::styled("  (unreadable)", theme.bad()))),
     }
     if message.own {

@@ -190,8 +190,12 @@ impl Scene {
     fn reply(&mut self, command: Command) -> Option<Reply> {
         Some(match command {
             Command::ListChannels => {
-                let info =
-                    |name| ChannelInfo { name: channel(name), visibility: Visibility::Public, member: true };
+                let info = |name| ChannelInfo {
+                    name: channel(name),
+                    visibility: Visibility::Public,
+                    member: true,
+                    sealed: false,
+                };
                 Reply::Channels(["general", "ops", "random", "releases"].map(info).into())
             }
             Command::Who { channel } => {

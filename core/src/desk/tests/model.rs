@@ -191,7 +191,12 @@ impl Scene {
         match command {
             Command::ListChannels => {
                 let visibility = Visibility::Public;
-                Reply::Channels(alloc::vec![ChannelInfo { name: ops(), visibility, member: true }])
+                Reply::Channels(alloc::vec![ChannelInfo {
+                    name: ops(),
+                    visibility,
+                    member: true,
+                    sealed: false
+                }])
             }
             Command::Who { channel } => {
                 let sessions = ["ann", "bea"].map(|user| path(user).into()).into();

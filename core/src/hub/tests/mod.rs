@@ -19,6 +19,8 @@ mod presence;
 mod quota;
 mod races;
 mod receipts;
+mod sealed;
+mod sealed_model;
 mod streams;
 mod user_invites;
 mod world;

@@ -93,6 +93,7 @@ pub(super) fn told(world: &mut World, conn: ConnId) -> Vec<String> {
             Notice::Gap { from, to, .. } => told.push(alloc::format!("gap {from}-{to}")),
             Notice::Ended { reason, .. } => told.push(alloc::format!("ended {reason:?}")),
             Notice::Renamed { name, .. } => told.push(alloc::format!("renamed {name}")),
+            Notice::Sealed(notice) => told.push(alloc::format!("{notice:?}")),
             other @ (Notice::PresenceChanged { .. } | Notice::MachineAdded(_) | Notice::Draining) => {
                 told.push(super::comings::show(&other));
             }

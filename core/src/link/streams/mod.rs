@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use self::stream::{Key, Probing, State, Stream, What};
 use super::{Action, Context, JoinFrom, Loss, OwnMailbox, Place, Proof};
+use crate::body::View;
 use crate::name::{ChannelName, SessionPath};
 use crate::protocol::{Refusal, Stamped, Token};
 use crate::record::ChannelId;
@@ -239,6 +240,7 @@ impl Streams {
             *position = message.seq;
             let Stamped { from, ts, payload, seq, origin } = message;
             let own = from == *here.own || former.contains(&from);
+            let own = own && !matches!(payload.view(), Ok(View::Commit { .. }));
             here.actions.push(if own {
                 Action::Passed { channel: key.channel(), stream: number, from: seq, to: seq, purged: false }
             } else {

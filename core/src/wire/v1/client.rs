@@ -158,7 +158,8 @@ fn encode_admin(admin: &Admin, out: &mut Vec<u8>) -> Result<(), NotInVersion1> {
             AdminOp::MachineAdd { name: name.as_str(), pubkey: key.as_bytes() }
         }
         Admin::MachineRemove { name } => AdminOp::MachineRemove { name: name.as_str() },
-        Admin::UserInvite { .. }
+        Admin::CreateSealedChannel { .. }
+        | Admin::UserInvite { .. }
         | Admin::UserInviteList
         | Admin::Audit { .. }
         | Admin::NameRelease { .. } => return Err(NotInVersion1),
@@ -240,6 +241,7 @@ fn channel_info(info: v1::ChannelInfo<'_>) -> ChannelInfo {
         name: foreign(info.name, ChannelName::new),
         visibility: info.visibility.into(),
         member: info.member,
+        sealed: false,
     }
 }
 

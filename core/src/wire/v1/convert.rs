@@ -16,9 +16,11 @@ impl<'a> From<&'a Payload> for v1::Payload<'a> {
     fn from(payload: &'a Payload) -> Self {
         match payload.view() {
             Ok(View::Text(text)) => Self::Plain(text),
-            Ok(View::Sealed { ciphertext, key_id }) => Self::Encrypted(v1::Envelope { ciphertext, key_id }),
+            Ok(View::Sealed { ciphertext, key_id, .. }) => {
+                Self::Encrypted(v1::Envelope { ciphertext, key_id })
+            }
             // Version 2's edge takes no such body.
-            Err(_) => Self::Plain(""),
+            Ok(View::Commit { .. }) | Err(_) => Self::Plain(""),
         }
     }
 }

@@ -31,7 +31,9 @@ pub(super) fn error(code: Code, text: &str) -> ProtocolError<'_> {
         | Code::QuotaExceeded
         | Code::FailedPrecondition
         | Code::Unauthenticated
-        | Code::Unavailable => ProtocolError::Unauthorized(text),
+        | Code::Unavailable
+        | Code::WrongEpoch
+        | Code::RemovalsDue => ProtocolError::Unauthorized(text),
     }
 }
 
@@ -118,6 +120,10 @@ fn not_in_channel(text: &str) -> Option<Refusal> {
 fn unauthorized(text: &str) -> Option<Refusal> {
     quoted(text, "this session is not in '", "': join it first")
         .map(Refusal::NotSubscribed)
+        .or_else(|| {
+            let after = "' is sealed, which takes version 2 of the protocol: update this program";
+            quoted(text, "'", after).map(Refusal::SealedNeedsVersion2)
+        })
         .or_else(|| quoted(text, "only an admin of '", "' may do that").map(Refusal::NotChannelAdmin))
         .or_else(|| quoted(text, "the name '", "' is in use: choose another").map(Refusal::NameTaken))
         .or_else(|| {

@@ -5,13 +5,14 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::audit;
 use super::schema::{self as pb, read, reply, request, stream_name, subscribe};
+use super::{audit, sealed};
 use crate::key::PublicKey;
 use crate::name::{ChannelName, MachineName, Name, SessionPath, UserName};
 use crate::opaque::Opaque;
@@ -21,13 +22,14 @@ use crate::protocol::{
     Token, UserInviteInfo, Visibility,
 };
 use crate::record::{ChannelId, MachineId, UserId};
+use crate::sealed::{MACHINES_NAMED, NewGroup};
 use crate::stream::{
     Contact, ContactChange, EndReason, MachineKey, MailboxRef, MessageId, Notice, PageFrom, Position,
     Receipt, ReceiptState, Signed, Standing, Start, StreamCommand, StreamRef, StreamReply,
 };
 
 /// The largest message, so that its delivery and its page of history fit a frame, in JSON, too.
-const MAX_BODY: usize = crate::wire::MAX_FRAME / 2 - 4096;
+pub(super) const MAX_BODY: usize = crate::wire::MAX_FRAME / 2 - 4096;
 
 /// A number of ours as it stands on the wire.
 pub(super) fn number(id: u64) -> u64 {
@@ -99,7 +101,10 @@ pub(super) fn command(request: pb::Request) -> Result<Command, Refusal> {
         What::ListChannels(_) => Command::ListChannels,
         What::ListUsers(_) => Command::ListUsers,
         What::ListMachines(_) => Command::ListMachines,
-        other => Command::Admin(admin(other)?),
+        other => match sealed::command(other) {
+            Ok(command) => Command::Stream(StreamCommand::Sealed(command?)),
+            Err(other) => Command::Admin(admin(*other)?),
+        },
     })
 }
 
@@ -109,7 +114,14 @@ fn admin(what: request::What) -> Result<Admin, Refusal> {
     let user = |name: String| UserName::new(&name);
     Ok(match what {
         What::CreateChannel(it) => {
-            Admin::CreateChannel { name: channel(it.name)?, visibility: visibility(it.visibility)? }
+            let (name, visibility) = (channel(it.name)?, visibility(it.visibility)?);
+            match it.sealed {
+                None => Admin::CreateChannel { name, visibility },
+                Some(group) => {
+                    let group = NewGroup::new(group.suite, group.group_id)?;
+                    Admin::CreateSealedChannel { name, visibility, group }
+                }
+            }
         }
         What::DeleteChannel(it) => Admin::DeleteChannel { name: channel(it.name)? },
         What::RenameChannel(it) => {
@@ -166,7 +178,13 @@ fn post(it: pb::Post) -> Result<Command, Refusal> {
     }
     // All of it must be readable: a session that speaks JSON is sent it in JSON.
     let body = pb::Body::decode(it.body.clone()).ok().and_then(|body| body.kind);
-    body.ok_or(Refusal::InvalidField("post: the body is neither content nor sealed"))?;
+    match body {
+        Some(pb::body::Kind::Content(_) | pb::body::Kind::Sealed(_)) => {}
+        Some(pb::body::Kind::Commit(_)) => {
+            return Err(Refusal::InvalidField("post: a commit is posted with post_commit"));
+        }
+        None => return Err(Refusal::InvalidField("post: the body is neither content nor sealed")),
+    }
     Ok(Command::Stream(StreamCommand::Post {
         stream: stream(it.stream)?,
         payload: Payload::Body(it.body),
@@ -179,7 +197,7 @@ fn post(it: pb::Post) -> Result<Command, Refusal> {
     }))
 }
 
-fn stream(name: Option<pb::StreamName>) -> Result<StreamRef, Refusal> {
+pub(super) fn stream(name: Option<pb::StreamName>) -> Result<StreamRef, Refusal> {
     match name.and_then(|name| name.which) {
         Some(stream_name::Which::Number(number)) => {
             id(number).map(|id| StreamRef::Number(ChannelId(id))).ok_or(Refusal::NoStream)
@@ -195,6 +213,25 @@ fn stream(name: Option<pb::StreamName>) -> Result<StreamRef, Refusal> {
         },
         None => Err(Refusal::InvalidField("name the stream")),
     }
+}
+
+/// How a request names a stream.
+pub(super) fn stream_name(stream: &StreamRef) -> pb::StreamName {
+    let which = match stream {
+        StreamRef::Number(id) => stream_name::Which::Number(number(id.0)),
+        StreamRef::Channel(name) => stream_name::Which::Channel(name.as_str().into()),
+        StreamRef::Mailbox(MailboxRef::Mine) => stream_name::Which::Mine(pb::OwnMailbox::User as i32),
+        StreamRef::Mailbox(MailboxRef::MySession) => stream_name::Which::Mine(pb::OwnMailbox::Session as i32),
+        StreamRef::Mailbox(MailboxRef::User(user)) => {
+            stream_name::Which::Mailbox(pb::MailboxName { user: user.as_str().into(), ..Default::default() })
+        }
+        StreamRef::Mailbox(MailboxRef::Session(path)) => stream_name::Which::Mailbox(pb::MailboxName {
+            user: path.user.as_str().into(),
+            machine: path.machine.as_str().into(),
+            handle: path.session.as_str().into(),
+        }),
+    };
+    pb::StreamName { which: Some(which) }
 }
 
 fn mailbox(name: &pb::MailboxName) -> Result<MailboxRef, Refusal> {
@@ -274,6 +311,7 @@ fn stream_reply(reply: StreamReply) -> reply::What {
             seq: stamp.seq,
             stamp_ms: stamp.ts.0,
             present,
+            epoch: 0,
         }),
         StreamReply::Located { stream, present } => {
             What::Located(pb::Located { stream: number(stream.0), present })
@@ -290,6 +328,7 @@ fn stream_reply(reply: StreamReply) -> reply::What {
             machines: machines.into_iter().map(machine_key).collect(),
             user_id: number(user.0),
         }),
+        StreamReply::Sealed(reply) => sealed::reply(reply),
     }
 }
 
@@ -311,7 +350,12 @@ fn channel(info: ChannelInfo) -> pb::Channel {
         Visibility::Unlisted => pb::Visibility::Unlisted,
         Visibility::Private => pb::Visibility::Private,
     };
-    pb::Channel { name: info.name.as_str().into(), visibility: visibility as i32, member: info.member }
+    pb::Channel {
+        name: info.name.as_str().into(),
+        visibility: visibility as i32,
+        member: info.member,
+        sealed: info.sealed,
+    }
 }
 
 fn machine(info: MachineInfo) -> pb::Machine {
@@ -429,6 +473,7 @@ pub(super) fn notice(notice: Notice) -> pb::server_frame::Kind {
             What::MachineAdded(pb::MachineAdded { machine: Some(machine_key(added)) })
         }
         Notice::Draining => What::Draining(pb::Draining {}),
+        Notice::Sealed(notice) => sealed::notice(notice),
     };
     Kind::Event(pb::Event { what: Some(what) })
 }
@@ -452,6 +497,11 @@ pub(super) fn error(refusal: &Refusal) -> pb::Error {
         code: code(refusal.code()) as i32,
         message: refusal.to_string(),
         retry_after_ms: refusal.retry_after().map_or(0, millis),
+        epoch: if let Refusal::WrongEpoch { current } = refusal { *current } else { 0 },
+        machines: match refusal {
+            Refusal::RemovalsDue(machines) => sealed::numbers(machines),
+            _ => Vec::new(),
+        },
     }
 }
 
@@ -467,6 +517,8 @@ fn code(code: Code) -> pb::ErrorCode {
         Code::Unauthenticated => pb::ErrorCode::Unauthenticated,
         Code::Unavailable => pb::ErrorCode::Unavailable,
         Code::Internal => pb::ErrorCode::Internal,
+        Code::WrongEpoch => pb::ErrorCode::WrongEpoch,
+        Code::RemovalsDue => pb::ErrorCode::RemovalsDue,
     }
 }
 
@@ -507,6 +559,11 @@ pub(super) fn refusal(error: &pb::Error) -> Refusal {
         Ok(pb::ErrorCode::RateLimited) => {
             return Refusal::TooFast { wait: Duration::from_millis(u64::from(error.retry_after_ms)) };
         }
+        Ok(pb::ErrorCode::WrongEpoch) => return Refusal::WrongEpoch { current: error.epoch },
+        Ok(pb::ErrorCode::RemovalsDue) => {
+            let named = &error.machines[..error.machines.len().min(MACHINES_NAMED)];
+            return Refusal::RemovalsDue(sealed::machines(named).into());
+        }
         Ok(pb::ErrorCode::QuotaExceeded) => Code::QuotaExceeded,
         Ok(pb::ErrorCode::FailedPrecondition) => Code::FailedPrecondition,
         Ok(pb::ErrorCode::Unauthenticated) => Code::Unauthenticated,
@@ -524,7 +581,7 @@ pub(super) fn refusal_of_goodbye(goodbye: &pb::Goodbye) -> Refusal {
         code => code,
     };
     let (message, retry_after_ms) = (goodbye.message.clone(), goodbye.retry_after_ms);
-    refusal(&pb::Error { code, message, retry_after_ms })
+    refusal(&pb::Error { code, message, retry_after_ms, ..pb::Error::default() })
 }
 
 /// Why the server ends the session, if this program knows the reason.

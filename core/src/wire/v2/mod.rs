@@ -11,6 +11,7 @@ pub mod encoding;
 pub mod handshake;
 pub mod json;
 pub mod kept;
+mod sealed;
 pub mod signature;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, reason = "generated")]

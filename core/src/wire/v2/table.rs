@@ -2,7 +2,7 @@
 
 use super::json::{Enum, Field, Kind, Message};
 
-pub(super) static MESSAGES: [Message; 98] = [
+pub(super) static MESSAGES: [Message; 120] = [
     Message { name: "ClientFrame", fields: &[
         Field { number: 1, name: "hello", json: "hello", kind: Kind::Message(&MESSAGES[2]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "identity", json: "identity", kind: Kind::Message(&MESSAGES[5]), repeated: false, oneof: Some(0) },
@@ -17,8 +17,8 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 5, name: "deliveries", json: "deliveries", kind: Kind::Message(&MESSAGES[25]), repeated: false, oneof: Some(0) },
         Field { number: 6, name: "live", json: "live", kind: Kind::Message(&MESSAGES[28]), repeated: false, oneof: Some(0) },
         Field { number: 7, name: "gap", json: "gap", kind: Kind::Message(&MESSAGES[29]), repeated: false, oneof: Some(0) },
-        Field { number: 8, name: "event", json: "event", kind: Kind::Message(&MESSAGES[42]), repeated: false, oneof: Some(0) },
-        Field { number: 9, name: "goodbye", json: "goodbye", kind: Kind::Message(&MESSAGES[52]), repeated: false, oneof: Some(0) },
+        Field { number: 8, name: "event", json: "event", kind: Kind::Message(&MESSAGES[43]), repeated: false, oneof: Some(0) },
+        Field { number: 9, name: "goodbye", json: "goodbye", kind: Kind::Message(&MESSAGES[53]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Hello", fields: &[
         Field { number: 1, name: "features", json: "features", kind: Kind::Uint32, repeated: false, oneof: None },
@@ -66,44 +66,52 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 4, name: "unsubscribe", json: "unsubscribe", kind: Kind::Message(&MESSAGES[22]), repeated: false, oneof: Some(0) },
         Field { number: 5, name: "read", json: "read", kind: Kind::Message(&MESSAGES[23]), repeated: false, oneof: Some(0) },
         Field { number: 6, name: "post", json: "post", kind: Kind::Message(&MESSAGES[30]), repeated: false, oneof: Some(0) },
-        Field { number: 7, name: "report", json: "report", kind: Kind::Message(&MESSAGES[35]), repeated: false, oneof: Some(0) },
-        Field { number: 8, name: "acknowledge", json: "acknowledge", kind: Kind::Message(&MESSAGES[36]), repeated: false, oneof: Some(0) },
-        Field { number: 9, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[37]), repeated: false, oneof: Some(0) },
-        Field { number: 10, name: "watch_receipts", json: "watchReceipts", kind: Kind::Message(&MESSAGES[41]), repeated: false, oneof: Some(0) },
-        Field { number: 11, name: "presence", json: "presence", kind: Kind::Message(&MESSAGES[53]), repeated: false, oneof: Some(0) },
-        Field { number: 12, name: "list_channels", json: "listChannels", kind: Kind::Message(&MESSAGES[55]), repeated: false, oneof: Some(0) },
-        Field { number: 13, name: "create_channel", json: "createChannel", kind: Kind::Message(&MESSAGES[58]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "delete_channel", json: "deleteChannel", kind: Kind::Message(&MESSAGES[59]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "rename_channel", json: "renameChannel", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: Some(0) },
-        Field { number: 16, name: "set_visibility", json: "setVisibility", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
-        Field { number: 17, name: "add_member", json: "addMember", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
-        Field { number: 18, name: "remove_member", json: "removeMember", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
-        Field { number: 19, name: "list_members", json: "listMembers", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
-        Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
-        Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
-        Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
-        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[75]), repeated: false, oneof: Some(0) },
-        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[76]), repeated: false, oneof: Some(0) },
-        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
-        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
-        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
-        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
-        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
-        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
-        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
-        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
-        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[91]), repeated: false, oneof: Some(0) },
-        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[92]), repeated: false, oneof: Some(0) },
-        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[93]), repeated: false, oneof: Some(0) },
-        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[94]), repeated: false, oneof: Some(0) },
-        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[95]), repeated: false, oneof: Some(0) },
+        Field { number: 7, name: "report", json: "report", kind: Kind::Message(&MESSAGES[36]), repeated: false, oneof: Some(0) },
+        Field { number: 8, name: "acknowledge", json: "acknowledge", kind: Kind::Message(&MESSAGES[37]), repeated: false, oneof: Some(0) },
+        Field { number: 9, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[38]), repeated: false, oneof: Some(0) },
+        Field { number: 10, name: "watch_receipts", json: "watchReceipts", kind: Kind::Message(&MESSAGES[42]), repeated: false, oneof: Some(0) },
+        Field { number: 11, name: "presence", json: "presence", kind: Kind::Message(&MESSAGES[54]), repeated: false, oneof: Some(0) },
+        Field { number: 12, name: "list_channels", json: "listChannels", kind: Kind::Message(&MESSAGES[56]), repeated: false, oneof: Some(0) },
+        Field { number: 13, name: "create_channel", json: "createChannel", kind: Kind::Message(&MESSAGES[59]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "delete_channel", json: "deleteChannel", kind: Kind::Message(&MESSAGES[61]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "rename_channel", json: "renameChannel", kind: Kind::Message(&MESSAGES[62]), repeated: false, oneof: Some(0) },
+        Field { number: 16, name: "set_visibility", json: "setVisibility", kind: Kind::Message(&MESSAGES[63]), repeated: false, oneof: Some(0) },
+        Field { number: 17, name: "add_member", json: "addMember", kind: Kind::Message(&MESSAGES[64]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "remove_member", json: "removeMember", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
+        Field { number: 19, name: "list_members", json: "listMembers", kind: Kind::Message(&MESSAGES[66]), repeated: false, oneof: Some(0) },
+        Field { number: 20, name: "create_invite", json: "createInvite", kind: Kind::Message(&MESSAGES[68]), repeated: false, oneof: Some(0) },
+        Field { number: 21, name: "revoke_invite", json: "revokeInvite", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
+        Field { number: 22, name: "list_invites", json: "listInvites", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
+        Field { number: 23, name: "kick", json: "kick", kind: Kind::Message(&MESSAGES[77]), repeated: false, oneof: Some(0) },
+        Field { number: 24, name: "ban", json: "ban", kind: Kind::Message(&MESSAGES[78]), repeated: false, oneof: Some(0) },
+        Field { number: 25, name: "unban", json: "unban", kind: Kind::Message(&MESSAGES[79]), repeated: false, oneof: Some(0) },
+        Field { number: 26, name: "list_bans", json: "listBans", kind: Kind::Message(&MESSAGES[80]), repeated: false, oneof: Some(0) },
+        Field { number: 27, name: "list_users", json: "listUsers", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
+        Field { number: 28, name: "remove_user", json: "removeUser", kind: Kind::Message(&MESSAGES[82]), repeated: false, oneof: Some(0) },
+        Field { number: 29, name: "list_machines", json: "listMachines", kind: Kind::Message(&MESSAGES[84]), repeated: false, oneof: Some(0) },
+        Field { number: 30, name: "add_machine", json: "addMachine", kind: Kind::Message(&MESSAGES[85]), repeated: false, oneof: Some(0) },
+        Field { number: 31, name: "remove_machine", json: "removeMachine", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
+        Field { number: 32, name: "keys", json: "keys", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: Some(0) },
+        Field { number: 33, name: "allow", json: "allow", kind: Kind::Message(&MESSAGES[113]), repeated: false, oneof: Some(0) },
+        Field { number: 34, name: "disallow", json: "disallow", kind: Kind::Message(&MESSAGES[114]), repeated: false, oneof: Some(0) },
+        Field { number: 35, name: "block", json: "block", kind: Kind::Message(&MESSAGES[115]), repeated: false, oneof: Some(0) },
+        Field { number: 36, name: "unblock", json: "unblock", kind: Kind::Message(&MESSAGES[116]), repeated: false, oneof: Some(0) },
+        Field { number: 37, name: "list_contacts", json: "listContacts", kind: Kind::Message(&MESSAGES[117]), repeated: false, oneof: Some(0) },
         Field { number: 38, name: "locate", json: "locate", kind: Kind::Message(&MESSAGES[16]), repeated: false, oneof: Some(0) },
-        Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[71]), repeated: false, oneof: Some(0) },
-        Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
-        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[88]), repeated: false, oneof: Some(0) },
-        Field { number: 42, name: "watch_presence", json: "watchPresence", kind: Kind::Message(&MESSAGES[43]), repeated: false, oneof: Some(0) },
-        Field { number: 43, name: "release_name", json: "releaseName", kind: Kind::Message(&MESSAGES[81]), repeated: false, oneof: Some(0) },
-        Field { number: 44, name: "set_receipts", json: "setReceipts", kind: Kind::Message(&MESSAGES[38]), repeated: false, oneof: Some(0) },
+        Field { number: 39, name: "invite_user", json: "inviteUser", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
+        Field { number: 40, name: "list_user_invites", json: "listUserInvites", kind: Kind::Message(&MESSAGES[74]), repeated: false, oneof: Some(0) },
+        Field { number: 41, name: "list_audit", json: "listAudit", kind: Kind::Message(&MESSAGES[110]), repeated: false, oneof: Some(0) },
+        Field { number: 42, name: "watch_presence", json: "watchPresence", kind: Kind::Message(&MESSAGES[44]), repeated: false, oneof: Some(0) },
+        Field { number: 43, name: "release_name", json: "releaseName", kind: Kind::Message(&MESSAGES[83]), repeated: false, oneof: Some(0) },
+        Field { number: 44, name: "set_receipts", json: "setReceipts", kind: Kind::Message(&MESSAGES[39]), repeated: false, oneof: Some(0) },
+        Field { number: 45, name: "post_commit", json: "postCommit", kind: Kind::Message(&MESSAGES[90]), repeated: false, oneof: Some(0) },
+        Field { number: 46, name: "put_key_packages", json: "putKeyPackages", kind: Kind::Message(&MESSAGES[92]), repeated: false, oneof: Some(0) },
+        Field { number: 47, name: "take_key_packages", json: "takeKeyPackages", kind: Kind::Message(&MESSAGES[94]), repeated: false, oneof: Some(0) },
+        Field { number: 48, name: "get_group", json: "getGroup", kind: Kind::Message(&MESSAGES[97]), repeated: false, oneof: Some(0) },
+        Field { number: 49, name: "list_welcomes", json: "listWelcomes", kind: Kind::Message(&MESSAGES[99]), repeated: false, oneof: Some(0) },
+        Field { number: 50, name: "drop_welcome", json: "dropWelcome", kind: Kind::Message(&MESSAGES[102]), repeated: false, oneof: Some(0) },
+        Field { number: 51, name: "put_roster_entry", json: "putRosterEntry", kind: Kind::Message(&MESSAGES[103]), repeated: false, oneof: Some(0) },
+        Field { number: 52, name: "get_roster", json: "getRoster", kind: Kind::Message(&MESSAGES[104]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Reply", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
@@ -111,18 +119,23 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 3, name: "error", json: "error", kind: Kind::Message(&MESSAGES[12]), repeated: false, oneof: Some(0) },
         Field { number: 4, name: "subscribed", json: "subscribed", kind: Kind::Message(&MESSAGES[21]), repeated: false, oneof: Some(0) },
         Field { number: 5, name: "page", json: "page", kind: Kind::Message(&MESSAGES[24]), repeated: false, oneof: Some(0) },
-        Field { number: 6, name: "stored", json: "stored", kind: Kind::Message(&MESSAGES[34]), repeated: false, oneof: Some(0) },
-        Field { number: 7, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[39]), repeated: false, oneof: Some(0) },
-        Field { number: 8, name: "sessions", json: "sessions", kind: Kind::Message(&MESSAGES[54]), repeated: false, oneof: Some(0) },
-        Field { number: 9, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[56]), repeated: false, oneof: Some(0) },
-        Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[65]), repeated: false, oneof: Some(0) },
-        Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
-        Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[70]), repeated: false, oneof: Some(0) },
-        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[86]), repeated: false, oneof: Some(0) },
-        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[96]), repeated: false, oneof: Some(0) },
+        Field { number: 6, name: "stored", json: "stored", kind: Kind::Message(&MESSAGES[35]), repeated: false, oneof: Some(0) },
+        Field { number: 7, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[40]), repeated: false, oneof: Some(0) },
+        Field { number: 8, name: "sessions", json: "sessions", kind: Kind::Message(&MESSAGES[55]), repeated: false, oneof: Some(0) },
+        Field { number: 9, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[57]), repeated: false, oneof: Some(0) },
+        Field { number: 11, name: "users", json: "users", kind: Kind::Message(&MESSAGES[67]), repeated: false, oneof: Some(0) },
+        Field { number: 12, name: "invite", json: "invite", kind: Kind::Message(&MESSAGES[69]), repeated: false, oneof: Some(0) },
+        Field { number: 13, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[72]), repeated: false, oneof: Some(0) },
+        Field { number: 14, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[88]), repeated: false, oneof: Some(0) },
+        Field { number: 15, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[118]), repeated: false, oneof: Some(0) },
         Field { number: 16, name: "located", json: "located", kind: Kind::Message(&MESSAGES[17]), repeated: false, oneof: Some(0) },
-        Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[73]), repeated: false, oneof: Some(0) },
-        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[89]), repeated: false, oneof: Some(0) },
+        Field { number: 17, name: "user_invites", json: "userInvites", kind: Kind::Message(&MESSAGES[75]), repeated: false, oneof: Some(0) },
+        Field { number: 18, name: "audit", json: "audit", kind: Kind::Message(&MESSAGES[111]), repeated: false, oneof: Some(0) },
+        Field { number: 19, name: "key_package_stock", json: "keyPackageStock", kind: Kind::Message(&MESSAGES[93]), repeated: false, oneof: Some(0) },
+        Field { number: 20, name: "key_packages", json: "keyPackages", kind: Kind::Message(&MESSAGES[95]), repeated: false, oneof: Some(0) },
+        Field { number: 21, name: "group", json: "group", kind: Kind::Message(&MESSAGES[98]), repeated: false, oneof: Some(0) },
+        Field { number: 22, name: "welcomes", json: "welcomes", kind: Kind::Message(&MESSAGES[100]), repeated: false, oneof: Some(0) },
+        Field { number: 23, name: "roster", json: "roster", kind: Kind::Message(&MESSAGES[105]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Done", fields: &[
     ] },
@@ -130,6 +143,8 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 1, name: "code", json: "code", kind: Kind::Enum(&ENUMS[0]), repeated: false, oneof: None },
         Field { number: 2, name: "message", json: "message", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 3, name: "retry_after_ms", json: "retryAfterMs", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 4, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 5, name: "machines", json: "machines", kind: Kind::Uint64, repeated: true, oneof: None },
     ] },
     Message { name: "Ping", fields: &[
     ] },
@@ -222,6 +237,7 @@ pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "Body", fields: &[
         Field { number: 1, name: "content", json: "content", kind: Kind::Message(&MESSAGES[32]), repeated: false, oneof: Some(0) },
         Field { number: 2, name: "sealed", json: "sealed", kind: Kind::Message(&MESSAGES[33]), repeated: false, oneof: Some(0) },
+        Field { number: 3, name: "commit", json: "commit", kind: Kind::Message(&MESSAGES[34]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "Content", fields: &[
         Field { number: 1, name: "media_type", json: "mediaType", kind: Kind::String, repeated: false, oneof: None },
@@ -235,12 +251,21 @@ pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "Sealed", fields: &[
         Field { number: 1, name: "ciphertext", json: "ciphertext", kind: Kind::Bytes, repeated: false, oneof: None },
         Field { number: 2, name: "key_id", json: "keyId", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 3, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
+    ] },
+    Message { name: "Commit", fields: &[
+        Field { number: 1, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 2, name: "commit", json: "commit", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 3, name: "adds", json: "adds", kind: Kind::Uint64, repeated: true, oneof: None },
+        Field { number: 4, name: "removes", json: "removes", kind: Kind::Uint64, repeated: true, oneof: None },
+        Field { number: 5, name: "external", json: "external", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "Stored", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 2, name: "seq", json: "seq", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 3, name: "stamp_ms", json: "stampMs", kind: Kind::Int64, repeated: false, oneof: None },
         Field { number: 4, name: "present", json: "present", kind: Kind::Bool, repeated: false, oneof: None },
+        Field { number: 5, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "Report", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
@@ -262,7 +287,7 @@ pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "ReceiptList", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 2, name: "seq", json: "seq", kind: Kind::Uint64, repeated: false, oneof: None },
-        Field { number: 3, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[40]), repeated: true, oneof: None },
+        Field { number: 3, name: "receipts", json: "receipts", kind: Kind::Message(&MESSAGES[41]), repeated: true, oneof: None },
     ] },
     Message { name: "Receipt", fields: &[
         Field { number: 1, name: "reader", json: "reader", kind: Kind::Message(&MESSAGES[27]), repeated: false, oneof: None },
@@ -276,13 +301,16 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 2, name: "on", json: "on", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "Event", fields: &[
-        Field { number: 1, name: "subscription_ended", json: "subscriptionEnded", kind: Kind::Message(&MESSAGES[47]), repeated: false, oneof: Some(0) },
-        Field { number: 2, name: "channel_renamed", json: "channelRenamed", kind: Kind::Message(&MESSAGES[48]), repeated: false, oneof: Some(0) },
-        Field { number: 3, name: "receipts_moved", json: "receiptsMoved", kind: Kind::Message(&MESSAGES[49]), repeated: false, oneof: Some(0) },
-        Field { number: 4, name: "whisper", json: "whisper", kind: Kind::Message(&MESSAGES[51]), repeated: false, oneof: Some(0) },
-        Field { number: 5, name: "presence_changed", json: "presenceChanged", kind: Kind::Message(&MESSAGES[44]), repeated: false, oneof: Some(0) },
-        Field { number: 6, name: "machine_added", json: "machineAdded", kind: Kind::Message(&MESSAGES[45]), repeated: false, oneof: Some(0) },
-        Field { number: 7, name: "draining", json: "draining", kind: Kind::Message(&MESSAGES[46]), repeated: false, oneof: Some(0) },
+        Field { number: 1, name: "subscription_ended", json: "subscriptionEnded", kind: Kind::Message(&MESSAGES[48]), repeated: false, oneof: Some(0) },
+        Field { number: 2, name: "channel_renamed", json: "channelRenamed", kind: Kind::Message(&MESSAGES[49]), repeated: false, oneof: Some(0) },
+        Field { number: 3, name: "receipts_moved", json: "receiptsMoved", kind: Kind::Message(&MESSAGES[50]), repeated: false, oneof: Some(0) },
+        Field { number: 4, name: "whisper", json: "whisper", kind: Kind::Message(&MESSAGES[52]), repeated: false, oneof: Some(0) },
+        Field { number: 5, name: "presence_changed", json: "presenceChanged", kind: Kind::Message(&MESSAGES[45]), repeated: false, oneof: Some(0) },
+        Field { number: 6, name: "machine_added", json: "machineAdded", kind: Kind::Message(&MESSAGES[46]), repeated: false, oneof: Some(0) },
+        Field { number: 7, name: "draining", json: "draining", kind: Kind::Message(&MESSAGES[47]), repeated: false, oneof: Some(0) },
+        Field { number: 8, name: "group_due", json: "groupDue", kind: Kind::Message(&MESSAGES[107]), repeated: false, oneof: Some(0) },
+        Field { number: 9, name: "welcome_waits", json: "welcomeWaits", kind: Kind::Message(&MESSAGES[108]), repeated: false, oneof: Some(0) },
+        Field { number: 10, name: "key_packages_low", json: "keyPackagesLow", kind: Kind::Message(&MESSAGES[109]), repeated: false, oneof: Some(0) },
     ] },
     Message { name: "WatchPresence", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
@@ -295,7 +323,7 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 4, name: "many", json: "many", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "MachineAdded", fields: &[
-        Field { number: 1, name: "machine", json: "machine", kind: Kind::Message(&MESSAGES[87]), repeated: false, oneof: None },
+        Field { number: 1, name: "machine", json: "machine", kind: Kind::Message(&MESSAGES[89]), repeated: false, oneof: None },
     ] },
     Message { name: "Draining", fields: &[
     ] },
@@ -309,7 +337,7 @@ pub(super) static MESSAGES: [Message; 98] = [
     ] },
     Message { name: "ReceiptsMoved", fields: &[
         Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
-        Field { number: 2, name: "readers", json: "readers", kind: Kind::Message(&MESSAGES[50]), repeated: true, oneof: None },
+        Field { number: 2, name: "readers", json: "readers", kind: Kind::Message(&MESSAGES[51]), repeated: true, oneof: None },
     ] },
     Message { name: "ReaderPosition", fields: &[
         Field { number: 1, name: "reader", json: "reader", kind: Kind::Message(&MESSAGES[27]), repeated: false, oneof: None },
@@ -338,16 +366,22 @@ pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "ListChannels", fields: &[
     ] },
     Message { name: "ChannelList", fields: &[
-        Field { number: 1, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[57]), repeated: true, oneof: None },
+        Field { number: 1, name: "channels", json: "channels", kind: Kind::Message(&MESSAGES[58]), repeated: true, oneof: None },
     ] },
     Message { name: "Channel", fields: &[
         Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "visibility", json: "visibility", kind: Kind::Enum(&ENUMS[5]), repeated: false, oneof: None },
         Field { number: 3, name: "member", json: "member", kind: Kind::Bool, repeated: false, oneof: None },
+        Field { number: 4, name: "sealed", json: "sealed", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "CreateChannel", fields: &[
         Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "visibility", json: "visibility", kind: Kind::Enum(&ENUMS[5]), repeated: false, oneof: None },
+        Field { number: 3, name: "sealed", json: "sealed", kind: Kind::Message(&MESSAGES[60]), repeated: false, oneof: None },
+    ] },
+    Message { name: "SealedGroup", fields: &[
+        Field { number: 1, name: "suite", json: "suite", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 2, name: "group_id", json: "groupId", kind: Kind::Bytes, repeated: false, oneof: None },
     ] },
     Message { name: "DeleteChannel", fields: &[
         Field { number: 1, name: "name", json: "name", kind: Kind::String, repeated: false, oneof: None },
@@ -391,7 +425,7 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "InviteList", fields: &[
-        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[67]), repeated: true, oneof: None },
+        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[69]), repeated: true, oneof: None },
     ] },
     Message { name: "InviteUser", fields: &[
         Field { number: 1, name: "uses", json: "uses", kind: Kind::Uint32, repeated: false, oneof: None },
@@ -400,7 +434,7 @@ pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "ListUserInvites", fields: &[
     ] },
     Message { name: "UserInviteList", fields: &[
-        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[74]), repeated: true, oneof: None },
+        Field { number: 1, name: "invites", json: "invites", kind: Kind::Message(&MESSAGES[76]), repeated: true, oneof: None },
     ] },
     Message { name: "UserInvite", fields: &[
         Field { number: 1, name: "id", json: "id", kind: Kind::String, repeated: false, oneof: None },
@@ -444,7 +478,7 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
     ] },
     Message { name: "MachineList", fields: &[
-        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[87]), repeated: true, oneof: None },
+        Field { number: 1, name: "machines", json: "machines", kind: Kind::Message(&MESSAGES[89]), repeated: true, oneof: None },
         Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
     ] },
     Message { name: "Machine", fields: &[
@@ -453,13 +487,102 @@ pub(super) static MESSAGES: [Message; 98] = [
         Field { number: 3, name: "id", json: "id", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 4, name: "added_ms", json: "addedMs", kind: Kind::Int64, repeated: false, oneof: None },
     ] },
+    Message { name: "PostCommit", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
+        Field { number: 2, name: "message_id", json: "messageId", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 3, name: "body", json: "body", kind: Kind::Message(&MESSAGES[31]), repeated: false, oneof: None },
+        Field { number: 4, name: "signature", json: "signature", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 5, name: "group_info", json: "groupInfo", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 6, name: "welcomes", json: "welcomes", kind: Kind::Message(&MESSAGES[91]), repeated: true, oneof: None },
+    ] },
+    Message { name: "GroupWelcome", fields: &[
+        Field { number: 1, name: "machines", json: "machines", kind: Kind::Uint64, repeated: true, oneof: None },
+        Field { number: 2, name: "welcome", json: "welcome", kind: Kind::Bytes, repeated: false, oneof: None },
+    ] },
+    Message { name: "PutKeyPackages", fields: &[
+        Field { number: 1, name: "packages", json: "packages", kind: Kind::Bytes, repeated: true, oneof: None },
+        Field { number: 2, name: "last_resort", json: "lastResort", kind: Kind::Bytes, repeated: false, oneof: None },
+    ] },
+    Message { name: "KeyPackageStock", fields: &[
+        Field { number: 1, name: "left", json: "left", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 2, name: "last_resort", json: "lastResort", kind: Kind::Bool, repeated: false, oneof: None },
+    ] },
+    Message { name: "TakeKeyPackages", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
+        Field { number: 2, name: "users", json: "users", kind: Kind::Uint64, repeated: true, oneof: None },
+        Field { number: 3, name: "machines", json: "machines", kind: Kind::Uint64, repeated: true, oneof: None },
+    ] },
+    Message { name: "KeyPackageList", fields: &[
+        Field { number: 1, name: "packages", json: "packages", kind: Kind::Message(&MESSAGES[96]), repeated: true, oneof: None },
+    ] },
+    Message { name: "KeyPackage", fields: &[
+        Field { number: 1, name: "machine_id", json: "machineId", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 2, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 3, name: "package", json: "package", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 4, name: "last_resort", json: "lastResort", kind: Kind::Bool, repeated: false, oneof: None },
+    ] },
+    Message { name: "GetGroup", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
+    ] },
+    Message { name: "Group", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 2, name: "suite", json: "suite", kind: Kind::Uint32, repeated: false, oneof: None },
+        Field { number: 3, name: "group_id", json: "groupId", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 4, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 5, name: "group_info", json: "groupInfo", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 6, name: "machines", json: "machines", kind: Kind::Uint64, repeated: true, oneof: None },
+        Field { number: 7, name: "removals_due", json: "removalsDue", kind: Kind::Uint64, repeated: true, oneof: None },
+        Field { number: 8, name: "additions_due", json: "additionsDue", kind: Kind::Uint64, repeated: true, oneof: None },
+    ] },
+    Message { name: "ListWelcomes", fields: &[
+    ] },
+    Message { name: "WelcomeList", fields: &[
+        Field { number: 1, name: "welcomes", json: "welcomes", kind: Kind::Message(&MESSAGES[101]), repeated: true, oneof: None },
+        Field { number: 2, name: "more", json: "more", kind: Kind::Bool, repeated: false, oneof: None },
+    ] },
+    Message { name: "WaitingWelcome", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 2, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 3, name: "welcome", json: "welcome", kind: Kind::Bytes, repeated: false, oneof: None },
+    ] },
+    Message { name: "DropWelcome", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Message(&MESSAGES[14]), repeated: false, oneof: None },
+        Field { number: 2, name: "epoch", json: "epoch", kind: Kind::Uint64, repeated: false, oneof: None },
+    ] },
+    Message { name: "PutRosterEntry", fields: &[
+        Field { number: 1, name: "previous", json: "previous", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 2, name: "entry", json: "entry", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 3, name: "signature", json: "signature", kind: Kind::Bytes, repeated: false, oneof: None },
+    ] },
+    Message { name: "GetRoster", fields: &[
+        Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
+        Field { number: 2, name: "after", json: "after", kind: Kind::Uint32, repeated: false, oneof: None },
+    ] },
+    Message { name: "Roster", fields: &[
+        Field { number: 1, name: "user_id", json: "userId", kind: Kind::Uint64, repeated: false, oneof: None },
+        Field { number: 2, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[106]), repeated: true, oneof: None },
+        Field { number: 3, name: "more", json: "more", kind: Kind::Bool, repeated: false, oneof: None },
+    ] },
+    Message { name: "RosterEntry", fields: &[
+        Field { number: 1, name: "entry", json: "entry", kind: Kind::Bytes, repeated: false, oneof: None },
+        Field { number: 2, name: "signature", json: "signature", kind: Kind::Bytes, repeated: false, oneof: None },
+    ] },
+    Message { name: "GroupDue", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
+    ] },
+    Message { name: "WelcomeWaits", fields: &[
+        Field { number: 1, name: "stream", json: "stream", kind: Kind::Uint64, repeated: false, oneof: None },
+    ] },
+    Message { name: "KeyPackagesLow", fields: &[
+        Field { number: 1, name: "left", json: "left", kind: Kind::Uint32, repeated: false, oneof: None },
+    ] },
     Message { name: "ListAudit", fields: &[
         Field { number: 1, name: "channel", json: "channel", kind: Kind::String, repeated: false, oneof: None },
         Field { number: 2, name: "before", json: "before", kind: Kind::Uint64, repeated: false, oneof: None },
         Field { number: 3, name: "limit", json: "limit", kind: Kind::Uint32, repeated: false, oneof: None },
     ] },
     Message { name: "AuditPage", fields: &[
-        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[90]), repeated: true, oneof: None },
+        Field { number: 1, name: "entries", json: "entries", kind: Kind::Message(&MESSAGES[112]), repeated: true, oneof: None },
         Field { number: 2, name: "more", json: "more", kind: Kind::Bool, repeated: false, oneof: None },
     ] },
     Message { name: "AuditEntry", fields: &[
@@ -486,7 +609,7 @@ pub(super) static MESSAGES: [Message; 98] = [
     Message { name: "ListContacts", fields: &[
     ] },
     Message { name: "ContactList", fields: &[
-        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[97]), repeated: true, oneof: None },
+        Field { number: 1, name: "contacts", json: "contacts", kind: Kind::Message(&MESSAGES[119]), repeated: true, oneof: None },
     ] },
     Message { name: "Contact", fields: &[
         Field { number: 1, name: "user", json: "user", kind: Kind::String, repeated: false, oneof: None },
@@ -511,6 +634,8 @@ pub(super) static ENUMS: [Enum; 8] = [
         (8, "ERROR_CODE_UNAUTHENTICATED"),
         (9, "ERROR_CODE_UNAVAILABLE"),
         (10, "ERROR_CODE_INTERNAL"),
+        (11, "ERROR_CODE_WRONG_EPOCH"),
+        (12, "ERROR_CODE_REMOVALS_DUE"),
     ] },
     Enum { values: &[
         (0, "OWN_MAILBOX_UNSPECIFIED"),

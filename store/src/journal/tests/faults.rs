@@ -118,7 +118,7 @@ fn what_is_not_ours_or_too_new_is_refused_and_left_alone() {
     std::fs::remove_file(&file).unwrap();
     drop(open(dir.path()));
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-    assert!(matches!(refused(), OpenError::NewerSchema { found: 1000, known: 7, .. }));
+    assert!(matches!(refused(), OpenError::NewerSchema { found: 1000, known: 8, .. }));
 
     std::fs::write(&file, "").unwrap();
     drop(open(dir.path()));

@@ -2,6 +2,8 @@
 
 use super::*;
 use conclave_core::protocol::Token;
+use conclave_core::record::MachineId;
+use conclave_core::sealed::NewGroup;
 
 /// A database as release 0.1.0 made it: two channels with posts, of which one has lost its first to a purge.
 fn first_release(dir: &Path) {
@@ -127,6 +129,57 @@ fn what_the_first_release_itself_left_is_all_there() {
     rig.persist(0, vec![signed(0, 7, 0, 1, "new")]).unwrap();
     assert_eq!(rig.read(0, Range::After(6), 10).len(), 1);
     rig.running.stop();
+}
+
+#[test]
+fn a_database_before_sealed_channels_keeps_its_content_and_takes_their_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = Connection::open(home::database(dir.path())).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    for migration in [
+        include_str!("../schema/1.sql"),
+        include_str!("../schema/2.sql"),
+        include_str!("../schema/3.sql"),
+        include_str!("../schema/4.sql"),
+        include_str!("../schema/5.sql"),
+        include_str!("../schema/6.sql"),
+        include_str!("../schema/7.sql"),
+    ] {
+        connection.execute_batch(migration).unwrap();
+    }
+    connection
+        .execute_batch(
+            "INSERT INTO meta VALUES ('server_id', 'an id'), ('server_key', zeroblob(32));
+             UPDATE meta SET value = 1 WHERE key IN ('next_user', 'next_machine', 'next_channel');
+             INSERT INTO users VALUES (0, 'user0', 1);
+             INSERT INTO machines VALUES (0, 0, 'box', zeroblob(32), 1);
+             INSERT INTO channels VALUES (0, 'channel0', 0, 0, 2, 0, 0);
+             INSERT INTO members VALUES (0, 0);
+             PRAGMA application_id = 0x636f6e63;
+             PRAGMA user_version = 7;",
+        )
+        .unwrap();
+    drop(connection);
+    let rig = Rig::start(open(dir.path()));
+    let (channel, user, machine) = (ChannelId(0), UserId(0), MachineId(0));
+    let blob = |text: &'static str| Opaque(bytes::Bytes::from(text));
+    let group = NewGroup::new(3, "group".into()).unwrap();
+    rig.persist(
+        0,
+        vec![
+            Record::GroupCreated { channel, group, epoch: 0, info: blob(""), last: None },
+            Record::GroupJoined { channel, user, machine },
+            Record::WelcomeKept { channel, user, machine, epoch: 1, welcome: blob("welcome") },
+            Record::KeyPackagePut { user, machine, package: blob("package"), last_resort: false },
+        ],
+    )
+    .unwrap();
+    rig.running.stop();
+    let directory = loaded(dir.path());
+    let group = directory.group(channel).unwrap();
+    assert_eq!((group.made.suite, group.machines.len(), group.removals.len()), (3, 1, 0));
+    assert_eq!(group.welcomes[&machine], (1, blob("welcome")));
+    assert_eq!(directory.stock(machine).unwrap().packages, [blob("package")]);
 }
 
 #[test]

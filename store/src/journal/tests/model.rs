@@ -16,6 +16,8 @@ use proptest::sample::Index;
 
 use super::*;
 
+mod sealed;
+
 #[derive(Clone, Debug)]
 enum Op {
     AddUser(u8),
@@ -48,6 +50,7 @@ enum Op {
     /// A user's name with so many keys, or a channel's.
     HoldName(u8, Option<u8>),
     ReleaseName(u8, bool),
+    Sealed(sealed::Op),
     Count(u8),
     EndBatch,
     Reopen,
@@ -102,6 +105,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (i(), any::<bool>()).prop_map(|(user, on)| Op::SetReceipts(user, on)),
         2 => (0..4_u8, prop::option::of(0..3_u8)).prop_map(|(name, keys)| Op::HoldName(name, keys)),
         2 => (0..4_u8, any::<bool>()).prop_map(|(name, user)| Op::ReleaseName(name, user)),
+        23 => sealed::op().prop_map(Op::Sealed),
         1 => (0..3_u8).prop_map(Op::Count),
         8 => Just(Op::EndBatch),
         1 => Just(Op::Reopen),
@@ -370,6 +374,7 @@ impl Model {
                 vec![Record::NameHeld { name: freed(*name, keys.is_some()), held }]
             }
             Op::ReleaseName(name, user) => vec![Record::NameReleased { name: freed(*name, *user) }],
+            Op::Sealed(op) => vec![op.record(&self.directory, at)?],
             Op::Count(more) => vec![Record::Counted {
                 users: self.directory.next_user().0 + u64::from(*more),
                 machines: 0,

@@ -266,6 +266,7 @@ impl LinkClient {
             | Action::ChannelRenamed { .. }
             | Action::SenderKey { .. }
             | Action::ReceiptsMoved { .. }
+            | Action::Sealed(_)
             | Action::PresenceChanged { .. } => world.fail("version 1 has no streams".to_owned()),
         }
     }

@@ -238,7 +238,7 @@ impl Watch {
                 None => true,
             },
             // Registration takes no invites here.
-            Admin::UserInvite { .. } => false,
+            Admin::CreateSealedChannel { .. } | Admin::UserInvite { .. } => false,
             Admin::UserInviteList | Admin::Audit { .. } => self.is_server_admin(conn),
             // Names are not held back here.
             Admin::NameRelease { .. } => self.is_server_admin(conn),
@@ -310,6 +310,7 @@ impl Watch {
                 name: channel.name.clone(),
                 visibility: channel.visibility,
                 member: channel.members.contains(&session.user),
+                sealed: false,
             })
             .collect();
         list.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -253,6 +253,15 @@ impl Model {
             Record::NameHeld { .. } | Record::NameReleased { .. } => {
                 return Err(format!("names are not held back here: {record:?}"));
             }
+            Record::GroupCreated { .. }
+            | Record::GroupAdvanced { .. }
+            | Record::GroupJoined { .. }
+            | Record::GroupLeft { .. }
+            | Record::WelcomeKept { .. }
+            | Record::WelcomeDropped { .. }
+            | Record::KeyPackagePut { .. }
+            | Record::KeyPackageTaken { .. }
+            | Record::RosterExtended { .. } => return Err(format!("nothing is sealed here: {record:?}")),
             Record::Audited(_) | Record::Counted { .. } => {}
         }
         Ok(())

@@ -275,6 +275,7 @@ impl Watch {
                 demand!(self.draining, "{conn:?} is told that the server stops, and it does not");
                 Ok(())
             }
+            Notice::Sealed(_) => Err(format!("nothing is sealed here: {notice:?}")),
             Notice::ReceiptsMoved { stream, readers } => self.receipts_moved(conn, *stream, readers),
         }
     }

@@ -281,6 +281,7 @@ fn each_reply_is_its_frame() {
                 name: name("c"),
                 visibility: Visibility::Unlisted,
                 member: true,
+                sealed: false,
             }]),
             Frame::ChannelList {
                 channels: vec![v1::ChannelInfo {

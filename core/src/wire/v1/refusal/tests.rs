@@ -53,6 +53,7 @@ fn place(refusal: &Refusal) -> usize {
         Refusal::InviteNeedsVersion2 => 35,
         Refusal::UnfitName(_) => 36,
         Refusal::NameUnavailable(_) => 37,
+        Refusal::SealedNeedsVersion2(_) => 38,
         Refusal::InviteNeeded
         | Refusal::InviteUseless
         | Refusal::NoStream
@@ -64,10 +65,18 @@ fn place(refusal: &Refusal) -> usize {
         | Refusal::NoMailbox
         | Refusal::MailboxFull { .. }
         | Refusal::MailboxNotSubscribed
+        | Refusal::TooMuch { .. }
+        | Refusal::NotSealed
+        | Refusal::NoGroup
+        | Refusal::NotInGroup
+        | Refusal::CommitUnfit(_)
+        | Refusal::WrongEpoch { .. }
+        | Refusal::RemovalsDue(_)
+        | Refusal::RosterMoved
         | Refusal::NotKept => panic!("version 1 has no request that is refused for this: {refusal}"),
     }
 }
-const PLACES: usize = 38;
+const PLACES: usize = 39;
 
 fn channel() -> ChannelName {
     ChannelName::new("ops").unwrap()
@@ -174,6 +183,10 @@ fn examples() -> Vec<(Refusal, ProtocolError<'static>)> {
             ),
         ),
         (Refusal::NotSubscribed(channel()), Unauthorized("this session is not in 'ops': join it first")),
+        (
+            Refusal::SealedNeedsVersion2(channel()),
+            Unauthorized("'ops' is sealed, which takes version 2 of the protocol: update this program"),
+        ),
         (Refusal::SubscriptionEnded, Unauthorized("the subscription ended while its history was read")),
         (Refusal::CreatorStays, Unauthorized("the creator of a channel stays its member")),
         (Refusal::AdminBan, Unauthorized("an admin of a channel cannot be banned from it")),

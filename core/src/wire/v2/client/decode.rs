@@ -13,6 +13,7 @@ use crate::protocol::{
     ChannelInfo, InviteInfo, MachineInfo, Reply, Stamped, Token, UserInviteInfo, Visibility,
 };
 use crate::record::{ChannelId, MachineId, Stamp, UserId};
+use crate::sealed::SealedNotice;
 use crate::stream::{
     Comings, Contact, EndReason, MachineKey, MessageId, Notice, Origin, Position, Receipt, ReceiptState,
     Signed, Standing, StreamReply,
@@ -21,16 +22,19 @@ use crate::time::UnixMillis;
 use crate::wire::client::Event;
 use crate::wire::reply_kind::ReplyKind;
 use crate::wire::v2::schema::{self as pb, event, reply, server_frame};
-use crate::wire::v2::{audit, convert};
+use crate::wire::v2::{audit, convert, sealed};
 
 /// The answer of a request; `None` if it cannot be read.
 pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
     use reply::What;
+    if kind == ReplyKind::Sealed && !matches!(what, What::Error(_) | What::Done(_)) {
+        return sealed::understood(what).map(|reply| Reply::Stream(StreamReply::Sealed(reply)));
+    }
     Some(match what {
         What::Error(error) => Reply::Refused(convert::refusal(&error)),
         What::Done(_) => match kind {
             ReplyKind::Pong => Reply::Pong,
-            ReplyKind::Stream => Reply::Stream(StreamReply::Done),
+            ReplyKind::Stream | ReplyKind::Sealed => Reply::Stream(StreamReply::Done),
             _ => Reply::Done(Opaque(String::new())),
         },
         What::Subscribed(it) => Reply::Stream(StreamReply::Subscribed {
@@ -99,6 +103,11 @@ pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
             user: UserId(it.user_id.checked_sub(1)?),
             machines: it.machines.into_iter().filter_map(machine_key).collect(),
         }),
+        What::KeyPackageStock(_)
+        | What::KeyPackages(_)
+        | What::Group(_)
+        | What::Welcomes(_)
+        | What::Roster(_) => return None,
     })
 }
 
@@ -139,6 +148,13 @@ pub(super) fn event(kind: server_frame::Kind) -> Option<Event> {
             }
             event::What::MachineAdded(it) => Notice::MachineAdded(machine_key(it.machine?)?),
             event::What::Draining(_) => Notice::Draining,
+            event::What::GroupDue(it) => Notice::Sealed(SealedNotice::Due { stream: stream(it.stream)? }),
+            event::What::WelcomeWaits(it) => {
+                Notice::Sealed(SealedNotice::WelcomeWaits { stream: stream(it.stream)? })
+            }
+            event::What::KeyPackagesLow(it) => {
+                Notice::Sealed(SealedNotice::KeyPackagesLow { left: it.left as usize })
+            }
             event::What::Whisper(it) => {
                 let from = path(&it.from?);
                 return Some(Event::Whispered { from, payload: Payload::Body(it.body) });
@@ -235,7 +251,8 @@ fn channel(channel: pb::Channel) -> Option<ChannelInfo> {
         Ok(pb::Visibility::Private) => Visibility::Private,
         Ok(pb::Visibility::Unspecified) | Err(_) => return None,
     };
-    Some(ChannelInfo { name: foreign(&channel.name, ChannelName::new), visibility, member: channel.member })
+    let name = foreign(&channel.name, ChannelName::new);
+    Some(ChannelInfo { name, visibility, member: channel.member, sealed: channel.sealed })
 }
 
 fn key(bytes: &[u8]) -> Option<PublicKey> {

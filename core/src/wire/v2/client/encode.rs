@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use crate::name::ChannelName;
 use crate::protocol::{Admin, Command, Token, Visibility};
-use crate::stream::{ContactChange, MailboxRef, PageFrom, Start, StreamCommand, StreamRef};
-use crate::wire::v2::convert;
+use crate::stream::{ContactChange, PageFrom, Start, StreamCommand};
 use crate::wire::v2::schema::request::What;
-use crate::wire::v2::schema::{self as pb, read, stream_name, subscribe};
+use crate::wire::v2::schema::{self as pb, read, subscribe};
+use crate::wire::v2::{convert, sealed};
 
 /// The request of a command; `None` for one that only version 1 has.
 pub(super) fn what(command: &Command) -> Option<What> {
@@ -34,7 +34,7 @@ pub(super) fn what(command: &Command) -> Option<What> {
 fn stream_command(command: &StreamCommand) -> What {
     match command {
         StreamCommand::Subscribe { stream, from, invite } => What::Subscribe(pb::Subscribe {
-            stream: Some(name(stream)),
+            stream: Some(convert::stream_name(stream)),
             from: Some(match from {
                 Start::Latest => subscribe::From::Latest(pb::Latest {}),
                 Start::After(seq) => subscribe::From::After(*seq),
@@ -43,10 +43,10 @@ fn stream_command(command: &StreamCommand) -> What {
             invite: invite.as_ref().map_or("", Token::expose).into(),
         }),
         StreamCommand::Unsubscribe { stream } => {
-            What::Unsubscribe(pb::Unsubscribe { stream: Some(name(stream)) })
+            What::Unsubscribe(pb::Unsubscribe { stream: Some(convert::stream_name(stream)) })
         }
         StreamCommand::Read { stream, from, limit } => What::Read(pb::Read {
-            stream: Some(name(stream)),
+            stream: Some(convert::stream_name(stream)),
             from: Some(match from {
                 PageFrom::After(seq) => read::From::After(*seq),
                 PageFrom::Before(seq) => read::From::Before(*seq),
@@ -54,27 +54,31 @@ fn stream_command(command: &StreamCommand) -> What {
             limit: u32::try_from(*limit).unwrap_or(u32::MAX),
         }),
         StreamCommand::Post { stream, payload, signed, lifetime } => What::Post(pb::Post {
-            stream: Some(name(stream)),
+            stream: Some(convert::stream_name(stream)),
             message_id: signed.id.0.to_vec().into(),
             body: payload.to_body(),
             signature: signed.signature.to_vec().into(),
             acknowledge: signed.acknowledge,
             lifetime_ms: lifetime.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX).max(1)),
         }),
-        StreamCommand::Report { stream, delivered, seen } => {
-            What::Report(pb::Report { stream: Some(name(stream)), delivered: *delivered, seen: *seen })
-        }
-        StreamCommand::Acknowledge { stream, seq, word } => {
-            What::Acknowledge(pb::Acknowledge { stream: Some(name(stream)), seq: *seq, word: word.0.clone() })
-        }
+        StreamCommand::Report { stream, delivered, seen } => What::Report(pb::Report {
+            stream: Some(convert::stream_name(stream)),
+            delivered: *delivered,
+            seen: *seen,
+        }),
+        StreamCommand::Acknowledge { stream, seq, word } => What::Acknowledge(pb::Acknowledge {
+            stream: Some(convert::stream_name(stream)),
+            seq: *seq,
+            word: word.0.clone(),
+        }),
         StreamCommand::Receipts { stream, seq } => {
-            What::Receipts(pb::Receipts { stream: Some(name(stream)), seq: *seq })
+            What::Receipts(pb::Receipts { stream: Some(convert::stream_name(stream)), seq: *seq })
         }
         StreamCommand::WatchReceipts { stream, on } => {
-            What::WatchReceipts(pb::WatchReceipts { stream: Some(name(stream)), on: *on })
+            What::WatchReceipts(pb::WatchReceipts { stream: Some(convert::stream_name(stream)), on: *on })
         }
         StreamCommand::WatchPresence { stream, on } => {
-            What::WatchPresence(pb::WatchPresence { stream: Some(name(stream)), on: *on })
+            What::WatchPresence(pb::WatchPresence { stream: Some(convert::stream_name(stream)), on: *on })
         }
         StreamCommand::Keys { user } => What::Keys(pb::Keys { user: user.as_str().into() }),
         StreamCommand::SetContact { user, change } => {
@@ -86,28 +90,13 @@ fn stream_command(command: &StreamCommand) -> What {
                 ContactChange::Unblock => What::Unblock(pb::Unblock { user }),
             }
         }
-        StreamCommand::Locate { stream } => What::Locate(pb::Locate { stream: Some(name(stream)) }),
+        StreamCommand::Locate { stream } => {
+            What::Locate(pb::Locate { stream: Some(convert::stream_name(stream)) })
+        }
         StreamCommand::SetReceipts { on } => What::SetReceipts(pb::SetReceipts { on: *on }),
         StreamCommand::ListContacts => What::ListContacts(pb::ListContacts {}),
+        StreamCommand::Sealed(command) => sealed::what(command),
     }
-}
-
-fn name(stream: &StreamRef) -> pb::StreamName {
-    let which = match stream {
-        StreamRef::Number(id) => stream_name::Which::Number(convert::number(id.0)),
-        StreamRef::Channel(name) => stream_name::Which::Channel(name.as_str().into()),
-        StreamRef::Mailbox(MailboxRef::Mine) => stream_name::Which::Mine(pb::OwnMailbox::User as i32),
-        StreamRef::Mailbox(MailboxRef::MySession) => stream_name::Which::Mine(pb::OwnMailbox::Session as i32),
-        StreamRef::Mailbox(MailboxRef::User(user)) => {
-            stream_name::Which::Mailbox(pb::MailboxName { user: user.as_str().into(), ..Default::default() })
-        }
-        StreamRef::Mailbox(MailboxRef::Session(path)) => stream_name::Which::Mailbox(pb::MailboxName {
-            user: path.user.as_str().into(),
-            machine: path.machine.as_str().into(),
-            handle: path.session.as_str().into(),
-        }),
-    };
-    pb::StreamName { which: Some(which) }
 }
 
 fn visibility(visibility: Visibility) -> i32 {
@@ -128,7 +117,13 @@ fn administer(admin: &Admin) -> What {
     let text = |name: &dyn AsRef<str>| name.as_ref().into();
     match admin {
         Admin::CreateChannel { name, visibility: wanted } => {
-            What::CreateChannel(pb::CreateChannel { name: text(name), visibility: visibility(*wanted) })
+            let visibility = visibility(*wanted);
+            What::CreateChannel(pb::CreateChannel { name: text(name), visibility, sealed: None })
+        }
+        Admin::CreateSealedChannel { name, visibility: wanted, group } => {
+            let sealed = Some(pb::SealedGroup { suite: group.suite, group_id: group.id().clone() });
+            let visibility = visibility(*wanted);
+            What::CreateChannel(pb::CreateChannel { name: text(name), visibility, sealed })
         }
         Admin::DeleteChannel { name } => What::DeleteChannel(pb::DeleteChannel { name: text(name) }),
         Admin::RenameChannel { name, new_name } => {
