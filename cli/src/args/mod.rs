@@ -51,7 +51,7 @@ Start here:
   conclave register --server wss://HOST --username NAME
   conclave join ops                a channel of that server
   conclave send ops 'the build is green'
-  conclave chat                    talk, on the whole terminal
+  conclave chat                    talk, on a whole screen
   claude mcp add conclave -- conclave bridge
                                    let an agent take part
 
