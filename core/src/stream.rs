@@ -343,7 +343,8 @@ pub enum StreamReply {
     /// One's contacts, in the order of their names.
     Contacts(Vec<Contact>),
     /// About sealed channels.
-    Sealed(SealedReply),
+    // Boxed, since it is large and rare: every delivery has the room of the largest reply.
+    Sealed(Box<SealedReply>),
 }
 
 /// How a reader stands to one message.

@@ -1,5 +1,6 @@
 //! Batches: what gathers, and what is in flight.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -165,7 +166,6 @@ impl Hub {
         let cursors = self.receipts.take_due();
         records.extend(cursors.iter().cloned());
         self.gathering.before = self.gathering.before.saturating_sub(posts.len());
-        last.extend(newest);
         let mut changes = match self.gathering.before {
             0 => core::mem::take(&mut self.gathering.changes),
             _ => Vec::new(),
@@ -175,9 +175,10 @@ impl Hub {
         }
         for change in &mut changes {
             if let FollowUp::Committed { channel, .. } = change.follow_up {
+                last.extend(newest);
                 let before = last.get(&channel).copied().unwrap_or_else(|| self.directory.last(channel));
                 let stamp = behind(before, now.wall);
-                last.insert(channel, stamp);
+                newest = Some((channel, stamp));
                 place(&mut change.records, stamp);
             }
         }
@@ -440,7 +441,7 @@ impl Hub {
         });
         let Some((stamp, from, payload, origin)) = posted else { return };
         let committed = SealedReply::Committed { stream, stamp, epoch };
-        reply(actions, conn, request, Reply::Stream(StreamReply::Sealed(committed)));
+        reply(actions, conn, request, Reply::Stream(StreamReply::Sealed(Box::new(committed))));
         let name = self.directory.channel(stream).map(|channel| channel.name.clone());
         self.hand_out(conn, (name, stream), (stamp, from, payload, origin), actions);
     }

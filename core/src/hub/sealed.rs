@@ -4,6 +4,7 @@
 //! channel is decided beside it, and posts wait for it. Which removals are due follows from who is a member
 //! (`directory::sealed`).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,7 +29,7 @@ use crate::stream::{Notice, Origin, Signed, StreamCommand, StreamRef, StreamRepl
 use crate::time::Now;
 
 fn answer(reply: SealedReply) -> Reply {
-    Reply::Stream(StreamReply::Sealed(reply))
+    Reply::Stream(StreamReply::Sealed(Box::new(reply)))
 }
 
 fn at_most(limit: Limit, most: usize, wanted: usize) -> Result<(), Refusal> {
@@ -257,7 +258,7 @@ impl Hub {
         let put = |package, last_resort| Record::KeyPackagePut { user, machine, package, last_resort };
         let records = packages.into_iter().map(|package| put(package, false));
         let records = records.chain(last_resort.map(|package| put(package, true))).collect();
-        Ok((records, StreamReply::Sealed(SealedReply::Stock { left, last_resort: has_last })))
+        Ok((records, StreamReply::Sealed(Box::new(SealedReply::Stock { left, last_resort: has_last }))))
     }
 
     fn take_packages(
@@ -301,7 +302,7 @@ impl Hub {
             bytes += package.as_ref().map_or(0, |package| package.len());
             packages.push(KeyPackage { user, machine, package, last_resort });
         }
-        Ok((records, StreamReply::Sealed(SealedReply::KeyPackages(packages))))
+        Ok((records, StreamReply::Sealed(Box::new(SealedReply::KeyPackages(packages)))))
     }
 
     fn group_state(&self, asker: &Asker, stream: &StreamRef) -> Result<Reply, Refusal> {

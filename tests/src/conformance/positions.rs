@@ -65,9 +65,8 @@ fn a_link_posts_commits_and_hears_what_is_due<S: ServerShell, C: ClientShell>() 
             _ => {}
         }
     }
-    let Some(Reply::Stream(StreamReply::Sealed(SealedReply::Committed { epoch: 1, .. }))) = replied else {
-        panic!("{replied:?}")
-    };
+    let Some(Reply::Stream(StreamReply::Sealed(reply))) = replied else { panic!("{replied:?}") };
+    assert!(matches!(*reply, SealedReply::Committed { epoch: 1, .. }), "{reply:?}");
     let (payload, place) = delivered.unwrap();
     assert!(payload.view() == Ok(View::Commit { epoch: 0, commit: b"commit" }));
     let signed = place.origin.signed.unwrap();

@@ -85,7 +85,10 @@ fn commit(world: &mut World, conn: ConnId, id: u8, commit: &Commit<'_>) -> Resul
 
 fn committed(reply: Reply) -> Result<u64, Refusal> {
     match reply {
-        Reply::Stream(StreamReply::Sealed(SealedReply::Committed { epoch, .. })) => Ok(epoch),
+        Reply::Stream(StreamReply::Sealed(reply)) => match *reply {
+            SealedReply::Committed { epoch, .. } => Ok(epoch),
+            other => panic!("{other:?}"),
+        },
         Reply::Refused(refusal) => Err(refusal),
         other => panic!("{other:?}"),
     }
@@ -110,7 +113,7 @@ fn posted(reply: Reply) -> Result<u64, Refusal> {
 
 fn asked(world: &mut World, conn: ConnId, command: SealedCommand) -> Result<SealedReply, Refusal> {
     match ask(world, conn, StreamCommand::Sealed(command)) {
-        Reply::Stream(StreamReply::Sealed(reply)) => Ok(reply),
+        Reply::Stream(StreamReply::Sealed(reply)) => Ok(*reply),
         Reply::Refused(refusal) => Err(refusal),
         other => panic!("{other:?}"),
     }
@@ -411,7 +414,7 @@ fn of_two_who_take_at_once_each_gets_another_package() {
     let requests = [ann, bea].map(|conn| (conn, start(&mut world, conn, command.clone())));
     world.settle();
     let got = requests.map(|(conn, request)| match world.raw_reply(conn, request) {
-        Some(Reply::Stream(StreamReply::Sealed(reply))) => taken(reply)[0].1.clone(),
+        Some(Reply::Stream(StreamReply::Sealed(reply))) => taken(*reply)[0].1.clone(),
         other => panic!("{other:?}"),
     });
     assert_eq!(got, ["one", "two"]);

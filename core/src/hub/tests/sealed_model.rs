@@ -220,19 +220,22 @@ impl Run {
                 Reply::Stream(StreamReply::Stored { stamp, .. }) => {
                     assert!(posted.any(|one| one == (stamp, *id)), "acknowledged and not stored");
                 }
-                Reply::Stream(StreamReply::Sealed(SealedReply::Committed { stamp, epoch, .. })) => {
-                    assert!(posted.any(|one| one == (stamp, *id)), "acknowledged and not stored");
-                    let advanced = world.records.iter().any(|record| {
-                        matches!(record, Record::GroupAdvanced { epoch: to, last, .. }
-                            if *to == epoch && last.id == *id && last.stamp == stamp)
-                    });
-                    assert!(advanced, "epoch {epoch} was acknowledged and did not begin");
-                }
-                Reply::Stream(StreamReply::Sealed(SealedReply::KeyPackages(packages))) => {
-                    for package in packages.iter().filter_map(|one| one.package.as_ref()) {
-                        assert!(given.insert(package.to_vec()), "a key package was given out twice");
+                Reply::Stream(StreamReply::Sealed(reply)) => match &**reply {
+                    SealedReply::Committed { stamp, epoch, .. } => {
+                        assert!(posted.any(|one| one == (*stamp, *id)), "acknowledged and not stored");
+                        let advanced = world.records.iter().any(|record| {
+                            matches!(record, Record::GroupAdvanced { epoch: to, last, .. }
+                                if to == epoch && last.id == *id && last.stamp == *stamp)
+                        });
+                        assert!(advanced, "epoch {epoch} was acknowledged and did not begin");
                     }
-                }
+                    SealedReply::KeyPackages(packages) => {
+                        for package in packages.iter().filter_map(|one| one.package.as_ref()) {
+                            assert!(given.insert(package.to_vec()), "a key package was given out twice");
+                        }
+                    }
+                    _ => {}
+                },
                 _ => {}
             }
             false

@@ -328,7 +328,7 @@ fn stream_reply(reply: StreamReply) -> reply::What {
             machines: machines.into_iter().map(machine_key).collect(),
             user_id: number(user.0),
         }),
-        StreamReply::Sealed(reply) => sealed::reply(reply),
+        StreamReply::Sealed(reply) => sealed::reply(*reply),
     }
 }
 

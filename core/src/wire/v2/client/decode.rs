@@ -1,6 +1,7 @@
 //! A server's frames as a client understands them. A server may be hostile: names that are none by our rules are marked,
 //! texts are bounded, and what cannot be read makes the frame no event.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,7 +29,7 @@ use crate::wire::v2::{audit, convert, sealed};
 pub(super) fn reply(what: reply::What, kind: ReplyKind) -> Option<Reply> {
     use reply::What;
     if kind == ReplyKind::Sealed && !matches!(what, What::Error(_) | What::Done(_)) {
-        return sealed::understood(what).map(|reply| Reply::Stream(StreamReply::Sealed(reply)));
+        return sealed::understood(what).map(|reply| Reply::Stream(StreamReply::Sealed(Box::new(reply))));
     }
     Some(match what {
         What::Error(error) => Reply::Refused(convert::refusal(&error)),
