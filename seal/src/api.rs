@@ -1,5 +1,7 @@
 use alloc::vec::Vec;
 
+use conclave_core::key::PublicKey;
+
 use crate::{Content, Member};
 
 /// What a [`Channel`](crate::Channel) takes.
@@ -15,8 +17,8 @@ pub enum Input<'a> {
     Change {
         /// The commit's id.
         id: [u8; 16],
-        /// Machines and their key packages.
-        adds: &'a [(u64, &'a [u8])],
+        /// Machines to add.
+        adds: &'a [Addition<'a>],
         /// Machines.
         removes: &'a [u64],
     },
@@ -26,6 +28,20 @@ pub enum Input<'a> {
     Resume,
     /// An entry of the channel's stream, in its order.
     Entry(Entry<'a>),
+}
+
+/// A machine to add. Who it is must come from its user's roster, or from what was compared by hand: the server, which hands
+/// out the key package, could put another key into it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addition<'a> {
+    /// The user's number.
+    pub user: u64,
+    /// The machine's number.
+    pub machine: u64,
+    /// The machine's key.
+    pub key: PublicKey,
+    /// The key package that the server has of it.
+    pub package: &'a [u8],
 }
 
 /// What the server answered to a post.

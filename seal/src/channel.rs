@@ -168,8 +168,12 @@ impl Channel {
         match input {
             Input::Seal { id, content } => self.seal(id, content),
             Input::Change { id, adds, removes } => {
-                let adds =
-                    adds.iter().map(|(machine, bytes)| Package { machine: *machine, bytes: bytes.to_vec() });
+                let adds = adds.iter().map(|added| Package {
+                    user: added.user,
+                    machine: added.machine,
+                    key: added.key.as_bytes().to_vec(),
+                    bytes: added.package.to_vec(),
+                });
                 self.change(id, adds.collect(), removes.to_vec(), now)
             }
             Input::Answer(answer) => self.answer(answer, now),
@@ -210,8 +214,13 @@ impl Channel {
             let refused = |why| Error::KeyPackage { machine: package.machine, why };
             let owner =
                 mls::owner(&package.bytes, self.me.server.as_bytes()).ok_or(refused("it cannot be read"))?;
-            if owner.machine != package.machine {
+            if (owner.user, owner.machine) != (package.user, package.machine) {
                 return Err(refused("it belongs to another machine"));
+            }
+            if owner.key.as_bytes()[..] != package.key {
+                return Err(refused(
+                    "its key is not the machine's: the server, or somebody else, swapped it",
+                ));
             }
         }
         let packages: Vec<&[u8]> = adds.iter().map(|package| package.bytes.as_slice()).collect();

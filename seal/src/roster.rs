@@ -89,7 +89,8 @@ struct Change {
 const SIGNED: &[u8] = b"conclave roster change\0";
 
 impl Roster {
-    /// A roster without machines. Its first change decides what it is, so compare it once: [`verify_number`](crate::verify_number).
+    /// A roster without machines. Its first change decides what it is, so compare the keys once
+    /// (`conclave verify`).
     pub fn new(server: PublicKey, user: u64) -> Self {
         Self { server, user, machines: Vec::new(), hashes: Vec::new() }
     }

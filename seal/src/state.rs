@@ -69,6 +69,11 @@ pub(crate) struct Package {
     pub(crate) machine: u64,
     #[prost(bytes = "vec", tag = "2")]
     pub(crate) bytes: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub(crate) user: u64,
+    /// The machine's key, by its user's roster.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) key: Vec<u8>,
 }
 
 impl State {

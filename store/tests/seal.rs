@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use conclave_core::key::SecretKey;
-use conclave_seal::{Channel, Content, Entry, Input, Kind, Member, Output};
+use conclave_seal::{Addition, Channel, Content, Entry, Input, Kind, Member, Output};
 use conclave_store::seal::{SealStore, SealStoreError};
 
 const GROUP: &[u8] = b"group";
@@ -45,7 +45,8 @@ fn pair(dir: &Path) -> (SealStore, SealStore) {
     let (one, two) = (open(&dir.join("one/seal.db"), 1), open(&dir.join("two/seal.db"), 2));
     one.enter(None, |me, key| Ok((Channel::create(me.clone(), key, GROUP, 0, NOW)?, Vec::new()))).unwrap();
     let package = two.make_key_packages(1, false, NOW).unwrap().remove(0);
-    let change = Input::Change { id: [1; 16], adds: &[(2, &package)], removes: &[] };
+    let added = Addition { user: 2, machine: 2, key: key(2).public(), package: &package };
+    let change = Input::Change { id: [1; 16], adds: &[added], removes: &[] };
     let Some(Output::PostCommit(made)) = one.step(GROUP, change, NOW).unwrap().pop() else { panic!() };
     one.step(
         GROUP,

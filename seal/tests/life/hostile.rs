@@ -2,7 +2,7 @@
 
 use conclave_seal::{Answer, Channel, Entry, Error, Input, Kind, Output, key_package};
 
-use crate::world::{Crash, GROUP, NOW, Stored, What, World, key, member};
+use crate::world::{Crash, GROUP, NOW, Stored, What, World, addition, key, member};
 
 fn outputs(world: &World, machine: u64, stored: &Stored) -> Vec<Output> {
     world.load(machine).unwrap().handle(Input::Entry(stored.entry()), NOW).unwrap()
@@ -143,10 +143,28 @@ fn a_ghost_gets_in_neither_by_group_info_nor_as_another_machine() {
     false_one.key = key(9).public();
     let refused = Channel::rejoin(false_one, &key(9), GROUP, info, [9; 16], at).map(drop);
     assert!(matches!(refused, Err(Error::GroupInfo(_))));
-    // Key packages of another machine than was asked for.
-    let package = key_package(&member(9), &key(9), NOW, false).unwrap();
-    let change = Input::Change { id: [9; 16], adds: &[(3, &package.public)], removes: &[] };
-    assert!(matches!(world.load(1).unwrap().handle(change, NOW), Err(Error::KeyPackage { machine: 3, .. })));
+}
+
+#[test]
+fn a_key_package_with_another_key_or_user_is_refused() {
+    let world = World::new(&[1, 2]);
+    // The server's own machine says that it is machine 3, or that it is another user's.
+    let mut swapped = member(3);
+    swapped.key = key(9).public();
+    let mut other_user = member(3);
+    other_user.user = 77;
+    for (claims, signs) in [(member(9), 9), (swapped, 9), (other_user, 3)] {
+        let package = key_package(&claims, &key(signs), NOW, false).unwrap();
+        let adds = [addition(3, &package.public)];
+        let change = Input::Change { id: [9; 16], adds: &adds, removes: &[] };
+        let refused = world.load(1).unwrap().handle(change, NOW);
+        assert!(matches!(refused, Err(Error::KeyPackage { machine: 3, .. })), "{refused:?}");
+    }
+    let package = key_package(&member(3), &key(3), NOW, false).unwrap();
+    let adds = [addition(3, &package.public)];
+    assert!(
+        world.load(1).unwrap().handle(Input::Change { id: [9; 16], adds: &adds, removes: &[] }, NOW).is_ok()
+    );
 }
 
 #[test]

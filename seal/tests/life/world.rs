@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use conclave_core::key::SecretKey;
 use conclave_seal::{
-    Answer, Channel, Content, Entry, Error, Input, KeyPackage, Kind, Member, Output, PostCommit, key_package,
+    Addition, Answer, Channel, Content, Entry, Error, Input, KeyPackage, Kind, Member, Output, PostCommit,
+    key_package,
 };
 
 pub(crate) const GROUP: &[u8] = b"group of the test";
@@ -115,6 +116,10 @@ pub(crate) fn user(machine: u64) -> u64 {
 
 pub(crate) fn key(machine: u64) -> SecretKey {
     SecretKey::from_seed(&[u8::try_from(machine).unwrap(); 32])
+}
+
+pub(crate) fn addition(machine: u64, package: &[u8]) -> Addition<'_> {
+    Addition { user: user(machine), machine, key: key(machine).public(), package }
 }
 
 pub(crate) fn member(machine: u64) -> Member {
@@ -261,7 +266,7 @@ impl World {
 
     pub(crate) fn add(&mut self, by: u64, added: &[u64], crash: Crash) {
         let packages: Vec<_> = added.iter().map(|machine| (*machine, self.package(*machine))).collect();
-        let adds: Vec<_> = packages.iter().map(|(machine, bytes)| (*machine, bytes.as_slice())).collect();
+        let adds: Vec<_> = packages.iter().map(|(machine, package)| addition(*machine, package)).collect();
         let id = self.id();
         // Refused where the machine is in already, or another commit is on its way.
         let _ = self.step(by, Input::Change { id, adds: &adds, removes: &[] }, crash);
