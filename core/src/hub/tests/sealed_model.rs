@@ -220,12 +220,12 @@ impl Run {
                 Reply::Stream(StreamReply::Stored { stamp, .. }) => {
                     assert!(posted.any(|one| one == (stamp, *id)), "acknowledged and not stored");
                 }
-                Reply::Stream(StreamReply::Sealed(reply)) => match &**reply {
+                Reply::Stream(StreamReply::Sealed(reply)) => match *reply {
                     SealedReply::Committed { stamp, epoch, .. } => {
-                        assert!(posted.any(|one| one == (*stamp, *id)), "acknowledged and not stored");
+                        assert!(posted.any(|one| one == (stamp, *id)), "acknowledged and not stored");
                         let advanced = world.records.iter().any(|record| {
                             matches!(record, Record::GroupAdvanced { epoch: to, last, .. }
-                                if to == epoch && last.id == *id && last.stamp == *stamp)
+                                if *to == epoch && last.id == *id && last.stamp == stamp)
                         });
                         assert!(advanced, "epoch {epoch} was acknowledged and did not begin");
                     }
